@@ -1,0 +1,34 @@
+# Every target sets up what it needs in .venv; on a fresh machine only Python 3.11+ and make are required.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check lint browser clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[leiden,parquet]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev
+	touch $(READY)
+
+demo: $(READY)        ## domains of a simulated cortex, no download: figure, report and result in ./demo
+	$(BIN)/stmfg demo -o demo
+
+test: $(READY)        ## all tests, offline
+	$(BIN)/pytest
+
+lint: $(READY)        ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test      ## what a change must pass
+
+browser:              ## Debian's Chromium and its driver, for the report's browser tests
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }
+
+clean:
+	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,35 @@
+"""Spatial domains in spatial transcriptomics, by a multi-view graph network that never sees a label.
+
+The submodules are loaded on first use, so that ``import stmfg`` stays quick and
+loads neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["STMFG", "Config", "StmfgError", "__version__", "datasets", "gr", "metrics", "pl", "pp", "read", "tl"]
+
+_HOME = {"STMFG": "model", "Config": "config", "StmfgError": "_errors", "read": "io"}
+
+if TYPE_CHECKING:
+    from stmfg import datasets, gr, metrics, pl, pp, tl
+    from stmfg._errors import StmfgError
+    from stmfg.config import Config
+    from stmfg.io import read
+    from stmfg.model import STMFG
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"stmfg.{_HOME[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"stmfg.{name}")
+    raise AttributeError(f"module 'stmfg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

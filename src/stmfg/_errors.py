@@ -1,0 +1,57 @@
+"""The exceptions stMFG raises on purpose, and the check that a key is there.
+
+A message is one line: what was found, what was expected, and the call that fixes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class StmfgError(Exception):
+    """Base of every exception stMFG raises on purpose."""
+
+
+class InputError(StmfgError, ValueError):
+    """Data, a file or an option that cannot be used; the command line ends with status 2."""
+
+
+class MissingKeyError(InputError):
+    """An AnnData element that a step needs is not there."""
+
+
+class MissingDependencyError(StmfgError, ImportError):
+    """An optional package is needed; the message names the extra that brings it."""
+
+
+class TrainingError(StmfgError, RuntimeError):
+    """Training cannot go on, for example because a loss term is no longer finite."""
+
+
+def require(adata: AnnData, attr: str, key: str, hint: str) -> Any:
+    """Return ``getattr(adata, attr)[key]`` or say what is missing and how to get it.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    attr
+        Name of the element: ``"obs"``, ``"obsm"``, ``"obsp"``, ``"layers"``, ``"uns"``, ``"var"``.
+    key
+        Key inside that element.
+    hint
+        What the user does to get it, for example ``"run stmfg.gr.spatial(adata) first"``.
+
+    Raises
+    ------
+    MissingKeyError
+        If the key is absent.
+    """
+    element = getattr(adata, attr)
+    if key not in element:
+        present = ", ".join(map(str, list(element)[:8])) or "nothing"
+        raise MissingKeyError(f"{attr}[{key!r}] is missing ({attr} has: {present}); {hint}")
+    return element[key]

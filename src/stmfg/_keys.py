@@ -1,0 +1,36 @@
+"""Every AnnData key stMFG reads or writes, and the record of a run in ``uns``.
+
+The names are a contract with users: other tools and saved files rely on them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SPATIAL: Final = "spatial"
+"""``obsm``: (x, y) of each observation."""
+COUNTS: Final = "counts"
+"""``layers``: raw counts, used instead of ``X`` when present."""
+
+DOMAIN: Final = "stmfg_domain"
+"""``obs``: domain of each observation, string categories ``"1"``, ``"2"``, ..."""
+CONFIDENCE: Final = "stmfg_confidence"
+"""``obs``: confidence of that domain, float32 in 0..1."""
+EMBEDDING: Final = "X_stmfg"
+"""``obsm``: embedding, float32 (n, d)."""
+VIEW_WEIGHTS: Final = "stmfg_view_weights"
+"""``obsm``: attention per layer and view, float32 (n, layers * views); columns named in ``uns``."""
+DENOISED: Final = "stmfg_denoised"
+"""``layers``: denoised expression, float32, on request."""
+FEATURES: Final = "X_stmfg_input"
+"""``obsm``: the network's input features, float32 (n, d)."""
+HIGHLY_VARIABLE: Final = "stmfg_highly_variable"
+"""``var``: genes the model is trained on."""
+
+SPATIAL_GRAPH: Final = "spatial_connectivities"
+"""``obsp``: spatial graph, named as squidpy names it and reused when present."""
+FEATURE_GRAPH: Final = "stmfg_feature_connectivities"
+"""``obsp``: expression graph."""
+
+UNS: Final = "stmfg"
+"""``uns``: parameters with seed, loss history, names of the view-weight columns, version."""
