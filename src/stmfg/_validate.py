@@ -1,0 +1,260 @@
+"""Checks on user input, shared by the Python API and the command line.
+
+Each check raises :class:`~stmfg._errors.InputError` with one line that names what was found, what was
+expected and the fix. None of them changes its input, and none makes a sparse matrix dense.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from scipy import sparse
+
+from stmfg._errors import InputError, require
+from stmfg._keys import COUNTS, SPATIAL
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+MIN_OBSERVATIONS: Final = 4
+"""Fewer observations than this have no domains to speak of."""
+_RELATIVE_TOLERANCE: Final = 1e-3
+# Half a unit is the most a number can be away from an integer, so that a purely relative tolerance
+# would pass any value above 500, counts per million among them.
+_LARGEST_TOLERANCE: Final = 0.05
+
+
+def observations(adata: AnnData) -> None:
+    """Check that there are enough observations and that their names are unique.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 4 observations, or names are used twice.
+    """
+    if adata.n_obs < MIN_OBSERVATIONS:
+        raise InputError(f"the data has {adata.n_obs} spots; at least {MIN_OBSERVATIONS} are needed: give more spots")
+    names(adata)
+
+
+def names(adata: AnnData) -> None:
+    """Check that observation names are unique; names of genes may repeat.
+
+    Raises
+    ------
+    InputError
+        If an observation name is used more than once.
+    """
+    duplicated = adata.obs_names.duplicated()
+    if duplicated.any():
+        raise InputError(
+            f"{duplicated.sum()} of {adata.n_obs} spot names repeat an earlier one "
+            f"(first {str(adata.obs_names[duplicated][0])!r}); names must be unique: adata.obs_names_make_unique()"
+        )
+
+
+def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
+    """Return the checked coordinates of the observations.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Key in ``obsm``.
+
+    Returns
+    -------
+    A copy of ``obsm[key]``, (n_obs, 2) or (n_obs, 3), in its own units.
+
+    Raises
+    ------
+    MissingKeyError
+        If the key is absent.
+    InputError
+        If there are not 2 or 3 columns of finite numbers, or all observations lie at one point.
+    """
+    where = f"obsm[{key!r}]"
+    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{key!r}] = array of shape (n_obs, 2)"
+    values = _numbers(require(adata, "obsm", key, fix), where, fix)
+    if values.ndim != 2 or values.shape[1] not in (2, 3):
+        raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, 2) or ({adata.n_obs}, 3); {fix}")
+    xy = values.astype(np.float64)
+    _finite_rows(adata, xy, where)
+    if len(xy) and (xy == xy[0]).all():
+        raise InputError(f"{where} puts all {len(xy)} spots at one point {tuple(xy[0].tolist())}; {fix}")
+    return xy
+
+
+def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
+    """Return the checked raw counts as a canonical CSR matrix.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    layer
+        Layer with raw counts; by default ``layers["counts"]`` where present, else ``X``.
+
+    Returns
+    -------
+    ``scipy.sparse.csr_matrix``, float32 (n_obs, n_vars), sorted and without duplicates. It may share
+    memory with ``adata``: do not write to it.
+
+    Raises
+    ------
+    MissingKeyError
+        If the layer is absent.
+    InputError
+        If there are no genes or no counts, or a value is not a finite non-negative integer.
+    """
+    if adata.isbacked:
+        raise InputError("the data is in backed mode; load it into memory: adata = adata.to_memory()")
+    if layer is None and COUNTS in adata.layers:
+        layer = COUNTS
+    if layer is None:
+        matrix, where = adata.X, "X"
+    else:
+        matrix = require(adata, "layers", layer, "name one of these layers, or put raw counts there")
+        where = f"layers[{layer!r}]"
+
+    keys = ", ".join(map(str, adata.obsm.keys())) or "nothing"
+    use_rep = f"use an embedding with --use-rep KEY (obsm has: {keys})"
+    if matrix is None or adata.n_vars == 0:
+        problem = "X is empty" if matrix is None else "the data has no genes"
+        raise InputError(f"{problem} and raw counts are expected; give them in layers[{COUNTS!r}], or {use_rep}")
+
+    fix = f"give raw counts in layers[{COUNTS!r}], or {use_rep}"
+    if not sparse.issparse(matrix):
+        matrix = np.asarray(matrix)
+    if matrix.dtype.kind not in "biuf":
+        raise InputError(f"{where} has values of type {matrix.dtype}, expected counts; {fix}")
+    if matrix.dtype == np.float16:  # scipy has no sparse matrices of half precision
+        matrix = matrix.astype(np.float32)
+    csr = sparse.csr_matrix(matrix)
+    _check_counts(csr.data, where, fix)
+    csr = csr.astype(np.float32, copy=False)
+    if not csr.has_canonical_format:
+        csr = csr.copy()  # the arrays may be the user's, and the next line works in place
+        csr.sum_duplicates()
+    return csr
+
+
+def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
+    """Return a checked embedding.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Key in ``obsm``.
+
+    Returns
+    -------
+    A copy of ``obsm[key]``, float32 (n_obs, d).
+
+    Raises
+    ------
+    MissingKeyError
+        If the key is absent.
+    InputError
+        If it is not two-dimensional, not finite in float32, or the same for all observations.
+    """
+    where = f"obsm[{key!r}]"
+    fix = "give an embedding with one row of numbers per spot, for example PCA"
+    values = _numbers(require(adata, "obsm", key, "name one of these keys"), where, fix)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, d) with d >= 1; {fix}")
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is reported
+        embedding = values.astype(np.float32)
+    _finite_rows(adata, embedding, where)
+    if len(embedding) and (embedding == embedding[0]).all():
+        raise InputError(f"{where} has the same values for all {len(embedding)} spots; {fix}")
+    return embedding
+
+
+def n_domains(k: object, n_obs: int) -> int:
+    """Return the checked number of domains.
+
+    Raises
+    ------
+    InputError
+        If ``k`` is not an integer between 2 and ``n_obs``.
+    """
+    if not isinstance(k, (int, np.integer)) or isinstance(k, bool):
+        raise InputError(f'n_domains is {k!r}, expected an integer of at least 2; give a number such as 7, or "auto"')
+    if k < 2:
+        raise InputError(f"n_domains is {k}, expected at least 2; one domain needs no clustering")
+    if k > n_obs:
+        raise InputError(f"n_domains is {k} but there are fewer spots ({n_obs}); give at most {n_obs}")
+    return int(k)
+
+
+def writable(folder: str | Path) -> None:
+    """Check that files can be written to a folder, or that it can be made; leaves nothing behind.
+
+    Raises
+    ------
+    InputError
+        If a file is in the way, or the folder or its nearest existing parent cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    try:
+        # The nearest parent that exists decides. A dangling link does not "exist" but is in the way.
+        parent = next(p for p in (folder, *folder.absolute().parents) if p.exists() or p.is_symlink())
+        if not parent.is_dir():
+            raise InputError(f"output folder {folder}: {parent} is not a folder; give another folder or move that file")
+        # Permission bits do not tell for root or on special file systems; an unnamed file does.
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"output folder {folder} cannot be written ({reason}); give another folder") from error
+
+
+def _numbers(values: Any, where: str, fix: str) -> NDArray[Any]:
+    """Return an ``obsm`` element (array or data frame) as an array of real numbers."""
+    if sparse.issparse(values):
+        raise InputError(f"{where} is a sparse matrix, expected a dense array; convert it with .toarray()")
+    array = np.asarray(values)
+    if array.dtype == object:  # a data frame with columns of several types, or with missing values
+        with suppress(TypeError, ValueError):
+            array = array.astype(np.float64)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{where} has values of type {array.dtype}, expected numbers; {fix}")
+    return array
+
+
+def _finite_rows(adata: AnnData, values: NDArray[Any], where: str) -> None:
+    """Check that all values are finite, and name the first observation where one is not."""
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        keep = f"adata[np.isfinite(adata.{where}).all(axis=1)].copy()"
+        raise InputError(
+            f"{where} has NaN or infinite values for {bad.sum()} of {len(bad)} spots "
+            f"(first {str(adata.obs_names[bad][0])!r}), expected finite numbers; drop them: {keep}"
+        )
+
+
+def _check_counts(values: NDArray[Any], where: str, fix: str) -> None:
+    """Check stored values: finite, non-negative, integral, not all zero."""
+
+    def refuse(bad: NDArray[np.bool_], what: str) -> None:
+        if bad.any():
+            raise InputError(
+                f"{where} has {bad.sum()} {what} values (first {values[bad][0]:g}), expected raw counts; {fix}"
+            )
+
+    refuse(~np.isfinite(values), "NaN or infinite")
+    refuse(values < 0, "negative")
+    if values.dtype.kind == "f":
+        tolerance = np.minimum(_RELATIVE_TOLERANCE * values, _LARGEST_TOLERANCE)
+        refuse(np.abs(values - np.rint(values)) > tolerance, "non-integer")
+    if not values.any():
+        raise InputError(f"{where} is zero everywhere, expected raw counts; {fix}")

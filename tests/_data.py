@@ -1,0 +1,136 @@
+"""Data for tests: where the shared development data lies, and Space Ranger folders written exactly as the real ones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import io, sparse
+
+N_ROWS, N_COLS = 6, 10  # of the slide; array_col runs over every other number, as on a Visium slide
+SYMBOLS = ["GAPDH", "NA", "TBCE", "TBCE", "CD3", "HSPA14"]  # "NA" is a name, TBCE is there twice
+GENE_IDS = [f"ENSG{i:03d}" for i in range(6)]
+KINDS = ["Gene Expression"] * 4 + ["Antibody Capture", "Gene Expression"]
+FACTORS = {"spot_diameter_fullres": 90.0, "tissue_hires_scalef": 0.2, "tissue_lowres_scalef": 0.05}
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def data_file(name: str) -> Path:
+    """Return a file or folder of the development data, or skip the test where it is absent.
+
+    Looked for in ``$STMFG_DATA``, then in ``../shared/data`` beside the repository.
+    """
+    folders = [_REPOSITORY.parent / "shared" / "data"]
+    if "STMFG_DATA" in os.environ:
+        folders.insert(0, Path(os.environ["STMFG_DATA"]))
+    for folder in folders:
+        if (folder / name).exists():
+            return folder / name
+    pytest.skip(f"development data {name} is in none of: {', '.join(map(str, folders))} (set STMFG_DATA)")
+
+
+def slide() -> pd.DataFrame:
+    """All spots; the first row of the slide is out of tissue."""
+    row, i = np.divmod(np.arange(N_ROWS * N_COLS), N_COLS)
+    column = 2 * i + row % 2
+    return pd.DataFrame(
+        {
+            "barcode": [
+                f"{'ACGT'[r % 4]}{'ACGT'[c % 4]}AC{k:03d}-1" for k, (r, c) in enumerate(zip(row, i, strict=True))
+            ],
+            "in_tissue": (row > 0).astype(int),
+            "array_row": row,
+            "array_col": column,
+            "pxl_row_in_fullres": 500 + 120 * row,
+            "pxl_col_in_fullres": 900 + 70 * column,
+        }
+    )
+
+
+def matrix(n_spots: int) -> sparse.csr_matrix:
+    """Counts, (n_spots, 6); sparse enough to have empty entries."""
+    return sparse.csr_matrix(np.random.default_rng(0).poisson(1.0, (n_spots, 6)))
+
+
+def write_h5(path: Path, barcodes: list[str]) -> None:
+    """Write a 10x HDF5 matrix as Cell Ranger 3 and later do."""
+    counts = matrix(len(barcodes))
+    with h5py.File(path, "w") as file:
+        file.attrs["library_ids"] = np.array([b"V10-A1"])
+        file.attrs["chemistry_description"] = "Spatial 3' v1"
+        file.attrs["software_version"] = "spaceranger-1.2.2"
+        group = file.create_group("matrix")
+        for name, values in {
+            "barcodes": np.array(barcodes, "S"),
+            "data": counts.data.astype(np.int32),
+            "indices": counts.indices.astype(np.int64),
+            "indptr": counts.indptr.astype(np.int64),
+            "shape": np.array(counts.shape[::-1], np.int32),
+            "features/id": np.array(GENE_IDS, "S"),
+            "features/name": np.array(SYMBOLS, "S"),
+            "features/feature_type": np.array(KINDS, "S"),
+            "features/genome": np.array(["GRCh38"] * 6, "S"),
+            "features/_all_tag_keys": np.array(["genome"], "S"),
+        }.items():
+            group[name] = values
+
+
+def write_legacy_h5(path: Path, barcodes: list[str]) -> None:
+    """Write a 10x HDF5 matrix as Cell Ranger 2 did: one group a genome, no feature types."""
+    counts = matrix(len(barcodes))
+    with h5py.File(path, "w") as file:
+        group = file.create_group("GRCh38")
+        for name, values in {
+            "barcodes": np.array(barcodes, "S"),
+            "data": counts.data.astype(np.int32),
+            "indices": counts.indices,
+            "indptr": counts.indptr,
+            "shape": np.array(counts.shape[::-1], np.int32),
+            "genes": np.array(GENE_IDS, "S"),
+            "gene_names": np.array(SYMBOLS, "S"),
+        }.items():
+            group[name] = values
+
+
+def write_mtx(folder: Path, barcodes: list[str], *, zipped: bool = True) -> None:
+    """Write the folder filtered_feature_bc_matrix."""
+    folder.mkdir()
+    io.mmwrite(folder / "matrix.mtx", matrix(len(barcodes)).T)
+    features = ["\t".join(line) for line in zip(GENE_IDS, SYMBOLS, KINDS, strict=True)]
+    (folder / "features.tsv").write_text("\n".join(features) + "\n")
+    (folder / "barcodes.tsv").write_text("\n".join(barcodes) + "\n")
+    for path in sorted(folder.iterdir()) if zipped else []:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
+def write_positions(spatial: Path, version: int) -> None:
+    """Write positions as Space Ranger 1, Space Ranger 2 or Visium HD does."""
+    # Space Ranger lists the spots in another order than the matrix.
+    table = slide().sample(frac=1, random_state=0)
+    if version == 1:
+        table.to_csv(spatial / "tissue_positions_list.csv", header=False, index=False)
+    elif version == 2:
+        table.to_csv(spatial / "tissue_positions.csv", index=False)
+    else:
+        table.to_parquet(spatial / "tissue_positions.parquet", index=False)
+
+
+def write_space_ranger(folder: Path, version: int, *, zipped: bool = True) -> Path:
+    """Write an ``outs`` folder: version 1 with HDF5 matrix, 2 and 3 with mtx folder; no images."""
+    (folder / "spatial").mkdir(parents=True)
+    barcodes = slide()["barcode"].tolist()
+    if version == 1:
+        write_h5(folder / "filtered_feature_bc_matrix.h5", barcodes)
+    else:
+        write_mtx(folder / "filtered_feature_bc_matrix", barcodes, zipped=zipped)
+    write_positions(folder / "spatial", version)
+    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(FACTORS))
+    return folder
