@@ -1,0 +1,220 @@
+"""From counts to the network's input: normalisation, principal components, spatial factors. Arrays only.
+
+Nothing is made dense before the principal components: centring is implicit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import linalg, sparse
+
+from stmfg._errors import InputError
+from stmfg.gr import walk
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stmfg.config import Config
+
+CLIP = 10.0
+"""Scaled expression is clipped here, as scanpy's ``scale(max_value=10)`` does."""
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """The fitted way from counts, or a given representation, to features; saved with the model.
+
+    ``genes`` (n_kept,) indexes the columns used; ``center`` and ``scale`` (n_kept,) standardise them;
+    ``loadings`` (n_kept, n_components) and ``rotation`` (n_components, d) lead to the factors and are
+    empty where a step does not apply; ``autocorrelation`` (d,) tells how spatial each factor is.
+    """
+
+    genes: NDArray[np.int64]
+    target_sum: float
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    loadings: NDArray[np.float64]
+    rotation: NDArray[np.float64]
+    autocorrelation: NDArray[np.float64]
+
+
+def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:
+    """Scale each row to ``target_sum`` counts and take log(1 + x) on request; float64 CSR, rows of zeros stay."""
+    total = np.asarray(counts.sum(axis=1)).ravel()
+    result = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
+    result.data *= np.repeat(target_sum / np.where(total > 0, total, 1.0), np.diff(result.indptr))
+    if log1p:
+        np.log1p(result.data, out=result.data)
+    return result
+
+
+def select_genes(counts: sparse.csr_matrix, *, min_spot_share: float, n_top_genes: int) -> NDArray[np.int64]:
+    """Columns seen in enough rows and, on request, the most variable of them (seurat_v3, Stuart et al. 2019).
+
+    Small panels are targeted: up to 600 genes only those with no count at all are left out. Where too few
+    genes remain for the variance trend to be fitted, or fewer than asked, all of them are kept.
+    """
+    n, n_genes = counts.shape
+    seen = np.bincount(counts.indices[counts.data > 0], minlength=n_genes)
+    least = max(3, int(np.ceil(min_spot_share * n))) if n_genes > 600 else 1
+    kept = np.flatnonzero(seen >= min(least, max(1, n // 4)))
+    if not len(kept):
+        kept = np.flatnonzero(seen)
+    if n_top_genes and len(kept) > n_top_genes:
+        kept = kept[most_variable(counts[:, kept], n_top_genes)]
+    return kept.astype(np.int64)
+
+
+def most_variable(counts: sparse.csr_matrix, n_top: int) -> NDArray[np.int64]:
+    """Sorted columns with the largest variance after the seurat_v3 mean-variance trend, through scanpy."""
+    if counts.shape[1] <= n_top:
+        return np.arange(counts.shape[1])
+    import scanpy as sc
+    from anndata import AnnData
+
+    table = sc.pp.highly_variable_genes(AnnData(counts), flavor="seurat_v3", n_top_genes=n_top, inplace=False)
+    return np.flatnonzero(table["highly_variable"].to_numpy())
+
+
+def standardize(
+    x: sparse.csr_matrix, center: NDArray[np.float64], scale: NDArray[np.float64]
+) -> sparse.csr_matrix:
+    """Divide columns by their standard deviation and clip; still not centred, hence still sparse."""
+    result = x.copy()
+    result.data /= scale[result.indices]
+    np.minimum(result.data, CLIP + (center / scale)[result.indices], out=result.data)
+    return result
+
+
+def moments(x: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each column; one where a column does not vary."""
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    square = np.bincount(x.indices, weights=x.data**2, minlength=x.shape[1]) / x.shape[0]
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    return mean, np.where(deviation > 1e-8, deviation, 1.0)
+
+
+def fit(
+    counts: sparse.csr_matrix | None,
+    representation: NDArray[Any] | None,
+    operator: sparse.csr_matrix,
+    config: Config,
+    random_state: int,
+) -> tuple[FeatureMap, NDArray[np.float32]]:
+    """Fit the map from raw counts (n, genes), or a given representation (n, d), and apply it.
+
+    Parameters
+    ----------
+    counts, representation
+        One of the two.
+    operator
+        Random-walk operator of the spatial graph, (n, n).
+    config
+        Hyperparameters.
+    random_state
+        Seed of the iterative solver's starting vector.
+
+    Returns
+    -------
+    The map and the features, float32 (n, d).
+    """
+    none = np.zeros((0, 0))
+    if counts is not None:
+        genes = select_genes(counts, min_spot_share=config.min_spot_share, n_top_genes=config.n_top_genes)
+        totals = np.asarray(counts.sum(axis=1)).ravel()
+        target = config.target_sum or float(np.median(totals[totals > 0]))
+        x = normalize(counts, target_sum=target, log1p=config.log1p)[:, genes]
+        center, scale = moments(x)
+        if config.features == "genes":  # Spatial-MGCN scales without centring
+            features = np.minimum(x.toarray() / scale, CLIP)
+            return FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0)), features.astype("f4")
+        loadings = principal_axes(standardize(x, center, scale), config.n_components, random_state)
+        scores = standardize(x, center, scale) @ loadings - (center / scale) @ loadings
+    elif representation is not None:
+        genes = np.arange(representation.shape[1])
+        target, loadings = 0.0, none
+        center, scale = representation.mean(axis=0, dtype=np.float64), np.ones(len(genes))
+        scores = _compress(representation - center)
+    else:
+        raise InputError("neither counts nor a representation were given")
+    rotation, autocorrelation = spatial_factors(scores, operator, config)
+    feature_map = FeatureMap(genes, target, center, scale, loadings, rotation, autocorrelation)
+    return feature_map, (scores @ rotation).astype(np.float32)
+
+
+def transform(
+    feature_map: FeatureMap, counts: sparse.csr_matrix | None, representation: NDArray[Any] | None, *, log1p: bool
+) -> NDArray[np.float32]:
+    """Apply a fitted map to counts (n, genes) or a representation (n, d); float32 (n, features)."""
+    f = feature_map
+    if counts is None:
+        return np.asarray(_compress(representation - f.center) @ f.rotation, dtype=np.float32)
+    x = normalize(counts, target_sum=f.target_sum, log1p=log1p)[:, f.genes]
+    if not f.loadings.size:
+        return np.minimum(x.toarray() / f.scale, CLIP).astype(np.float32)
+    scores = standardize(x, f.center, f.scale) @ f.loadings - (f.center / f.scale) @ f.loadings
+    return np.asarray(scores @ f.rotation, dtype=np.float32)
+
+
+def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
+    """Divide rows by the square root of their norm, in units of the median norm.
+
+    Embeddings of untransformed counts have rows whose length follows depth, and single spots that carry a
+    component alone; the square root tames both and hardly touches an embedding with even rows.
+    """
+    norm = np.linalg.norm(scores, axis=1, keepdims=True)
+    middle = float(np.median(norm)) or 1.0
+    return np.asarray(scores / np.sqrt(np.maximum(norm, 1e-3 * middle) / middle), dtype=np.float64)
+
+
+def principal_axes(x: sparse.csr_matrix, n_components: int, random_state: int) -> NDArray[np.float64]:
+    """Loadings (genes, n_components) of the leading principal components of sparse x (n, genes)."""
+    from sklearn.decomposition import PCA
+
+    n, genes = x.shape
+    k = min(n_components, n - 1, genes - 1)
+    if k < 1:
+        return np.eye(genes)
+    # Exact on the covariance while it is small; Lanczos, with the centring implicit, beyond.
+    solver = "covariance_eigh" if genes <= 2000 or k >= min(n, genes) - 1 else "arpack"
+    return np.asarray(PCA(k, svd_solver=solver, random_state=random_state).fit(x).components_.T)
+
+
+def spatial_factors(
+    scores: NDArray[np.float64], operator: sparse.csr_matrix, config: Config
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Rotate scores into the directions that agree most with their surroundings.
+
+    Maximum autocorrelation factors (Switzer and Green 1984): the directions u that maximise
+    :math:`u^T X^T W X u \,/\, u^T X^T X u`, W the random walk of ``config.factor_steps`` steps. Unlike
+    principal components they are ordered by how spatial they are, not by variance, and have unit
+    variance each, so that neither cell types nor depth outweigh a weak region signal.
+
+    Parameters
+    ----------
+    scores
+        Centred scores, (n, k).
+    operator
+        Random-walk operator, (n, n).
+    config
+        ``factor_steps``, ``min_autocorrelation``, ``max_factors``.
+
+    Returns
+    -------
+    Rotation (k, d) and the autocorrelation of each factor (d,), decreasing.
+    """
+    n, k = scores.shape
+    total = scores.T @ scores / n
+    shared = scores.T @ walk(operator, scores, config.factor_steps) / n
+    # Directions with next to no variance would win by chance.
+    ridge = 1e-6 * np.trace(total) / k * np.eye(k)
+    values, vectors = linalg.eigh((shared + shared.T) / 2, total + ridge)
+    order = np.argsort(-values)[: config.max_factors]
+    kept = order[: max(min(4, k), int((values[order] > config.min_autocorrelation).sum()))]
+    rotation = vectors[:, kept]
+    # A sign convention, so that a permuted input gives the same factors.
+    strongest = np.abs(rotation).argmax(axis=0)
+    return rotation * np.sign(rotation[strongest, np.arange(len(kept))]), values[kept]

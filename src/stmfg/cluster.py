@@ -1,0 +1,207 @@
+"""Clusterings and their consensus: arrays in, posteriors (n, k) out, rows summing to one."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stmfg._errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    Posterior = NDArray[np.float64]
+
+__all__ = ["consensus", "kmeans", "leiden", "mixture", "non_empty", "refine"]
+
+FIT_AT_MOST = 50_000
+"""Observations a mixture is fitted on; all of them are assigned."""
+
+
+def mixture(x: NDArray[Any], k: int, *, n_starts: int = 5, random_state: int = 0) -> Posterior:
+    """Gaussian mixture with one full covariance shared by all components (mclust's EEE).
+
+    One covariance for all absorbs gradients that run through every domain alike, such as depth, and
+    makes the result independent of any linear map of ``x``.
+
+    Parameters
+    ----------
+    x
+        Embedding, (n, d).
+    k
+        Number of components.
+    n_starts
+        Starts; the likeliest is kept.
+    random_state
+        Seed.
+
+    Returns
+    -------
+    Posterior of each component, (n, k).
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    x = np.asarray(x, dtype=np.float64)
+    # Unit scale for the k-means start and for the covariance floor to mean the same on every data set.
+    x = (x - x.mean(axis=0)) / max(float(x.std()), 1e-12)
+    model = GaussianMixture(k, covariance_type="tied", n_init=n_starts, reg_covar=1e-4, random_state=random_state)
+    rows = _subsample(len(x), random_state)
+    with warnings.catch_warnings():
+        # 100 iterations leave a difference no user would see; duplicate points only leave a start empty.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x[rows])
+    return np.asarray(model.predict_proba(x))
+
+
+def kmeans(x: NDArray[Any], k: int, *, n_starts: int = 10, random_state: int = 0) -> Posterior:
+    """k-means; the posterior is the softmax of the squared distances over the mean squared distance per dimension.
+
+    Parameters as in :func:`mixture`.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    x = np.asarray(x, dtype=np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = KMeans(k, n_init=n_starts, random_state=random_state).fit(x[_subsample(len(x), random_state)])
+    distance = model.transform(x) ** 2
+    variance = max(distance.min(axis=1).mean() / x.shape[1], 1e-12)
+    weight = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / (2 * variance))
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+
+
+def leiden(x: NDArray[Any], k: int, *, n_starts: int = 1, random_state: int = 0) -> Posterior:
+    """Leiden communities of the 15-neighbour graph, at the resolution that gives ``k`` of them.
+
+    Parameters as in :func:`mixture`; ``n_starts`` is the number of partitions tried per resolution.
+
+    Raises
+    ------
+    InputError
+        If no resolution gives exactly ``k`` communities.
+    MissingDependencyError
+        If igraph is not installed.
+    """
+    try:
+        import igraph
+    except ImportError as error:
+        raise MissingDependencyError('Leiden needs igraph: pip install "stmfg[leiden]"') from error
+    import random
+
+    from scipy.sparse import triu
+
+    from stmfg.gr import feature_graph
+
+    centred = x - x.mean(axis=0)
+    upper = triu(feature_graph(centred, n_neighbors=15)).tocoo()
+    graph = igraph.Graph(n=len(x), edges=np.column_stack([upper.row, upper.col]))
+    state = random.getstate()
+    igraph.set_random_number_generator(random.Random(random_state))  # noqa: S311
+    try:
+        low, high = 0.0, 4.0
+        for _ in range(40):
+            resolution = (low + high) / 2
+            tries = [
+                graph.community_leiden("modularity", resolution=resolution, n_iterations=4) for _ in range(n_starts)
+            ]
+            best = max(tries, key=lambda t: t.modularity)
+            found = len(best)
+            if found == k:
+                return np.eye(k)[np.asarray(best.membership)]
+            low, high = (resolution, high) if found < k else (low, resolution)
+    finally:
+        igraph.set_random_number_generator(random)
+        random.setstate(state)
+    raise InputError(f"Leiden found no resolution with exactly {k} domains; use clusterer='mixture'")
+
+
+def _subsample(n: int, random_state: int) -> NDArray[np.int64]:
+    if n <= FIT_AT_MOST:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(random_state).choice(n, FIT_AT_MOST, replace=False))
+
+
+def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posterior:
+    """Vote of several clusterings.
+
+    Starts from the clustering that agrees best with all others (adjusted Rand index), matches the
+    clusters of each to it (Hungarian method), averages, and repeats until the labels stay. Clusterings
+    stuck in a poor optimum disagree with each other and are outvoted.
+
+    Parameters
+    ----------
+    posteriors
+        Clusterings of the same observations, each (n, k).
+    max_iter
+        Rounds at most.
+
+    Returns
+    -------
+    Mean posterior after matching, (n, k): a row's largest value is the share of the vote.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_rand_score
+
+    if len(posteriors) == 1:
+        return posteriors[0]
+    labels = [p.argmax(axis=1) for p in posteriors]
+    agreement = np.array([[adjusted_rand_score(a, b) for b in labels] for a in labels])
+    vote = posteriors[int(agreement.mean(axis=1).argmax())]
+    for _ in range(max_iter):
+        total = np.zeros_like(vote)
+        for posterior in posteriors:
+            mine, theirs = linear_sum_assignment(-(posterior.T @ vote))
+            total[:, theirs] += posterior[:, mine]
+        total /= len(posteriors)
+        settled = bool((total.argmax(axis=1) == vote.argmax(axis=1)).all())
+        vote = total
+        if settled:
+            break
+    return vote
+
+
+def refine(posterior: Posterior, operator: csr_matrix, strength: float, *, n_iter: int = 10) -> Posterior:
+    """Let neighbours in tissue agree: mean-field updates of a Potts model on top of a posterior.
+
+    Parameters
+    ----------
+    posterior
+        (n, k).
+    operator
+        Random-walk operator of the spatial graph, (n, n): the field on a spot is the mean over its surroundings.
+    strength
+        Weight of the field, 0 for none.
+    n_iter
+        Mean-field rounds.
+
+    Returns
+    -------
+    Posterior, (n, k).
+    """
+    evidence = np.log(np.maximum(posterior, 1e-12))
+    for _ in range(n_iter if strength > 0 else 0):
+        logits = evidence + strength * (operator @ posterior)
+        logits -= logits.max(axis=1, keepdims=True)
+        posterior = np.exp(logits)
+        posterior /= posterior.sum(axis=1, keepdims=True)
+    return posterior
+
+
+def non_empty(posterior: Posterior) -> NDArray[np.int64]:
+    """Labels (n,) with every one of the k clusters used.
+
+    A cluster no observation prefers takes the observation closest to it whose own cluster can spare it.
+    """
+    labels = posterior.argmax(axis=1)
+    k = posterior.shape[1]
+    for missing in np.setdiff1d(np.arange(k), labels):
+        spare = np.bincount(labels, minlength=k)[labels] > 1
+        labels[np.where(spare, posterior[:, missing], -1.0).argmax()] = missing
+    return labels

@@ -1,0 +1,184 @@
+"""Every hyperparameter and its default: the only place they live.
+
+``Config()`` is the ``default`` preset, ``Config.preset("paper")`` the settings inferred for the paper
+(arXiv 2512.16188, from its closest published relative Spatial-MGCN). Why a default is what it is,
+with the measurement, is written in ``docs/method.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from stmfg._errors import InputError
+
+PRESETS: Final = ("default", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Hyperparameters of one run, stored with every result and model file."""
+
+    # Features: what the network reads.
+    features: Literal["factors", "genes"] = "factors"
+    """``"factors"``: principal components rotated into spatial factors; ``"genes"``: scaled genes."""
+    n_top_genes: int = 0
+    """Highly variable genes kept (seurat_v3); 0 keeps every gene seen often enough."""
+    min_spot_share: float = 0.025
+    """A gene counts when at least this share of the spots has it (and at least 3 spots)."""
+    target_sum: float = 0.0
+    """Counts per spot after normalisation; 0 is the median over spots."""
+    log1p: bool = True
+    """Whether to take log(1 + x) after normalisation."""
+    n_components: int = 60
+    """Principal components the spatial factors are made from."""
+    factor_steps: int = 16
+    """Random-walk steps on the spatial graph over which a factor must agree with its surroundings."""
+    min_autocorrelation: float = 0.1
+    """Factors whose correlation with their surroundings is lower are left out."""
+    max_factors: int = 20
+    """At most this many factors."""
+
+    # Graphs.
+    spatial_neighbors: int = 6
+    """Nearest neighbours in tissue, symmetrised with OR."""
+    spatial_radius: float = 0.0
+    """Radius in spot spacings, used instead of ``spatial_neighbors`` when positive."""
+    feature_neighbors: int = 15
+    """Nearest neighbours in expression by cosine, symmetrised with OR."""
+    feature_steps: int = 3
+    """Random-walk steps of spatial smoothing before the expression neighbours are found."""
+
+    # Network.
+    views: tuple[str, ...] = ("spatial", "feature")
+    """Graphs convolved side by side."""
+    widths: tuple[int, ...] = (0, 0, 0)
+    """Width of each layer; 0 keeps the width of the input."""
+    convolution: Literal["linear", "relu"] = "linear"
+    """``"linear"``: mean over neighbours, weights start at the identity; ``"relu"``: Kipf and Welling's."""
+    fusion: Literal["layer", "late"] = "layer"
+    """Views attend to each other after every layer, or once at the end (ablation)."""
+    attention_width: int = 16
+    """Hidden width of the view attention."""
+    embedding: Literal["concat", "last"] = "concat"
+    """The embedding joins the fused features of every layer, or is the last layer's."""
+    decoder_width: int = 64
+    """Hidden width of the count decoder."""
+
+    # Loss.
+    reconstruction: Literal["zinb", "gaussian"] = "zinb"
+    """Likelihood of the decoder; a given embedding (``use_rep``) always takes the Gaussian one."""
+    target: Literal["own", "neighbourhood"] = "neighbourhood"
+    """Counts the decoder explains: the spot's own or those summed over the spot and its neighbours."""
+    decoder_genes: int = 1000
+    """At most this many genes, the most variable, are decoded; 0 decodes all."""
+    reconstruction_weight: float = 1.0
+    contrastive_weight: float = 0.1
+    spatial_weight: float = 0.1
+    temperature: float = 0.5
+    """Temperature of the contrastive term."""
+
+    # Training.
+    epochs: int = 60
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-4
+    batch_size: int = 512
+    """Spots decoded and contrasted in one step; 0 takes them all."""
+
+    # Domains.
+    clusterer: Literal["mixture", "kmeans", "leiden"] = "mixture"
+    n_starts: int = 2
+    """Starts of one clustering; the likeliest is kept."""
+    n_votes: int = 4
+    """Clusterings per scale that vote on the domains; 1 with ``scales="embedding"`` is a single clustering."""
+    scales: Literal["every", "embedding"] = "every"
+    """Cluster the fused features of every layer and the embedding, or the embedding alone."""
+    refine: float = 0.0
+    """Strength of the spatial refinement of the domains; 0 leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):  # as JSON and TOML bring tuples
+                object.__setattr__(self, field.name, tuple(value))
+            elif isinstance(value, (int, float)) and value < 0:
+                raise InputError(f"{field.name} is {value}; it must not be negative")
+            choices = _CHOICES.get(field.name)
+            if choices and value not in choices:
+                raise InputError(f"{field.name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+        if not self.widths or not set(self.views) <= {"spatial", "feature"} or not self.views:
+            raise InputError(f"the network needs a layer and a view, got widths={self.widths} and views={self.views}")
+
+    @classmethod
+    def preset(cls, name: str) -> Config:
+        """Return a preset.
+
+        Parameters
+        ----------
+        name
+            ``"default"`` or ``"paper"``.
+
+        Raises
+        ------
+        InputError
+            If there is no such preset.
+        """
+        if name == "default":
+            return cls()
+        if name == "paper":
+            return cls(
+                features="genes",
+                n_top_genes=3000,
+                min_spot_share=100 / 3600,  # the paper's 100 spots, of a slice of about 3,600
+                target_sum=1e4,
+                log1p=False,
+                spatial_radius=4.05,  # 550 px where spots are 137 px apart
+                feature_neighbors=14,
+                feature_steps=0,
+                widths=(128, 64),
+                convolution="relu",
+                embedding="last",
+                decoder_width=128,
+                target="own",
+                decoder_genes=0,
+                contrastive_weight=10.0,
+                spatial_weight=0.1,
+                epochs=200,
+                batch_size=0,
+                clusterer="kmeans",
+                n_starts=20,
+                n_votes=1,
+                scales="embedding",
+            )
+        raise InputError(f"preset {name!r} is unknown; choose from {', '.join(PRESETS)}")
+
+    def replace(self, **changes: Any) -> Config:
+        """Return a copy with some values changed.
+
+        Raises
+        ------
+        InputError
+            If a name is no hyperparameter or a value is out of range.
+        """
+        known = {field.name for field in dataclasses.fields(self)}
+        for name in changes:
+            if name not in known:
+                raise InputError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as plain JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "features": ("factors", "genes"),
+    "convolution": ("linear", "relu"),
+    "fusion": ("layer", "late"),
+    "embedding": ("concat", "last"),
+    "reconstruction": ("zinb", "gaussian"),
+    "target": ("own", "neighbourhood"),
+    "clusterer": ("mixture", "kmeans", "leiden"),
+    "scales": ("every", "embedding"),
+}

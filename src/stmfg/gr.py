@@ -1,0 +1,199 @@
+"""Graphs over the observations: neighbours in tissue and neighbours in expression, CSR and symmetric."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from stmfg._errors import InputError, require
+from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+__all__ = ["feature_graph", "features", "spacing", "spatial", "spatial_graph", "symmetric_operator", "walk_operator"]
+
+
+def _neighbors(points: NDArray[Any], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Distances and indices (n, k) of the k nearest other points."""
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=min(k, len(points) - 1), n_jobs=-1).fit(points).kneighbors()  # type: ignore[no-any-return]
+
+
+def _symmetric(indices: NDArray[np.int64]) -> sparse.csr_matrix:
+    """Undirected graph, weights one, from neighbour lists (n, k): linked when either lists the other."""
+    n, k = indices.shape
+    graph = sparse.csr_matrix(
+        (np.ones(n * k, dtype=np.float32), indices.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n)
+    )
+    graph = graph.maximum(graph.T).tocsr()
+    graph.sort_indices()
+    return graph
+
+
+def spacing(coordinates: NDArray[np.float64]) -> float:
+    """Median distance to the nearest other observation: the spot spacing, in the unit of the coordinates."""
+    distances, _ = _neighbors(coordinates, 1)
+    positive = distances[distances > 0]  # duplicated positions say nothing about the spacing
+    return float(np.median(positive))
+
+
+def spatial_graph(
+    coordinates: NDArray[np.float64],
+    *,
+    n_neighbors: int = 6,
+    radius: float = 0.0,
+    libraries: NDArray[Any] | None = None,
+) -> sparse.csr_matrix:
+    """Link observations that are close in tissue.
+
+    Parameters
+    ----------
+    coordinates
+        Positions, (n, 2) or (n, 3), any unit.
+    n_neighbors
+        Nearest neighbours, symmetrised with OR.
+    radius
+        Radius in spot spacings (see :func:`spacing`), used instead when positive.
+    libraries
+        Slice of each observation, (n,): slices are never linked.
+
+    Returns
+    -------
+    Symmetric (n, n) matrix of ones, no diagonal.
+    """
+    if libraries is not None:
+        order = np.argsort(libraries, kind="stable")
+        parts = np.split(order, np.flatnonzero(libraries[order][1:] != libraries[order][:-1]) + 1)
+        blocks = [spatial_graph(coordinates[p], n_neighbors=n_neighbors, radius=radius) for p in parts]
+        inverse = np.argsort(order, kind="stable")
+        return sparse.block_diag(blocks, format="csr", dtype=np.float32)[inverse][:, inverse]
+    n = len(coordinates)
+    if n < 2:
+        return sparse.csr_matrix((n, n), dtype=np.float32)
+    if radius <= 0:
+        return _symmetric(_neighbors(coordinates, n_neighbors)[1])
+    from scipy.spatial import cKDTree
+
+    pairs = cKDTree(coordinates).query_pairs(radius * spacing(coordinates), output_type="ndarray")
+    rows, columns = np.concatenate([pairs, pairs[:, ::-1]]).T
+    return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, n))
+
+
+def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matrix:
+    """Link observations with similar features, by cosine.
+
+    Parameters
+    ----------
+    x
+        Features, (n, d).
+    n_neighbors
+        Nearest neighbours, symmetrised with OR.
+
+    Returns
+    -------
+    Symmetric (n, n) matrix of ones, no diagonal.
+    """
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    # On the unit sphere the nearest by Euclidean distance are the nearest by cosine, and trees apply.
+    return _symmetric(_neighbors(x / np.maximum(norm, 1e-12), n_neighbors)[1])
+
+
+def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Mean over an observation and its neighbours: one step of a lazy random walk, rows sum to one."""
+    with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
+    degree = np.asarray(with_self.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags_array(1 / degree) @ with_self, dtype=np.float32)
+
+
+def symmetric_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
+    r""":math:`D^{-1/2} (A + I) D^{-1/2}` (Kipf and Welling 2017, eq. 2)."""
+    with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
+    scale = sparse.diags_array(1 / np.sqrt(np.asarray(with_self.sum(axis=1)).ravel()))
+    return sparse.csr_matrix(scale @ with_self @ scale, dtype=np.float32)
+
+
+def walk(operator: sparse.csr_matrix, x: NDArray[Any], steps: int) -> NDArray[Any]:
+    """Take ``steps`` steps of a random walk: features (n, d) averaged over ever wider surroundings."""
+    for _ in range(steps):
+        x = operator @ x
+    return x
+
+
+def spatial(
+    adata: AnnData,
+    *,
+    n_neighbors: int = 6,
+    radius: float = 0.0,
+    library_key: str | None = None,
+    copy: bool = False,
+) -> AnnData | None:
+    """Build the spatial graph.
+
+    Parameters
+    ----------
+    adata
+        Needs ``obsm["spatial"]``.
+    n_neighbors, radius
+        As in :func:`spatial_graph`.
+    library_key
+        Column of ``obs`` that names the slice; slices are never linked.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. Written: ``obsp["spatial_connectivities"]``, CSR float32.
+
+    Raises
+    ------
+    InputError
+        If the coordinates are missing or unusable.
+    """
+    from stmfg._validate import coordinates
+
+    adata = adata.copy() if copy else adata
+    libraries = None
+    if library_key is not None:
+        libraries = np.asarray(require(adata, "obs", library_key, "name a column of obs that holds the slice")).astype(str)
+    adata.obsp[SPATIAL_GRAPH] = spatial_graph(
+        coordinates(adata, SPATIAL), n_neighbors=n_neighbors, radius=radius, libraries=libraries
+    )
+    return adata if copy else None
+
+
+def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 3, copy: bool = False) -> AnnData | None:
+    """Build the expression graph on spatially smoothed features.
+
+    Parameters
+    ----------
+    adata
+        Needs ``obsm["X_stmfg_input"]`` and ``obsp["spatial_connectivities"]``.
+    n_neighbors
+        Nearest neighbours by cosine, symmetrised with OR.
+    steps
+        Random-walk steps of smoothing on the spatial graph; 0 links spots by their own features, which on
+        single cells links cell types rather than regions.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. Written: ``obsp["stmfg_feature_connectivities"]``, CSR float32.
+
+    Raises
+    ------
+    MissingKeyError
+        If features or spatial graph are missing.
+    """
+    adata = adata.copy() if copy else adata
+    x = np.asarray(require(adata, "obsm", FEATURES, "run stmfg.pp.features(adata) first"))
+    graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))
+    if steps < 0 or n_neighbors < 1:
+        raise InputError(f"steps must be at least 0 and n_neighbors at least 1, got {steps} and {n_neighbors}")
+    adata.obsp[FEATURE_GRAPH] = feature_graph(walk(walk_operator(graph), x, steps), n_neighbors=n_neighbors)
+    return adata if copy else None

@@ -1,0 +1,116 @@
+"""The training objective's terms: pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+__all__ = ["gaussian_nll", "info_nce", "spatial_regularization", "zinb_nll"]
+
+
+def zinb_nll(x: Tensor, mu: Tensor, theta: Tensor, pi_logits: Tensor) -> Tensor:
+    r"""Mean negative log-likelihood of zero-inflated negative binomial counts.
+
+    .. math::
+        p(x) = \pi\,[x = 0] + (1 - \pi)\,\mathrm{NB}(x; \mu, \theta)
+
+    with mean :math:`\mu` and variance :math:`\mu + \mu^2 / \theta` of the negative binomial part
+    (Eraslan et al. 2019, DCA, eq. 4). Stable in float32: everything is a sum of logarithms, and the
+    log-gamma terms are evaluated only where the count is not zero (there the zero part is closed form).
+
+    Parameters
+    ----------
+    x
+        Counts, (n, genes), non-negative integers stored as floats.
+    mu
+        Mean of the negative binomial part, (n, genes), positive.
+    theta
+        Inverse dispersion, broadcastable to (n, genes), positive.
+    pi_logits
+        Logits of the probability of an extra zero, broadcastable to (n, genes).
+
+    Returns
+    -------
+    Scalar, nats per entry.
+    """
+    theta = theta.expand_as(x)
+    pi_logits = pi_logits.expand_as(x)
+    # log(theta / (theta + mu)), accurate also where mu << theta.
+    log_failure = -torch.log1p(mu / theta)
+    zero = F.softplus(theta * log_failure - pi_logits) - F.softplus(-pi_logits)
+    at = x > 0
+    count, mean, size = x[at], mu[at], theta[at]
+    negative_binomial = (
+        torch.lgamma(count + size)
+        - torch.lgamma(size)
+        - torch.lgamma(count + 1)
+        + size * log_failure[at]
+        - count * torch.log1p(size / mean)
+    )
+    positive = negative_binomial - F.softplus(pi_logits[at])
+    return -(zero.sum() - zero[at].sum() + positive.sum()) / x.numel()
+
+
+def gaussian_nll(x: Tensor, mean: Tensor) -> Tensor:
+    """Mean squared error: the Gaussian negative log-likelihood of unit variance, without its constant, times two.
+
+    Parameters
+    ----------
+    x, mean
+        Observed and predicted values, (n, features).
+
+    Returns
+    -------
+    Scalar.
+    """
+    return (x - mean).square().mean()
+
+
+def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    """Contrast the two views of each spot with those of the other spots, in both directions.
+
+    InfoNCE (van den Oord et al. 2018, eq. 4) on cosine similarities: the positive pair is row i of both
+    views, the negatives are all other rows of the other view.
+
+    Parameters
+    ----------
+    a, b
+        Two views of the same spots, (n, d).
+    temperature
+        Divides the similarities, positive.
+
+    Returns
+    -------
+    Scalar, nats; log(n) for unrelated views.
+    """
+    similarity = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
+    same = torch.arange(len(a), device=a.device)
+    return (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
+
+
+def spatial_regularization(z: Tensor, neighbors: Tensor, strangers: Tensor) -> Tensor:
+    r"""Keep neighbours in tissue close and other pairs apart.
+
+    .. math::
+        -\tfrac12 \left[\overline{\log s(c_{ij})}_{(i, j) \in A} + \overline{\log(1 - s(c_{ij}))}_{(i, j) \notin A}\right]
+
+    with c the cosine similarity of embeddings and s the logistic function (Wang et al. 2023,
+    Spatial-MGCN, eq. 12). The pairs are given, so that a sample of them can stand for all: nothing
+    n x n is made.
+
+    Parameters
+    ----------
+    z
+        Embedding, (n, d).
+    neighbors, strangers
+        Index pairs (2, m) that are, and are not, linked in the spatial graph.
+
+    Returns
+    -------
+    Scalar.
+    """
+    unit = F.normalize(z, dim=1)
+    near = (unit[neighbors[0]] * unit[neighbors[1]]).sum(1)
+    far = (unit[strangers[0]] * unit[strangers[1]]).sum(1)
+    return -(F.logsigmoid(near).mean() + F.logsigmoid(-far).mean()) / 2

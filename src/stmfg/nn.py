@@ -1,0 +1,197 @@
+"""The network: graph convolutions over several views, fused by attention after every layer.
+
+``x -> [GraphConv per view -> ViewFusion] per layer -> embedding -> decoder``. The same class serves
+every preset; what differs is in :class:`stmfg.config.Config`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from stmfg.config import Config
+
+__all__ = ["CountDecoder", "Encoded", "GraphConv", "Operator", "STMFGNet", "ViewFusion"]
+
+
+class _SparseProduct(torch.autograd.Function):
+    """Sparse times dense with a sparse backward pass; autograd's own would build the gradient of the matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, x: Tensor) -> Tensor:
+        ctx.transposed = transposed
+        return matrix @ x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+        return None, None, ctx.transposed @ grad
+
+
+class Operator:
+    """A fixed sparse propagation matrix, (n, n), with its transpose for the backward pass."""
+
+    def __init__(self, matrix: csr_matrix, device: torch.device) -> None:
+        self._matrix = _to_torch(matrix, device)
+        self._transposed = _to_torch(matrix.T.tocsr(), device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Propagate features x (n, d) along the edges."""
+        return _SparseProduct.apply(self._matrix, self._transposed, x)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _to_torch(matrix: csr_matrix, device: torch.device) -> Tensor:
+    return torch.sparse_csr_tensor(
+        torch.from_numpy(matrix.indptr.astype(np.int64)),
+        torch.from_numpy(matrix.indices.astype(np.int64)),
+        torch.from_numpy(matrix.data.astype(np.float32)),
+        size=matrix.shape,
+        check_invariants=False,
+    ).to(device)
+
+
+class GraphConv(nn.Module):
+    r"""Graph convolution of one view.
+
+    ``relu``: :math:`H' = \mathrm{ReLU}(\hat A H W + b)` (Kipf and Welling 2017, eq. 2, :math:`\hat A` with
+    symmetric normalisation). ``linear``: :math:`H' = \hat A H W` (Wu et al. 2019, SGC), W starting at the
+    identity, so that an untrained layer is plain diffusion along the graph: training can only depart
+    from the training-free baseline where the objective pays for it.
+
+    Shapes: H (n, n_in) -> H' (n, n_out).
+    """
+
+    def __init__(self, n_in: int, n_out: int, *, linear: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_in, n_out, bias=not linear)
+        self.relu = not linear
+        if linear:
+            nn.init.eye_(self.linear.weight)
+        else:
+            nn.init.xavier_uniform_(self.linear.weight)
+
+    def forward(self, operator: Operator, h: Tensor) -> Tensor:
+        """Convolve features h (n, n_in) along one graph."""
+        h = operator(self.linear(h))  # W first: the product with the graph is then the narrow one
+        return F.relu(h) if self.relu else h
+
+
+class ViewFusion(nn.Module):
+    r"""Attention of a spot over its views (Wang et al. 2023, Spatial-MGCN, eqs. 6-8).
+
+    :math:`w_v = q \cdot \tanh(W h_v + b)`, softmax over the views v, weighted sum. q starts at zero:
+    every view counts the same until training finds a reason.
+
+    Shapes: views (n, v, d) -> fused (n, d), weights (n, v).
+    """
+
+    def __init__(self, n_in: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(n_in, width)
+        self.query = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.query.weight)
+
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Fuse views (n, v, d)."""
+        weights = torch.softmax(self.query(torch.tanh(self.hidden(views))).squeeze(-1), dim=1)
+        return (weights.unsqueeze(-1) * views).sum(1), weights
+
+
+class CountDecoder(nn.Module):
+    """Embedding -> parameters of a zero-inflated negative binomial (Eraslan et al. 2019, DCA).
+
+    Shapes: z (n, d), size factors (n, 1) -> mu, theta, pi logits, each (n, genes). mu is in
+    [1e-5, 1e6] times the size factor, theta in [1e-4, 1e4].
+    """
+
+    def __init__(self, n_in: int, width: int, n_genes: int) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Linear(n_in, width), nn.BatchNorm1d(width), nn.ReLU())
+        self.mean = nn.Linear(width, n_genes)
+        self.dispersion = nn.Linear(width, n_genes)
+        self.dropout = nn.Linear(width, n_genes)
+
+    def forward(self, z: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode embeddings z of spots with the given size factors."""
+        h = self.hidden(z)
+        # exp of a clamped input: the same range as clamping exp, with no overflow on the way.
+        mu = size * torch.exp(self.mean(h).clamp(-11.5, 13.8))
+        theta = F.softplus(self.dispersion(h)).clamp(1e-4, 1e4)
+        return mu, theta, self.dropout(h)
+
+
+@dataclass
+class Encoded:
+    """What the encoder makes of the spots."""
+
+    embedding: Tensor
+    """(n, d)."""
+    layers: list[Tensor]
+    """Fused features after each layer, each (n, d_l)."""
+    views: list[Tensor]
+    """Features per view of each layer, each (n, v, d_l)."""
+    weights: list[Tensor]
+    """Attention over views of each fusion, each (n, v)."""
+
+
+class STMFGNet(nn.Module):
+    """Encoder over the views and the decoder of its embedding.
+
+    Parameters
+    ----------
+    n_in
+        Input features.
+    n_out
+        Genes decoded, or features reconstructed with ``counts=False``.
+    config
+        Hyperparameters.
+    counts
+        Whether the decoder is a count likelihood.
+    """
+
+    def __init__(self, n_in: int, n_out: int, config: Config, *, counts: bool) -> None:
+        super().__init__()
+        self.config = config
+        widths = [n_in, *(width or n_in for width in config.widths)]
+        linear = config.convolution == "linear"
+        self.convolutions = nn.ModuleList(
+            nn.ModuleList(GraphConv(a, b, linear=linear) for _ in config.views)
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        fused = widths[1:] if config.fusion == "layer" else widths[-1:]
+        self.fusions = nn.ModuleList(ViewFusion(width, config.attention_width) for width in fused)
+        n_embedding = sum(fused) if config.embedding == "concat" else fused[-1]
+        self.decoder: nn.Module = (
+            CountDecoder(n_embedding, config.decoder_width, n_out) if counts else nn.Linear(n_embedding, n_out)
+        )
+
+    def encode(self, x: Tensor, operators: list[Operator]) -> Encoded:
+        """Encode features x (n, n_in) given one operator per view."""
+        late = self.config.fusion == "late"
+        inputs = [x] * len(operators)
+        layers: list[Tensor] = []
+        views: list[Tensor] = []
+        weights: list[Tensor] = []
+        for depth, convolutions in enumerate(self.convolutions):
+            per_view = [
+                conv(operator, h)
+                for conv, operator, h in zip(convolutions, operators, inputs, strict=True)  # type: ignore[arg-type]
+            ]
+            stacked = torch.stack(per_view, dim=1)
+            views.append(stacked)
+            if late and depth + 1 < len(self.convolutions):
+                inputs = per_view  # each view goes its own way until the end
+                continue
+            fused, weight = self.fusions[0 if late else depth](stacked)
+            layers.append(fused)
+            weights.append(weight)
+            inputs = [fused] * len(operators)
+        embedding = torch.cat(layers, dim=1) if self.config.embedding == "concat" else layers[-1]
+        return Encoded(embedding, layers, views, weights)

@@ -1,0 +1,198 @@
+"""The training loop, on one page, and its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from stmfg._errors import InputError, TrainingError
+from stmfg.losses import gaussian_nll, info_nce, spatial_regularization, zinb_nll
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stmfg.config import Config
+    from stmfg.data import TrainingData
+    from stmfg.nn import STMFGNet
+
+__all__ = ["TERMS", "History", "pick_device", "train"]
+
+logger = logging.getLogger("stmfg")
+
+TERMS = ("total", "reconstruction", "contrastive", "spatial")
+History = dict[str, list[float]]
+"""Loss per epoch, by term."""
+
+CHECKPOINT_SECONDS = 20.0
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device for ``"auto"`` (a GPU when there is one), ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r} is unknown; choose auto, cpu or cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("device 'cuda' was asked for, but this machine has no usable GPU; use device 'cpu' or 'auto'")
+    return torch.device(name)
+
+
+def train(
+    net: STMFGNet,
+    data: TrainingData,
+    config: Config,
+    *,
+    random_state: int,
+    checkpoint: Path | None = None,
+    fingerprint: str = "",
+    progress: bool = False,
+) -> History:
+    """Train the network in place.
+
+    Parameters
+    ----------
+    net, data, config
+        Network, data and hyperparameters.
+    random_state
+        Seed of the sampling.
+    checkpoint
+        File to continue from when it is there and of the same run, and to save to from time to time.
+    fingerprint
+        Identifies the run; a checkpoint with another one is ignored.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Loss per epoch, by term.
+
+    Raises
+    ------
+    TrainingError
+        If a term of the loss is not finite; names the epoch and the term.
+    """
+    generator = torch.Generator().manual_seed(random_state)
+    optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    history: History = {term: [] for term in TERMS}
+    start = 0
+    if checkpoint is not None and checkpoint.exists():
+        start = _restore(checkpoint, fingerprint, net, optimizer, generator, history)
+    saved_at = time.monotonic()
+    net.train()
+    bar = tqdm(range(start, config.epochs), initial=start, total=config.epochs, desc="training", disable=not progress)
+    for epoch in bar:
+        losses = _losses(net, data, config, generator)
+        optimizer.zero_grad(set_to_none=True)
+        losses["total"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        for term in TERMS:
+            value = float(losses[term].detach())
+            history[term].append(value)
+            if value != value or abs(value) == float("inf"):
+                raise TrainingError(
+                    f"the {term} term of the loss is {value} at epoch {epoch + 1}; "
+                    "a smaller learning_rate, or counts without extreme values, may help"
+                )
+        bar.set_postfix(loss=f"{history['total'][-1]:.4f}")
+        if checkpoint is not None and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            _save(checkpoint, fingerprint, net, optimizer, generator, history)
+            saved_at = time.monotonic()
+    if checkpoint is not None and config.epochs > start:
+        _save(checkpoint, fingerprint, net, optimizer, generator, history)
+    net.eval()
+    return history
+
+
+def _losses(net: STMFGNet, data: TrainingData, config: Config, generator: torch.Generator) -> dict[str, Tensor]:
+    """Weighted total and unweighted terms of one step; a term of weight zero is not computed."""
+    batch = data.batch(generator)
+    encoded = net.encode(data.features, data.operators)
+    none = data.features.new_zeros(())
+    losses = {"reconstruction": none, "contrastive": none, "spatial": none}
+    if config.reconstruction_weight:
+        z = encoded.embedding[batch.spots]
+        if data.counts is not None:
+            losses["reconstruction"] = zinb_nll(batch.target, *net.decoder(z, batch.size))
+        else:
+            losses["reconstruction"] = gaussian_nll(batch.target, net.decoder(z))
+    if config.contrastive_weight and len(config.views) > 1:
+        per_layer = [
+            info_nce(views[batch.spots, 0], views[batch.spots, 1], config.temperature) for views in encoded.views
+        ]
+        losses["contrastive"] = torch.stack(per_layer).mean()
+    if config.spatial_weight:
+        losses["spatial"] = spatial_regularization(encoded.embedding, batch.neighbors, batch.strangers)
+    losses["total"] = (
+        config.reconstruction_weight * losses["reconstruction"]
+        + config.contrastive_weight * losses["contrastive"]
+        + config.spatial_weight * losses["spatial"]
+    )
+    if not losses["total"].requires_grad:
+        raise InputError("every weight of the loss is zero; set one above zero, or epochs=0 to skip training")
+    return losses
+
+
+def _save(
+    path: Path,
+    fingerprint: str,
+    net: STMFGNet,
+    optimizer: torch.optim.Adam,
+    generator: torch.Generator,
+    history: History,
+) -> None:
+    """Write the state so that the file is always whole: to a temporary name, then renamed."""
+    tensors = {f"net.{name}": value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{name}": torch.as_tensor(value).cpu() for name, value in state.items()}
+    tensors["generator"] = generator.get_state()
+    temporary = path.with_name(path.name + ".partial")
+    save_file(tensors, temporary, metadata={"fingerprint": fingerprint, "history": json.dumps(history)})
+    os.replace(temporary, path)
+
+
+def _restore(
+    path: Path,
+    fingerprint: str,
+    net: STMFGNet,
+    optimizer: torch.optim.Adam,
+    generator: torch.Generator,
+    history: History,
+) -> int:
+    """Load a checkpoint of the same run and return the epochs done; 0 when it is another run's."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            if metadata.get("fingerprint") != fingerprint:
+                logger.warning("%s is of a run with other data or options; starting anew", path)
+                return 0
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        logger.warning("%s cannot be read (%s); starting anew", path, error)
+        return 0
+    net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("adam."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    generator.set_state(tensors["generator"])
+    history.update(json.loads(metadata["history"]))
+    done = len(history["total"])
+    logger.info("continuing at epoch %d from %s", done + 1, path)
+    return done
