@@ -79,9 +79,7 @@ def most_variable(counts: sparse.csr_matrix, n_top: int) -> NDArray[np.int64]:
     return np.flatnonzero(table["highly_variable"].to_numpy())
 
 
-def standardize(
-    x: sparse.csr_matrix, center: NDArray[np.float64], scale: NDArray[np.float64]
-) -> sparse.csr_matrix:
+def standardize(x: sparse.csr_matrix, center: NDArray[np.float64], scale: NDArray[np.float64]) -> sparse.csr_matrix:
     """Divide columns by their standard deviation and clip; still not centred, hence still sparse."""
     result = x.copy()
     result.data /= scale[result.indices]
@@ -130,7 +128,9 @@ def fit(
         center, scale = moments(x)
         if config.features == "genes":  # Spatial-MGCN scales without centring
             features = np.minimum(x.toarray() / scale, CLIP)
-            return FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0)), features.astype("f4")
+            return FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0)), features.astype(
+                "f4"
+            )
         loadings = principal_axes(standardize(x, center, scale), config.n_components, random_state)
         scores = standardize(x, center, scale) @ loadings - (center / scale) @ loadings
     elif representation is not None:
@@ -150,11 +150,13 @@ def transform(
 ) -> NDArray[np.float32]:
     """Apply a fitted map to counts (n, genes) or a representation (n, d); float32 (n, features)."""
     f = feature_map
-    if counts is None:
+    if representation is not None:
         return np.asarray(_compress(representation - f.center) @ f.rotation, dtype=np.float32)
+    if counts is None:
+        raise InputError("neither counts nor a representation were given")
     x = normalize(counts, target_sum=f.target_sum, log1p=log1p)[:, f.genes]
     if not f.loadings.size:
-        return np.minimum(x.toarray() / f.scale, CLIP).astype(np.float32)
+        return np.asarray(np.minimum(x.toarray() / f.scale, CLIP), dtype=np.float32)
     scores = standardize(x, f.center, f.scale) @ f.loadings - (f.center / f.scale) @ f.loadings
     return np.asarray(scores @ f.rotation, dtype=np.float32)
 
@@ -171,7 +173,7 @@ def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def principal_axes(x: sparse.csr_matrix, n_components: int, random_state: int) -> NDArray[np.float64]:
-    """Loadings (genes, n_components) of the leading principal components of sparse x (n, genes)."""
+    """Return the loadings (genes, n_components) of the leading principal components of sparse x (n, genes)."""
     from sklearn.decomposition import PCA
 
     n, genes = x.shape

@@ -114,7 +114,7 @@ def leiden(x: NDArray[Any], k: int, *, n_starts: int = 1, random_state: int = 0)
             best = max(tries, key=lambda t: t.modularity)
             found = len(best)
             if found == k:
-                return np.eye(k)[np.asarray(best.membership)]
+                return np.asarray(np.eye(k)[np.asarray(best.membership)])
             low, high = (resolution, high) if found < k else (low, resolution)
     finally:
         igraph.set_random_number_generator(random)
@@ -191,7 +191,7 @@ def refine(posterior: Posterior, operator: csr_matrix, strength: float, *, n_ite
         logits -= logits.max(axis=1, keepdims=True)
         posterior = np.exp(logits)
         posterior /= posterior.sum(axis=1, keepdims=True)
-    return posterior
+    return np.asarray(posterior)
 
 
 def non_empty(posterior: Posterior) -> NDArray[np.int64]:
@@ -204,4 +204,4 @@ def non_empty(posterior: Posterior) -> NDArray[np.int64]:
     for missing in np.setdiff1d(np.arange(k), labels):
         spare = np.bincount(labels, minlength=k)[labels] > 1
         labels[np.where(spare, posterior[:, missing], -1.0).argmax()] = missing
-    return labels
+    return np.asarray(labels, dtype=np.int64)

@@ -159,11 +159,16 @@ def spatial(
     adata = adata.copy() if copy else adata
     libraries = None
     if library_key is not None:
-        libraries = np.asarray(require(adata, "obs", library_key, "name a column of obs that holds the slice")).astype(str)
+        libraries = library_names(adata, library_key)
     adata.obsp[SPATIAL_GRAPH] = spatial_graph(
         coordinates(adata, SPATIAL), n_neighbors=n_neighbors, radius=radius, libraries=libraries
     )
     return adata if copy else None
+
+
+def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
+    """Return the slice of each observation, (n,), or say that the column is missing."""
+    return np.asarray(require(adata, "obs", key, "name the column of obs that holds the slice")).astype(str)
 
 
 def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 3, copy: bool = False) -> AnnData | None:

@@ -93,7 +93,8 @@ def spatial_regularization(z: Tensor, neighbors: Tensor, strangers: Tensor) -> T
     r"""Keep neighbours in tissue close and other pairs apart.
 
     .. math::
-        -\tfrac12 \left[\overline{\log s(c_{ij})}_{(i, j) \in A} + \overline{\log(1 - s(c_{ij}))}_{(i, j) \notin A}\right]
+        -\tfrac12 \left[\overline{\log s(c_{ij})}_{(i, j) \in A}
+        + \overline{\log(1 - s(c_{ij}))}_{(i, j) \notin A}\right]
 
     with c the cosine similarity of embeddings and s the logistic function (Wang et al. 2023,
     Spatial-MGCN, eq. 12). The pairs are given, so that a sample of them can stand for all: nothing

@@ -6,8 +6,10 @@ every preset; what differs is in :class:`stmfg.config.Config`.
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ class _SparseProduct(torch.autograd.Function):
         return matrix @ x
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:
         return None, None, ctx.transposed @ grad
 
 
@@ -48,13 +50,16 @@ class Operator:
 
 
 def _to_torch(matrix: csr_matrix, device: torch.device) -> Tensor:
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(matrix.indptr.astype(np.int64)),
-        torch.from_numpy(matrix.indices.astype(np.int64)),
-        torch.from_numpy(matrix.data.astype(np.float32)),
-        size=matrix.shape,
-        check_invariants=False,
-    ).to(device)
+    with warnings.catch_warnings():
+        # torch calls its CSR support beta; the one operation used here, the product with a dense matrix, is tested.
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int64)),
+            torch.from_numpy(matrix.indices.astype(np.int64)),
+            torch.from_numpy(matrix.data.astype(np.float32)),
+            size=matrix.shape,
+            check_invariants=False,
+        ).to(device)
 
 
 class GraphConv(nn.Module):
@@ -162,12 +167,13 @@ class STMFGNet(nn.Module):
         widths = [n_in, *(width or n_in for width in config.widths)]
         linear = config.convolution == "linear"
         self.convolutions = nn.ModuleList(
-            nn.ModuleList(GraphConv(a, b, linear=linear) for _ in config.views)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.ModuleList(GraphConv(a, b, linear=linear) for _ in config.views) for a, b in itertools.pairwise(widths)
         )
         fused = widths[1:] if config.fusion == "layer" else widths[-1:]
         self.fusions = nn.ModuleList(ViewFusion(width, config.attention_width) for width in fused)
-        n_embedding = sum(fused) if config.embedding == "concat" else fused[-1]
+        self.n_in = n_in
+        self.scales = fused if config.embedding == "concat" else fused[-1:]
+        n_embedding = sum(self.scales)
         self.decoder: nn.Module = (
             CountDecoder(n_embedding, config.decoder_width, n_out) if counts else nn.Linear(n_embedding, n_out)
         )
@@ -179,11 +185,9 @@ class STMFGNet(nn.Module):
         layers: list[Tensor] = []
         views: list[Tensor] = []
         weights: list[Tensor] = []
-        for depth, convolutions in enumerate(self.convolutions):
-            per_view = [
-                conv(operator, h)
-                for conv, operator, h in zip(convolutions, operators, inputs, strict=True)  # type: ignore[arg-type]
-            ]
+        for depth, layer in enumerate(self.convolutions):
+            convolutions = cast("nn.ModuleList", layer)
+            per_view = [conv(op, h) for conv, op, h in zip(convolutions, operators, inputs, strict=True)]
             stacked = torch.stack(per_view, dim=1)
             views.append(stacked)
             if late and depth + 1 < len(self.convolutions):

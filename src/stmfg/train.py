@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,7 +161,7 @@ def _save(
     tensors["generator"] = generator.get_state()
     temporary = path.with_name(path.name + ".partial")
     save_file(tensors, temporary, metadata={"fingerprint": fingerprint, "history": json.dumps(history)})
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _restore(

@@ -1,0 +1,7 @@
+"""``python -m stmfg`` is the ``stmfg`` command."""
+
+import sys
+
+from stmfg.cli import main
+
+sys.exit(main())

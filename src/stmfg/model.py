@@ -1,0 +1,435 @@
+"""The model as an object: fit, transform, save, load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from scipy import sparse
+
+import stmfg
+from stmfg import _features, _validate, gr
+from stmfg._errors import InputError, StmfgError
+from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
+from stmfg._stages import stage
+from stmfg.config import Config
+from stmfg.data import TrainingData
+from stmfg.nn import STMFGNet
+from stmfg.train import History, pick_device, train
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+__all__ = ["STMFG", "Fitted"]
+
+logger = logging.getLogger("stmfg")
+
+FORMAT = 1
+"""Version of the model files."""
+
+
+@dataclass
+class Slice:
+    """The used observations of an AnnData as arrays, in canonical order."""
+
+    order: NDArray[np.int64]
+    """Positions of the used observations in the AnnData."""
+    left_out: NDArray[np.int64]
+    """Positions of the observations without a single count."""
+    counts: sparse.csr_matrix | None
+    representation: NDArray[np.float32] | None
+    graph: sparse.csr_matrix
+    """Spatial graph."""
+    feature_graph: sparse.csr_matrix | None
+    """Expression graph, when the AnnData brings one."""
+
+
+@dataclass
+class Fitted:
+    """What the network makes of the observations, in the order of the AnnData; NaN where one was left out."""
+
+    embedding: NDArray[np.float32]
+    """(n, d)."""
+    view_weights: NDArray[np.float32]
+    """(n, layers * views)."""
+
+
+class STMFG:
+    """Multi-view graph network of one slice, or of several.
+
+    Parameters
+    ----------
+    config
+        Hyperparameters; the preset's when not given.
+    preset
+        ``"default"`` or ``"paper"``.
+    random_state
+        Seed; the same seed gives the same result.
+    device
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    options
+        Hyperparameters to change, by their names in :class:`stmfg.Config`.
+
+    Raises
+    ------
+    InputError
+        If an option is unknown or out of range, or the device is not there.
+
+    Examples
+    --------
+    >>> import stmfg
+    >>> adata = stmfg.datasets.simulate(600, 200)
+    >>> model = stmfg.STMFG(epochs=5).fit(adata)
+    >>> model.transform(adata).shape[0]
+    600
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        preset: str = "default",
+        random_state: int = 0,
+        device: str = "auto",
+        **options: Any,
+    ) -> None:
+        self.config = (config or Config.preset(preset)).replace(**options)
+        self.random_state = int(random_state)
+        self.device = pick_device(device)
+        self.history: History = {}
+        self.genes: list[str] = []
+        self.decoded: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.use_rep: str | None = None
+        self._map: _features.FeatureMap | None = None
+        self._net: STMFGNet | None = None
+
+    # -- fitting ---------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        adata: AnnData,
+        *,
+        use_rep: str | None = None,
+        layer: str | None = None,
+        library_key: str | None = None,
+        checkpoint: Path | None = None,
+        progress: bool = False,
+    ) -> STMFG:
+        """Train on the raw counts, or a given embedding, and the coordinates.
+
+        Parameters
+        ----------
+        adata
+            Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``; coordinates in
+            ``obsm["spatial"]``. Graphs in ``obsp["spatial_connectivities"]`` and
+            ``obsp["stmfg_feature_connectivities"]`` are used when present. Not changed.
+        use_rep
+            Key of an embedding in ``obsm`` that takes the place of the counts.
+        layer
+            Layer with the raw counts.
+        library_key
+            Column of ``obs`` that names the slice; slices are never linked in tissue.
+        checkpoint
+            File to continue from and to save to.
+        progress
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        The model itself.
+
+        Raises
+        ------
+        InputError
+            If the data cannot be used; says why in one line.
+        TrainingError
+            If the loss becomes non-finite.
+        """
+        with stage("check"):
+            part = self._slice(adata, use_rep=use_rep, layer=layer, library_key=library_key)
+        self.use_rep = use_rep
+        self.genes = list(map(str, adata.var_names))
+        with stage("features"):
+            operator = gr.walk_operator(part.graph)
+            self._map, features = _features.fit(
+                part.counts, part.representation, operator, self.config, self.random_state
+            )
+            counts = depth = None
+            if part.counts is not None and self.config.reconstruction == "zinb":
+                depth = np.asarray(part.counts.sum(axis=1), dtype=np.float64).ravel()
+                self.decoded = self._decoded_genes(part.counts, self._map.genes)
+                counts = part.counts[:, self.decoded]
+        with stage("graphs"):
+            data = TrainingData(features, self._graphs(part, features), counts, depth, self.config, self.device)
+        with stage("train"):
+            n_out = len(self.decoded) if counts is not None else features.shape[1]
+            self._net = self._build(features.shape[1], n_out, counts=counts is not None)
+            self.history = train(
+                self._net,
+                data,
+                self.config,
+                random_state=self.random_state,
+                checkpoint=checkpoint,
+                fingerprint=self._fingerprint(features, part.graph),
+                progress=progress,
+            )
+        return self
+
+    def _decoded_genes(self, counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not self.config.decoder_genes:
+            return genes
+        return genes[_features.most_variable(counts[:, genes], self.config.decoder_genes)]
+
+    def _build(self, n_in: int, n_out: int, *, counts: bool) -> STMFGNet:
+        # Layers draw their first weights from the global generator; forking leaves the user's as it was.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            return STMFGNet(n_in, n_out, self.config, counts=counts).to(self.device)
+
+    def _graphs(self, part: Slice, features: NDArray[np.float32]) -> dict[str, sparse.csr_matrix]:
+        graphs = {"spatial": part.graph}
+        if "feature" in self.config.views:
+            graph = part.feature_graph
+            if graph is None:
+                x = gr.walk(gr.walk_operator(part.graph), features, self.config.feature_steps)
+                if self._map is not None and self._map.autocorrelation.size:
+                    x = x * np.sqrt(np.maximum(self._map.autocorrelation, 0))
+                graph = gr.feature_graph(x, n_neighbors=self.config.feature_neighbors)
+            graphs["feature"] = graph
+        return graphs
+
+    def _slice(self, adata: AnnData, *, use_rep: str | None, layer: str | None, library_key: str | None) -> Slice:
+        """Check the input and bring its used observations into canonical order.
+
+        The order depends on the values alone, so that permuting the observations of the input permutes
+        every result and changes nothing else.
+        """
+        _validate.observations(adata)
+        coordinates = _validate.coordinates(adata, SPATIAL)
+        counts = representation = None
+        if use_rep is None:
+            counts = _validate.counts(adata, layer)
+            total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+            square = np.asarray(counts.multiply(counts).sum(axis=1), dtype=np.float64).ravel()
+            keys = [np.diff(counts.indptr), square, total]
+            used = total > 0
+        else:
+            representation = _validate.representation(adata, use_rep)
+            keys = [*representation.T[2::-1]]
+            used = np.ones(len(representation), dtype=bool)
+        order = np.lexsort([*coordinates.T, *keys])
+        left_out = np.flatnonzero(~used)
+        order = order[used[order]]
+        if len(order) < _validate.MIN_OBSERVATIONS:
+            raise InputError(f"only {len(order)} spots have counts; at least {_validate.MIN_OBSERVATIONS} are needed")
+        if len(left_out):
+            names = ", ".join(map(str, adata.obs_names[left_out[:5]])) + (", ..." if len(left_out) > 5 else "")
+            logger.warning(
+                "%d spots without a single count are left out of the model and take their neighbourhood's domain: %s",
+                len(left_out),
+                names,
+            )
+        libraries = None
+        if library_key is not None:
+            libraries = gr.library_names(adata, library_key)[order]
+        if SPATIAL_GRAPH in adata.obsp:
+            logger.info("using the spatial graph in obsp[%r]", SPATIAL_GRAPH)
+            graph = _reused(adata.obsp[SPATIAL_GRAPH], order)
+        else:
+            graph = gr.spatial_graph(
+                coordinates[order],
+                n_neighbors=self.config.spatial_neighbors,
+                radius=self.config.spatial_radius,
+                libraries=libraries,
+            )
+        return Slice(
+            order,
+            left_out,
+            None if counts is None else counts[order],
+            None if representation is None else representation[order],
+            graph,
+            _reused(adata.obsp[FEATURE_GRAPH], order) if FEATURE_GRAPH in adata.obsp else None,
+        )
+
+    def _fingerprint(self, features: NDArray[np.float32], graph: sparse.csr_matrix) -> str:
+        digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, stmfg.__version__]).encode())
+        for array in (features, graph.indptr, graph.indices):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    # -- applying --------------------------------------------------------------------------------------
+
+    @property
+    def view_weight_names(self) -> list[str]:
+        """Names of the columns of the view weights, ``"layer 1: spatial"`` and so on."""
+        depths = range(1, len(self.config.widths) + 1) if self.config.fusion == "layer" else [len(self.config.widths)]
+        return [f"layer {depth}: {view}" for depth in depths for view in self.config.views]
+
+    @property
+    def scales(self) -> list[int]:
+        """Columns of the embedding that belong to each layer, in order; one entry when it is the last layer's."""
+        return self._fitted()[1].scales
+
+    def apply(self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None) -> Fitted:
+        """Run the trained encoder, as :meth:`transform`, and return the view weights too."""
+        feature_map, net = self._fitted()
+        if self.use_rep is None and list(map(str, adata.var_names)) != self.genes:
+            raise InputError(
+                f"the data have {adata.n_vars} genes, the model was trained on {len(self.genes)}, "
+                "or their order differs; bring the genes into the order of model.genes"
+            )
+        part = self._slice(adata, use_rep=self.use_rep, layer=layer, library_key=library_key)
+        features = _features.transform(feature_map, part.counts, part.representation, log1p=self.config.log1p)
+        if features.shape[1] != net.n_in:
+            raise InputError(f"the embedding {self.use_rep!r} has another width than the one the model was trained on")
+        data = TrainingData(features, self._graphs(part, features), None, None, self.config, self.device)
+        with torch.inference_mode():
+            encoded = net.encode(data.features, data.operators)
+            embedding = encoded.embedding.cpu().numpy()
+            weights = torch.cat(encoded.weights, dim=1).cpu().numpy()
+        return Fitted(_scatter(embedding, part.order, adata.n_obs), _scatter(weights, part.order, adata.n_obs))
+
+    def transform(
+        self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None
+    ) -> NDArray[np.float32]:
+        """Embed observations with the trained model.
+
+        Parameters
+        ----------
+        adata
+            Data with the same genes, or the same embedding key, as the model was trained on.
+        layer, library_key
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        Embedding, float32 (n_obs, d); NaN in the rows of observations without a single count.
+
+        Raises
+        ------
+        InputError
+            If the data do not fit the model, or it is not trained.
+        """
+        return self.apply(adata, layer=layer, library_key=library_key).embedding
+
+    def denoise(
+        self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None
+    ) -> NDArray[np.float32]:
+        """Return the decoder's mean for every observation at the median depth.
+
+        Returns
+        -------
+        Expected counts, float32 (n_obs, n_vars); NaN for genes that are not decoded and observations left out.
+
+        Raises
+        ------
+        InputError
+            If the model was trained without counts.
+        """
+        _, net = self._fitted()
+        if not len(self.decoded):
+            raise InputError("the model was trained on an embedding and has no count decoder; fit it on raw counts")
+        embedding = self.transform(adata, layer=layer, library_key=library_key)
+        result = np.full((adata.n_obs, adata.n_vars), np.nan, dtype=np.float32)
+        used = np.flatnonzero(~np.isnan(embedding[:, 0]))
+        with torch.inference_mode():
+            for rows in np.array_split(used, max(1, len(used) // 4096)):
+                z = torch.from_numpy(embedding[rows]).to(self.device)
+                mu, _, pi_logits = net.decoder(z, torch.ones(len(rows), 1, device=self.device))
+                result[np.ix_(rows, self.decoded)] = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
+        return result
+
+    def _fitted(self) -> tuple[_features.FeatureMap, STMFGNet]:
+        if self._map is None or self._net is None:
+            raise InputError("the model is not trained; call fit(adata) first or load one with STMFG.load(path)")
+        return self._map, self._net
+
+    # -- files -----------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a folder: ``model.safetensors`` (arrays) and ``model.json`` (everything else).
+
+        Raises
+        ------
+        InputError
+            If the model is not trained.
+        """
+        feature_map, net = self._fitted()
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {f"map.{k}": np.asarray(v) for k, v in vars(feature_map).items()}
+        arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
+        arrays["decoded"] = self.decoded
+        save_arrays({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "model.safetensors")
+        record = {
+            "format": FORMAT,
+            "version": stmfg.__version__,
+            "config": self.config.to_dict(),
+            "random_state": self.random_state,
+            "use_rep": self.use_rep,
+            "genes": self.genes,
+            "history": self.history,
+        }
+        (folder / "model.json").write_text(json.dumps(record, indent=1))
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto") -> STMFG:
+        """Read a model written by :meth:`save`. No code in the files is run.
+
+        Raises
+        ------
+        InputError
+            If the folder holds no model, or one of a newer format.
+        """
+        folder = Path(path)
+        try:
+            record = json.loads((folder / "model.json").read_text())
+            arrays = load_arrays(folder / "model.safetensors")
+            if record["format"] > FORMAT:
+                raise InputError(f"{folder} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
+            config = Config(**record["config"])
+            model = cls(config, random_state=record["random_state"], device=device)
+            model.genes, model.use_rep, model.history = record["genes"], record["use_rep"], record["history"]
+            model.decoded = arrays["decoded"]
+            parts: dict[str, Any] = {k.removeprefix("map."): v for k, v in arrays.items() if k.startswith("map.")}
+            parts["target_sum"] = float(parts["target_sum"])
+            model._map = _features.FeatureMap(**parts)
+            state = {k.removeprefix("net."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("net.")}
+            counts = "decoder.mean.weight" in state
+            n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
+            n_in = state["convolutions.0.0.linear.weight"].shape[1]
+            model._net = model._build(n_in, n_out, counts=counts)
+            model._net.load_state_dict(state)
+            model._net.eval()
+        except StmfgError:
+            raise
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{folder} holds no readable stMFG model ({reason}); save one with model.save") from error
+        return model
+
+
+def _reused(graph: Any, order: NDArray[np.int64]) -> sparse.csr_matrix:
+    """Bring a user's graph into our order and form: symmetric, ones, no diagonal."""
+    matrix = sparse.csr_matrix(graph)[order][:, order]
+    matrix = sparse.csr_matrix(matrix.maximum(matrix.T) != 0, dtype=np.float32)
+    matrix.setdiag(0)
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    return matrix
+
+
+def _scatter(values: NDArray[np.float32], order: NDArray[np.int64], n: int) -> NDArray[np.float32]:
+    result = np.full((n, values.shape[1]), np.nan, dtype=np.float32)
+    result[order] = values
+    return result

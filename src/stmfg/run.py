@@ -1,0 +1,216 @@
+"""One whole run: from a file or folder to a folder of results."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+import stmfg
+from stmfg import _validate
+from stmfg._errors import InputError
+from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, UNS, VIEW_WEIGHTS
+from stmfg._stages import recording, stage
+from stmfg.config import Config
+from stmfg.io import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+__all__ = ["OUTPUTS", "run"]
+
+logger = logging.getLogger("stmfg")
+
+OUTPUTS: Final = ("result.h5ad", "domains.csv", "domains.png", "report.html", "run.json")
+"""Files of a finished run; ``run.json`` is put in place last."""
+CHECKPOINT: Final = "checkpoint.safetensors"
+"""Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
+_LIBRARIES: Final = ("anndata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "torch")
+
+
+def run(
+    source: str | Path | AnnData,
+    output: str | Path,
+    *,
+    n_domains: int | str = "auto",
+    preset: str = "default",
+    use_rep: str | None = None,
+    library_key: str | None = None,
+    random_state: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Read, find domains, and write result, table, figure, report and record.
+
+    Parameters
+    ----------
+    source
+        ``.h5ad``, ``.zarr``, a Space Ranger folder, or an AnnData (changed in place).
+    output
+        Folder for the results; made when missing. Files of an earlier run are replaced only when the new
+        ones are whole.
+    n_domains
+        Number of domains or ``"auto"``.
+    preset, use_rep, library_key, random_state, device, progress
+        As in :func:`stmfg.tl.domains`.
+    resume
+        Continue an interrupted run of the same data and options from its checkpoint.
+    options
+        Hyperparameters to change, by their names in :class:`stmfg.Config`.
+
+    Returns
+    -------
+    The record, as written to ``run.json``.
+
+    Raises
+    ------
+    InputError
+        If input, options or output folder cannot be used. Nothing is written then.
+    """
+    output = Path(output)
+    # All that can be known without reading the input is checked before it is read.
+    config = Config.preset(preset).replace(**options)
+    _validate.writable(output)
+    with recording() as stages, _collected_warnings() as messages:
+        with stage("read"):
+            adata = read(source) if isinstance(source, (str, Path)) else source
+        _check(adata, n_domains, use_rep)
+        from stmfg import tl
+        from stmfg.train import pick_device
+
+        where = str(pick_device(device))
+        for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
+            slot.pop(key, None)  # of an earlier run: this one trains anew
+        made = not output.exists()
+        output.mkdir(parents=True, exist_ok=True)
+        checkpoint = output / CHECKPOINT
+        if not resume:
+            checkpoint.unlink(missing_ok=True)
+        try:
+            tl.domains(
+                adata,
+                n_domains=n_domains,
+                preset=preset,
+                use_rep=use_rep,
+                library_key=library_key,
+                random_state=random_state,
+                device=device,
+                checkpoint=checkpoint,
+                progress=progress,
+                **options,
+            )
+            record: dict[str, Any] = {
+                "version": stmfg.__version__,
+                "input": str(source) if isinstance(source, (str, Path)) else "",
+                "n_obs": adata.n_obs,
+                "n_vars": adata.n_vars,
+                "n_domains": int(adata.uns[UNS]["n_domains"]),
+                "options": {
+                    "n_domains": n_domains,
+                    "preset": preset,
+                    "use_rep": use_rep,
+                    "library_key": library_key,
+                    "random_state": random_state,
+                    "device": device,
+                    **options,
+                },
+                "device": where,
+                "params": config.to_dict(),
+                "versions": _versions(),
+                "stages": stages,
+                "warnings": messages,
+                "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
+            }
+            _write(adata, output, record)
+        except InputError:
+            checkpoint.unlink(missing_ok=True)
+            if made:
+                _remove_if_empty(output)
+            raise
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _check(adata: AnnData, n_domains: int | str, use_rep: str | None) -> None:
+    """Run every check that needs no computing, so that bad input is refused at once."""
+    _validate.observations(adata)
+    _validate.coordinates(adata)
+    if use_rep is None:
+        _validate.counts(adata)
+    else:
+        _validate.representation(adata, use_rep)
+    if n_domains != "auto":
+        _validate.n_domains(n_domains, adata.n_obs)
+
+
+def _write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
+    """Write all files next to their place, then move them there."""
+    from matplotlib.figure import Figure
+
+    from stmfg import pl, report
+
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+    try:
+        with stage("figures"):
+            table = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
+            table.to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
+            figure = Figure(figsize=(8, 7), layout="constrained")
+            pl.domains(adata, ax=figure.add_subplot(), library_key=record["options"]["library_key"])
+            figure.savefig(partial / "domains.png", dpi=150)
+        with stage("result"):
+            adata.write_h5ad(partial / "result.h5ad")
+        with stage("report"):
+            report.write(adata, partial / "report.html", run=record)
+        (partial / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+        for name in OUTPUTS:
+            (partial / name).replace(output / name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # installed without metadata
+            found[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
+    return found
+
+
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """Keep what is logged as a warning, for the record and the report."""
+    handler = _Collector()
+    logger.addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,276 @@
+"""What a user calls: ``embed`` and ``domains``."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import stmfg
+from stmfg import _validate, cluster, gr
+from stmfg._errors import InputError, require
+from stmfg._keys import CONFIDENCE, DENOISED, DOMAIN, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
+from stmfg._stages import stage
+from stmfg.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from stmfg.model import STMFG
+
+__all__ = ["domains", "embed"]
+
+logger = logging.getLogger("stmfg")
+
+
+def embed(
+    adata: AnnData,
+    *,
+    preset: str = "default",
+    use_rep: str | None = None,
+    layer: str | None = None,
+    library_key: str | None = None,
+    denoised: bool = False,
+    random_state: int = 0,
+    device: str = "auto",
+    checkpoint: Path | None = None,
+    progress: bool = False,
+    copy: bool = False,
+    **options: Any,
+) -> AnnData | None:
+    """Train the network and write the embedding.
+
+    Parameters
+    ----------
+    adata
+        Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``; coordinates in ``obsm["spatial"]``.
+    preset
+        ``"default"`` or ``"paper"``.
+    use_rep
+        Key of an embedding in ``obsm`` that takes the place of the counts.
+    layer
+        Layer with the raw counts.
+    library_key
+        Column of ``obs`` that names the slice; slices are never linked in tissue.
+    denoised
+        Also write the denoised expression.
+    random_state
+        Seed; the same seed gives the same result.
+    device
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    checkpoint
+        File to continue training from and to save it to.
+    progress
+        Whether to show a progress bar.
+    copy
+        Return a changed copy instead of changing ``adata``.
+    options
+        Hyperparameters to change, by their names in :class:`stmfg.Config`.
+
+    Returns
+    -------
+    ``None``, or the copy. Written:
+
+    ``obsm["X_stmfg"]``
+        Embedding, float32 (n_obs, d).
+    ``obsm["stmfg_view_weights"]``
+        Attention per layer and view, float32; columns named in ``uns["stmfg"]["view_weight_names"]``.
+    ``obsp["spatial_connectivities"]``
+        The spatial graph, unless there was one.
+    ``layers["stmfg_denoised"]``
+        With ``denoised``: expected counts at the median depth, NaN for genes that are not decoded.
+    ``uns["stmfg"]``
+        Hyperparameters, seed, loss history, version.
+
+    Raises
+    ------
+    InputError
+        If data or options cannot be used; says why in one line.
+    TrainingError
+        If the loss becomes non-finite.
+    """
+    from stmfg.model import STMFG
+
+    adata = adata.copy() if copy else adata
+    model = STMFG(preset=preset, random_state=random_state, device=device, **options)
+    shared: dict[str, Any] = {"layer": layer, "library_key": library_key}
+    model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, progress=progress, **shared)
+    _write_embedding(adata, model, denoised=denoised, **shared)
+    return adata if copy else None
+
+
+def _write_embedding(
+    adata: AnnData, model: STMFG, *, denoised: bool, layer: str | None, library_key: str | None
+) -> None:
+    fitted = model.apply(adata, layer=layer, library_key=library_key)
+    left_out = np.isnan(fitted.embedding[:, 0])
+    if SPATIAL_GRAPH not in adata.obsp:
+        config = model.config
+        gr.spatial(adata, n_neighbors=config.spatial_neighbors, radius=config.spatial_radius, library_key=library_key)
+    if denoised:
+        adata.layers[DENOISED] = model.denoise(adata, layer=layer, library_key=library_key)
+    near = _nearest_used(_validate.coordinates(adata, SPATIAL), left_out)
+    for values, key in ((fitted.embedding, EMBEDDING), (fitted.view_weights, VIEW_WEIGHTS)):
+        values[left_out] = values[near].mean(axis=1)
+        adata.obsm[key] = values
+    adata.uns[UNS] = {
+        "version": stmfg.__version__,
+        "params": {k: np.asarray(v) if isinstance(v, list) else v for k, v in model.config.to_dict().items()},
+        "random_state": model.random_state,
+        "history": {term: np.asarray(values) for term, values in model.history.items()},
+        "view_weight_names": np.asarray(model.view_weight_names, dtype=object),
+        "scales": np.asarray(model.scales),
+    }
+    if model.use_rep is not None:
+        adata.uns[UNS]["use_rep"] = model.use_rep
+    if left_out.any():
+        adata.uns[UNS]["left_out"] = adata.obs_names[left_out].to_numpy(dtype=object)
+
+
+def _nearest_used(coordinates: NDArray[np.float64], left_out: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each observation left out, its nearest used ones in tissue, (n_left_out, 6)."""
+    from scipy.spatial import cKDTree
+
+    used = np.flatnonzero(~left_out)
+    k = min(6, len(used))
+    _, index = cKDTree(coordinates[used]).query(coordinates[left_out], k=k)
+    return np.asarray(used[np.asarray(index).reshape(-1, k)])
+
+
+def domains(
+    adata: AnnData,
+    *,
+    n_domains: int,
+    preset: str = "default",
+    use_rep: str | None = None,
+    layer: str | None = None,
+    library_key: str | None = None,
+    random_state: int = 0,
+    device: str = "auto",
+    checkpoint: Path | None = None,
+    progress: bool = False,
+    key_added: str = DOMAIN,
+    copy: bool = False,
+    **options: Any,
+) -> AnnData | None:
+    """Find spatial domains.
+
+    Trains the network first when ``obsm["X_stmfg"]`` is not there; with it, only clusters.
+
+    Parameters
+    ----------
+    adata
+        As in :func:`embed`.
+    n_domains
+        Number of domains; exactly so many come out, none empty.
+    preset, use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
+        As in :func:`embed`.
+    key_added
+        Column of ``obs`` to write the domains to.
+    options
+        Hyperparameters to change, by their names in :class:`stmfg.Config`.
+
+    Returns
+    -------
+    ``None``, or the copy. Written, besides what :func:`embed` writes:
+
+    ``obs["stmfg_domain"]``
+        Categories ``"1"`` (largest) to ``str(n_domains)``.
+    ``obs["stmfg_confidence"]``
+        Share of the vote for that domain, float32 in 0..1; 0 where an observation was left out.
+
+    Raises
+    ------
+    InputError
+        If data or options cannot be used; says why in one line.
+    """
+    n_domains = _validate.n_domains(n_domains, adata.n_obs)
+    config = Config.preset(preset).replace(**options)
+    adata = adata.copy() if copy else adata
+    if EMBEDDING in adata.obsm:
+        logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
+    else:
+        embed(
+            adata,
+            preset=preset,
+            use_rep=use_rep,
+            layer=layer,
+            library_key=library_key,
+            random_state=random_state,
+            device=device,
+            checkpoint=checkpoint,
+            progress=progress,
+            **options,
+        )
+    record = require(adata, "uns", UNS, "run stmfg.tl.embed(adata) first")
+    left_out = np.isin(adata.obs_names, record.get("left_out", []))
+    embedding = np.asarray(adata.obsm[EMBEDDING])
+    # An order that depends on the values alone: permuted input gives permuted domains.
+    used = np.flatnonzero(~left_out)
+    used = used[np.lexsort([*adata.obsm[SPATIAL][used].T, *embedding[used].T[2::-1]])]
+    if len(used) < n_domains:
+        raise InputError(f"{n_domains} domains were asked for, but only {len(used)} spots have counts")
+    graph = adata.obsp[SPATIAL_GRAPH].tocsr()[used][:, used]
+    with stage("domains"):
+        posterior = vote(embedding[used], list(record["scales"]), n_domains, config, random_state)
+        posterior = cluster.refine(posterior, gr.walk_operator(graph), config.refine)
+    labels = np.zeros(adata.n_obs, dtype=np.int64)
+    confidence = np.zeros(adata.n_obs, dtype=np.float32)
+    found = cluster.non_empty(posterior)
+    labels[used] = _by_size(found, n_domains)
+    confidence[used] = np.clip(posterior[np.arange(len(used)), found], 0, 1)
+    near = _nearest_used(np.asarray(adata.obsm[SPATIAL], dtype=np.float64), left_out)
+    labels[left_out] = [np.bincount(row).argmax() for row in labels[near]]
+    adata.obs[key_added] = pd.Categorical((labels + 1).astype(str), categories=[str(i + 1) for i in range(n_domains)])
+    adata.obs[CONFIDENCE] = confidence
+    adata.uns[UNS]["n_domains"] = n_domains
+    return adata if copy else None
+
+
+def vote(
+    embedding: NDArray[np.float32], scales: list[int], n_domains: int, config: Config, random_state: int
+) -> NDArray[np.float64]:
+    """Cluster every scale several times and let the clusterings vote.
+
+    Parameters
+    ----------
+    embedding
+        (n, d).
+    scales
+        Columns that belong to each layer, in order.
+    n_domains
+        Number of clusters.
+    config
+        ``clusterer``, ``n_starts``, ``n_votes``, ``scales``.
+    random_state
+        Seed.
+
+    Returns
+    -------
+    Posterior, (n, n_domains).
+    """
+    method: Callable[..., NDArray[np.float64]] = getattr(cluster, config.clusterer)
+    parts = [embedding]
+    if config.scales == "every" and len(scales) > 1:
+        parts += np.split(embedding, np.cumsum(scales)[:-1], axis=1)
+    seeds = np.random.default_rng(random_state).integers(2**31, size=(len(parts), config.n_votes))
+    return cluster.consensus(
+        [
+            method(part, n_domains, n_starts=config.n_starts, random_state=int(seed))
+            for part, row in zip(parts, seeds, strict=True)
+            for seed in row
+        ]
+    )
+
+
+def _by_size(labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Renumber labels: 0 is the largest domain."""
+    rank = np.empty(k, dtype=np.int64)
+    rank[np.argsort(-np.bincount(labels, minlength=k), kind="stable")] = np.arange(k)
+    return rank[labels]
