@@ -7,8 +7,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import stmfg
 from stmfg._errors import InputError, MissingDependencyError, StmfgError
+from stmfg._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def _build() -> _Parser:
         prog="stmfg",
         description="Find spatial domains in spatial transcriptomics data. No labels are used.",
     )
-    parser.add_argument("--version", action="version", version=f"stmfg {stmfg.__version__}")
+    parser.add_argument("--version", action="version", version=f"stmfg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     run = commands.add_parser(

@@ -16,11 +16,11 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from scipy import sparse
 
-import stmfg
 from stmfg import _features, _validate, gr
 from stmfg._errors import InputError, StmfgError
 from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
 from stmfg._stages import stage
+from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.data import TrainingData
 from stmfg.nn import STMFGNet
@@ -262,7 +262,7 @@ class STMFG:
         )
 
     def _fingerprint(self, features: NDArray[np.float32], graph: sparse.csr_matrix) -> str:
-        digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, stmfg.__version__]).encode())
+        digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, __version__]).encode())
         for array in (features, graph.indptr, graph.indices):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -373,7 +373,7 @@ class STMFG:
         save_arrays({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "model.safetensors")
         record = {
             "format": FORMAT,
-            "version": stmfg.__version__,
+            "version": __version__,
             "config": self.config.to_dict(),
             "random_state": self.random_state,
             "use_rep": self.use_rep,

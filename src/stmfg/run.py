@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-import stmfg
 from stmfg import _validate
 from stmfg._errors import InputError
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, UNS, VIEW_WEIGHTS
 from stmfg._stages import recording, stage
+from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.io import read
 
@@ -113,7 +113,7 @@ def run(
                 **options,
             )
             record: dict[str, Any] = {
-                "version": stmfg.__version__,
+                "version": __version__,
                 "input": str(source) if isinstance(source, (str, Path)) else "",
                 "n_obs": adata.n_obs,
                 "n_vars": adata.n_vars,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-import stmfg
 from stmfg import _validate, cluster, gr
 from stmfg._errors import InputError, require
 from stmfg._keys import CONFIDENCE, DENOISED, DOMAIN, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
 from stmfg._stages import stage
+from stmfg._version import __version__
 from stmfg.config import Config
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _write_embedding(
         values[left_out] = values[near].mean(axis=1)
         adata.obsm[key] = values
     adata.uns[UNS] = {
-        "version": stmfg.__version__,
+        "version": __version__,
         "params": {k: np.asarray(v) if isinstance(v, list) else v for k, v in model.config.to_dict().items()},
         "random_state": model.random_state,
         "history": {term: np.asarray(values) for term, values in model.history.items()},
