@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Posterior = NDArray[np.float64]
 
-__all__ = ["consensus", "kmeans", "leiden", "mixture", "non_empty", "refine"]
+__all__ = ["agreement", "consensus", "kmeans", "leiden", "mixture", "non_empty", "refine"]
 
 FIT_AT_MOST = 50_000
 """Observations a mixture is fitted on; all of them are assigned."""
@@ -128,6 +128,18 @@ def _subsample(n: int, random_state: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(random_state).choice(n, FIT_AT_MOST, replace=False))
 
 
+def agreement(posteriors: Sequence[Posterior]) -> NDArray[np.float64]:
+    """Return the adjusted Rand index between every two of m clusterings, (m, m)."""
+    from sklearn.metrics import adjusted_rand_score
+
+    labels = [p.argmax(axis=1) for p in posteriors]
+    result = np.eye(len(labels))
+    for i, a in enumerate(labels):
+        for j in range(i):
+            result[i, j] = result[j, i] = adjusted_rand_score(a, labels[j])
+    return result
+
+
 def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posterior:
     """Vote of several clusterings.
 
@@ -147,13 +159,8 @@ def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posteri
     Mean posterior after matching, (n, k): a row's largest value is the share of the vote.
     """
     from scipy.optimize import linear_sum_assignment
-    from sklearn.metrics import adjusted_rand_score
 
-    if len(posteriors) == 1:
-        return posteriors[0]
-    labels = [p.argmax(axis=1) for p in posteriors]
-    agreement = np.array([[adjusted_rand_score(a, b) for b in labels] for a in labels])
-    vote = posteriors[int(agreement.mean(axis=1).argmax())]
+    vote = posteriors[int(agreement(posteriors).mean(axis=1).argmax())]
     for _ in range(max_iter):
         total = np.zeros_like(vote)
         for posterior in posteriors:

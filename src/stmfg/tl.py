@@ -146,7 +146,7 @@ def _nearest_used(coordinates: NDArray[np.float64], left_out: NDArray[np.bool_])
 def domains(
     adata: AnnData,
     *,
-    n_domains: int,
+    n_domains: int | str,
     preset: str = "default",
     use_rep: str | None = None,
     layer: str | None = None,
@@ -168,7 +168,8 @@ def domains(
     adata
         As in :func:`embed`.
     n_domains
-        Number of domains; exactly so many come out, none empty.
+        Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number on which
+        repeated clusterings of the layers agree best, see :func:`choose_n_domains`.
     preset, use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
         As in :func:`embed`.
     key_added
@@ -190,7 +191,8 @@ def domains(
     InputError
         If data or options cannot be used; says why in one line.
     """
-    n_domains = _validate.n_domains(n_domains, adata.n_obs)
+    if n_domains != "auto":
+        n_domains = _validate.n_domains(n_domains, adata.n_obs)
     config = Config.preset(preset).replace(**options)
     adata = adata.copy() if copy else adata
     if EMBEDDING in adata.obsm:
@@ -214,11 +216,19 @@ def domains(
     # An order that depends on the values alone: permuted input gives permuted domains.
     used = np.flatnonzero(~left_out)
     used = used[np.lexsort([*adata.obsm[SPATIAL][used].T, *embedding[used].T[2::-1]])]
+    scales = [int(width) for width in record["scales"]]
+    if n_domains == "auto":
+        with stage("number of domains"):
+            table = choose_n_domains(embedding[used], scales, config, random_state)
+        n_domains = int(table.index[int(table.to_numpy().argmax())])
+        record["n_domains_candidates"] = table.index.to_numpy()
+        record["n_domains_stability"] = table.to_numpy()
+    n_domains = int(n_domains)
     if len(used) < n_domains:
         raise InputError(f"{n_domains} domains were asked for, but only {len(used)} spots have counts")
     graph = adata.obsp[SPATIAL_GRAPH].tocsr()[used][:, used]
     with stage("domains"):
-        posterior = vote(embedding[used], list(record["scales"]), n_domains, config, random_state)
+        posterior = cluster.consensus(clusterings(embedding[used], scales, n_domains, config, random_state))
         posterior = cluster.refine(posterior, gr.walk_operator(graph), config.refine)
     labels = np.zeros(adata.n_obs, dtype=np.int64)
     confidence = np.zeros(adata.n_obs, dtype=np.float32)
@@ -233,10 +243,10 @@ def domains(
     return adata if copy else None
 
 
-def vote(
+def clusterings(
     embedding: NDArray[np.float32], scales: list[int], n_domains: int, config: Config, random_state: int
-) -> NDArray[np.float64]:
-    """Cluster every scale several times and let the clusterings vote.
+) -> list[NDArray[np.float64]]:
+    """Cluster the embedding and the fused features of every layer, several times each.
 
     Parameters
     ----------
@@ -253,20 +263,44 @@ def vote(
 
     Returns
     -------
-    Posterior, (n, n_domains).
+    Posteriors, each (n, n_domains).
     """
     method: Callable[..., NDArray[np.float64]] = getattr(cluster, config.clusterer)
     parts = [embedding]
     if config.scales == "every" and len(scales) > 1:
         parts += np.split(embedding, np.cumsum(scales)[:-1], axis=1)
     seeds = np.random.default_rng(random_state).integers(2**31, size=(len(parts), config.n_votes))
-    return cluster.consensus(
-        [
-            method(part, n_domains, n_starts=config.n_starts, random_state=int(seed))
-            for part, row in zip(parts, seeds, strict=True)
-            for seed in row
-        ]
-    )
+    return [
+        method(part, n_domains, n_starts=config.n_starts, random_state=int(seed))
+        for part, row in zip(parts, seeds, strict=True)
+        for seed in row
+    ]
+
+
+def choose_n_domains(
+    embedding: NDArray[np.float32], scales: list[int], config: Config, random_state: int
+) -> pd.Series[float]:
+    """Measure how well clusterings into k domains agree, for every k that is tried.
+
+    Clusterings of different layers and starts agree where the tissue has that many domains and part ways
+    where a domain must be split, or two merged, arbitrarily (stability selection, after von Luxburg 2010).
+
+    Parameters
+    ----------
+    embedding, scales, config, random_state
+        As in :func:`clusterings`.
+
+    Returns
+    -------
+    Mean adjusted Rand index between two clusterings, indexed by k from 3 to 15.
+    """
+    config = config.replace(n_starts=1, n_votes=max(2, config.n_votes // 2))
+    candidates = range(3, max(4, min(15, len(embedding) // 10) + 1))
+    stability = []
+    for k in candidates:
+        agreement = cluster.agreement(clusterings(embedding, scales, k, config, random_state))
+        stability.append(float(agreement[np.triu_indices(len(agreement), 1)].mean()))
+    return pd.Series(stability, index=list(candidates))
 
 
 def _by_size(labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
