@@ -70,7 +70,11 @@ def select_genes(counts: sparse.csr_matrix, *, min_spot_share: float, n_top_gene
 
 def most_variable(counts: sparse.csr_matrix, n_top: int) -> NDArray[np.int64]:
     """Sorted columns with the largest variance after the seurat_v3 mean-variance trend, through scanpy."""
-    if counts.shape[1] <= n_top:
+    _, deviation = moments(counts.astype(np.float64))
+    mean = np.asarray(counts.mean(axis=0)).ravel()
+    # The trend is a local regression on the means; with few different ones it cannot be fitted (and loess
+    # given none ends the interpreter).
+    if counts.shape[1] <= n_top or len(np.unique(mean[deviation != 1.0])) < 30:
         return np.arange(counts.shape[1])
     import scanpy as sc
     from anndata import AnnData
@@ -92,7 +96,8 @@ def moments(x: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float
     mean = np.asarray(x.mean(axis=0)).ravel()
     square = np.bincount(x.indices, weights=x.data**2, minlength=x.shape[1]) / x.shape[0]
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
-    return mean, np.where(deviation > 1e-8, deviation, 1.0)
+    # A constant column is left with rounding errors of the size of its mean.
+    return mean, np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
 
 
 def fit(

@@ -196,6 +196,19 @@ def n_domains(k: object, n_obs: int) -> int:
     return int(k)
 
 
+def random_state(seed: object) -> int:
+    """Check a seed.
+
+    Raises
+    ------
+    InputError
+        If it is not an integer from 0 to 2**32 - 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise InputError(f"random_state is {seed!r}; the seed must be an integer from 0 to {2**32 - 1}")
+    return int(seed)
+
+
 def writable(folder: str | Path) -> None:
     """Check that files can be written to a folder, or that it can be made; leaves nothing behind.
 

@@ -8,6 +8,7 @@ with the measurement, is written in ``docs/method.md``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -101,14 +102,13 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, list):  # as JSON and TOML bring tuples
-                object.__setattr__(self, field.name, tuple(value))
-            elif isinstance(value, (int, float)) and value < 0:
-                raise InputError(f"{field.name} is {value}; it must not be negative")
-            choices = _CHOICES.get(field.name)
-            if choices and value not in choices:
-                raise InputError(f"{field.name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
-        if not self.widths or not set(self.views) <= {"spatial", "feature"} or not self.views:
-            raise InputError(f"the network needs a layer and a view, got widths={self.widths} and views={self.views}")
+                value = tuple(value)
+                object.__setattr__(self, field.name, value)
+            problem = _problem(field.name, value, field.default)
+            if problem:
+                raise InputError(f"{field.name} is {value!r}; it must be {problem}")
+        if not self.spatial_neighbors and not self.spatial_radius:
+            raise InputError("spatial_neighbors and spatial_radius are both 0; the spatial graph needs one of them")
 
     @classmethod
     def preset(cls, name: str) -> Config:
@@ -172,6 +172,40 @@ class Config:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
+def _problem(name: str, value: Any, default: Any) -> str:
+    """Say what a value must be, or nothing where it is that."""
+    least = _LEAST.get(name, 0)
+    choices = _CHOICES.get(name)
+    if choices:
+        return "" if value in choices else "one of " + ", ".join(map(repr, choices))
+    if name == "views":
+        valid = isinstance(value, tuple) and value and len(set(value)) == len(value) and set(value) <= set(_VIEWS)
+        return "" if valid else "a tuple of different views out of " + ", ".join(map(repr, _VIEWS))
+    if name == "widths":
+        valid = isinstance(value, tuple) and value and all(type(width) is int and width >= 0 for width in value)
+        return "" if valid else "a tuple with the width of each layer, 0 for the width of the input"
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "True or False"
+    if isinstance(default, int):
+        valid = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if name == "batch_size" and value == 1:
+            return "0 for all spots, or at least 2"
+        return "" if valid else f"an integer of at least {least}"
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf
+    return "" if valid else f"a finite number of at least {least}"
+
+
+_VIEWS: Final = ("spatial", "feature")
+_LEAST: Final[dict[str, float]] = {
+    "attention_width": 1,
+    "decoder_width": 1,
+    "feature_neighbors": 1,
+    "max_factors": 1,
+    "n_components": 1,
+    "n_starts": 1,
+    "n_votes": 1,
+    "temperature": 1e-3,
+}
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "features": ("factors", "genes"),
     "convolution": ("linear", "relu"),

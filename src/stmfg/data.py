@@ -78,9 +78,11 @@ class TrainingData:
         self.counts = counts
         self._depth = depth
         self._batch_size = min(config.batch_size or self.n, self.n)
-        self._middle = 1.0
+        self._middle = self.spot_size = 1.0
         if depth is not None:
             self._middle = float(np.median(depth if self._pool is None else self._pool @ depth))
+            self.spot_size = float(np.median(depth)) / self._middle
+            """Size factor of the median spot alone: 1 unless counts are pooled over neighbours."""
 
     def batch(self, generator: torch.Generator) -> Batch:
         """Draw the spots and pairs of one step."""

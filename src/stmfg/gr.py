@@ -24,11 +24,20 @@ def _neighbors(points: NDArray[Any], k: int) -> tuple[NDArray[np.float64], NDArr
     return NearestNeighbors(n_neighbors=min(k, len(points) - 1), n_jobs=-1).fit(points).kneighbors()  # type: ignore[no-any-return]
 
 
-def _symmetric(indices: NDArray[np.int64]) -> sparse.csr_matrix:
-    """Undirected graph, weights one, from neighbour lists (n, k): linked when either lists the other."""
-    n, k = indices.shape
+def _nearest_graph(points: NDArray[Any], k: int) -> sparse.csr_matrix:
+    """Link each point to its k nearest others, and to those exactly as far as the k-th; symmetric, ones.
+
+    On a grid many points are equally far; taking all of them makes the graph independent of the order of
+    the points and of rotations.
+    """
+    n = len(points)
+    # Up to half as many ties again are looked for, more than the rings of a grid hold.
+    distances, indices = _neighbors(points, k + k // 2 + 2)
+    k = min(k, indices.shape[1])
+    linked = distances <= distances[:, k - 1 : k] * (1 + 1e-6)
     graph = sparse.csr_matrix(
-        (np.ones(n * k, dtype=np.float32), indices.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n)
+        (np.ones(int(linked.sum()), dtype=np.float32), (np.repeat(np.arange(n), linked.sum(axis=1)), indices[linked])),
+        shape=(n, n),
     )
     graph = graph.maximum(graph.T).tocsr()
     graph.sort_indices()
@@ -36,10 +45,19 @@ def _symmetric(indices: NDArray[np.int64]) -> sparse.csr_matrix:
 
 
 def spacing(coordinates: NDArray[np.float64]) -> float:
-    """Median distance to the nearest other observation: the spot spacing, in the unit of the coordinates."""
-    distances, _ = _neighbors(coordinates, 1)
-    positive = distances[distances > 0]  # duplicated positions say nothing about the spacing
-    return float(np.median(positive))
+    """Return the median distance to the nearest other position: the spot spacing.
+
+    Parameters
+    ----------
+    coordinates
+        Positions, (n, 2) or (n, 3), not all the same.
+
+    Returns
+    -------
+    Spacing, in the unit of the coordinates.
+    """
+    distances, _ = _neighbors(np.unique(coordinates, axis=0), 1)
+    return float(np.median(distances))
 
 
 def spatial_graph(
@@ -76,7 +94,7 @@ def spatial_graph(
     if n < 2:
         return sparse.csr_matrix((n, n), dtype=np.float32)
     if radius <= 0:
-        return _symmetric(_neighbors(coordinates, n_neighbors)[1])
+        return _nearest_graph(coordinates, n_neighbors)
     from scipy.spatial import cKDTree
 
     pairs = cKDTree(coordinates).query_pairs(radius * spacing(coordinates), output_type="ndarray")
@@ -100,18 +118,38 @@ def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matri
     """
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     # On the unit sphere the nearest by Euclidean distance are the nearest by cosine, and trees apply.
-    return _symmetric(_neighbors(x / np.maximum(norm, 1e-12), n_neighbors)[1])
+    return _nearest_graph(x / np.maximum(norm, 1e-12), n_neighbors)
 
 
 def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Mean over an observation and its neighbours: one step of a lazy random walk, rows sum to one."""
+    """Return the matrix that averages over an observation and its neighbours: one step of a lazy random walk.
+
+    Parameters
+    ----------
+    graph
+        Symmetric graph without diagonal, (n, n).
+
+    Returns
+    -------
+    (n, n), rows sum to one.
+    """
     with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
     degree = np.asarray(with_self.sum(axis=1)).ravel()
     return sparse.csr_matrix(sparse.diags_array(1 / degree) @ with_self, dtype=np.float32)
 
 
 def symmetric_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
-    r""":math:`D^{-1/2} (A + I) D^{-1/2}` (Kipf and Welling 2017, eq. 2)."""
+    r"""Return :math:`D^{-1/2} (A + I) D^{-1/2}` (Kipf and Welling 2017, eq. 2).
+
+    Parameters
+    ----------
+    graph
+        Symmetric graph without diagonal, (n, n).
+
+    Returns
+    -------
+    Symmetric (n, n) matrix.
+    """
     with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
     scale = sparse.diags_array(1 / np.sqrt(np.asarray(with_self.sum(axis=1)).ravel()))
     return sparse.csr_matrix(scale @ with_self @ scale, dtype=np.float32)
@@ -156,6 +194,8 @@ def spatial(
     """
     from stmfg._validate import coordinates
 
+    if not (radius > 0 if n_neighbors == 0 else n_neighbors > 0 and radius >= 0 and np.isfinite(radius)):
+        raise InputError(f"n_neighbors must be positive, or radius instead; got {n_neighbors} and radius {radius}")
     adata = adata.copy() if copy else adata
     libraries = None
     if library_key is not None:

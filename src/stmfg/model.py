@@ -104,11 +104,12 @@ class STMFG:
         **options: Any,
     ) -> None:
         self.config = (config or Config.preset(preset)).replace(**options)
-        self.random_state = int(random_state)
+        self.random_state = _validate.random_state(random_state)
         self.device = pick_device(device)
         self.history: History = {}
         self.genes: list[str] = []
         self.decoded: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.spot_size = 1.0
         self.use_rep: str | None = None
         self._map: _features.FeatureMap | None = None
         self._net: STMFGNet | None = None
@@ -122,7 +123,7 @@ class STMFG:
         use_rep: str | None = None,
         layer: str | None = None,
         library_key: str | None = None,
-        checkpoint: Path | None = None,
+        checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> STMFG:
         """Train on the raw counts, or a given embedding, and the coordinates.
@@ -157,6 +158,7 @@ class STMFG:
         """
         with stage("check"):
             part = self._slice(adata, use_rep=use_rep, layer=layer, library_key=library_key)
+            _warn_left_out(adata, part.left_out)
         self.use_rep = use_rep
         self.genes = list(map(str, adata.var_names))
         with stage("features"):
@@ -165,12 +167,15 @@ class STMFG:
                 part.counts, part.representation, operator, self.config, self.random_state
             )
             counts = depth = None
+            self.decoded = np.zeros(0, dtype=np.int64)
             if part.counts is not None and self.config.reconstruction == "zinb":
                 depth = np.asarray(part.counts.sum(axis=1), dtype=np.float64).ravel()
                 self.decoded = self._decoded_genes(part.counts, self._map.genes)
                 counts = part.counts[:, self.decoded]
         with stage("graphs"):
-            data = TrainingData(features, self._graphs(part, features), counts, depth, self.config, self.device)
+            graphs = self._graphs(part, features)
+            data = TrainingData(features, graphs, counts, depth, self.config, self.device)
+            self.spot_size = data.spot_size
         with stage("train"):
             n_out = len(self.decoded) if counts is not None else features.shape[1]
             self._net = self._build(features.shape[1], n_out, counts=counts is not None)
@@ -179,8 +184,8 @@ class STMFG:
                 data,
                 self.config,
                 random_state=self.random_state,
-                checkpoint=checkpoint,
-                fingerprint=self._fingerprint(features, part.graph),
+                checkpoint=None if checkpoint is None else Path(checkpoint),
+                fingerprint=self._fingerprint(features, counts, *graphs.values()),
                 progress=progress,
             )
         return self
@@ -232,13 +237,6 @@ class STMFG:
         order = order[used[order]]
         if len(order) < _validate.MIN_OBSERVATIONS:
             raise InputError(f"only {len(order)} spots have counts; at least {_validate.MIN_OBSERVATIONS} are needed")
-        if len(left_out):
-            names = ", ".join(map(str, adata.obs_names[left_out[:5]])) + (", ..." if len(left_out) > 5 else "")
-            logger.warning(
-                "%d spots without a single count are left out of the model and take their neighbourhood's domain: %s",
-                len(left_out),
-                names,
-            )
         libraries = None
         if library_key is not None:
             libraries = gr.library_names(adata, library_key)[order]
@@ -261,10 +259,12 @@ class STMFG:
             _reused(adata.obsp[FEATURE_GRAPH], order) if FEATURE_GRAPH in adata.obsp else None,
         )
 
-    def _fingerprint(self, features: NDArray[np.float32], graph: sparse.csr_matrix) -> str:
+    def _fingerprint(self, features: NDArray[np.float32], *matrices: sparse.csr_matrix | None) -> str:
         digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, __version__]).encode())
-        for array in (features, graph.indptr, graph.indices):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(features).tobytes())
+        for matrix in matrices:
+            for array in () if matrix is None else (matrix.indptr, matrix.indices, matrix.data):
+                digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     # -- applying --------------------------------------------------------------------------------------
@@ -289,9 +289,12 @@ class STMFG:
                 "or their order differs; bring the genes into the order of model.genes"
             )
         part = self._slice(adata, use_rep=self.use_rep, layer=layer, library_key=library_key)
+        if part.representation is not None and part.representation.shape[1] != len(feature_map.center):
+            raise InputError(
+                f"obsm[{self.use_rep!r}] has {part.representation.shape[1]} columns, the model was trained on "
+                f"{len(feature_map.center)}; give the embedding the model was trained on"
+            )
         features = _features.transform(feature_map, part.counts, part.representation, log1p=self.config.log1p)
-        if features.shape[1] != net.n_in:
-            raise InputError(f"the embedding {self.use_rep!r} has another width than the one the model was trained on")
         data = TrainingData(features, self._graphs(part, features), None, None, self.config, self.device)
         with torch.inference_mode():
             encoded = net.encode(data.features, data.operators)
@@ -345,7 +348,7 @@ class STMFG:
         with torch.inference_mode():
             for rows in np.array_split(used, max(1, len(used) // 4096)):
                 z = torch.from_numpy(embedding[rows]).to(self.device)
-                mu, _, pi_logits = net.decoder(z, torch.ones(len(rows), 1, device=self.device))
+                mu, _, pi_logits = net.decoder(z, torch.full((len(rows), 1), self.spot_size, device=self.device))
                 result[np.ix_(rows, self.decoded)] = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
         return result
 
@@ -378,6 +381,7 @@ class STMFG:
             "random_state": self.random_state,
             "use_rep": self.use_rep,
             "genes": self.genes,
+            "spot_size": self.spot_size,
             "history": self.history,
         }
         (folder / "model.json").write_text(json.dumps(record, indent=1))
@@ -400,9 +404,9 @@ class STMFG:
             config = Config(**record["config"])
             model = cls(config, random_state=record["random_state"], device=device)
             model.genes, model.use_rep, model.history = record["genes"], record["use_rep"], record["history"]
-            model.decoded = arrays["decoded"]
+            model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
             parts: dict[str, Any] = {k.removeprefix("map."): v for k, v in arrays.items() if k.startswith("map.")}
-            parts["target_sum"] = float(parts["target_sum"])
+            parts["target_sum"] = float(parts["target_sum"].item())
             model._map = _features.FeatureMap(**parts)
             state = {k.removeprefix("net."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("net.")}
             counts = "decoder.mean.weight" in state
@@ -417,6 +421,16 @@ class STMFG:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{folder} holds no readable stMFG model ({reason}); save one with model.save") from error
         return model
+
+
+def _warn_left_out(adata: AnnData, left_out: NDArray[np.int64]) -> None:
+    if len(left_out):
+        names = ", ".join(map(str, adata.obs_names[left_out[:5]])) + (", ..." if len(left_out) > 5 else "")
+        logger.warning(
+            "%d spots without a single count are left out of the model and take their neighbourhood's domain: %s",
+            len(left_out),
+            names,
+        )
 
 
 def _reused(graph: Any, order: NDArray[np.int64]) -> sparse.csr_matrix:

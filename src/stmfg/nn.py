@@ -75,8 +75,8 @@ class GraphConv(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, *, linear: bool) -> None:
         super().__init__()
-        self.linear = nn.Linear(n_in, n_out, bias=not linear)
-        self.relu = not linear
+        self.linear = nn.Linear(n_in, n_out, bias=False)
+        self.bias = nn.Parameter(torch.zeros(n_out)) if not linear else None
         if linear:
             nn.init.eye_(self.linear.weight)
         else:
@@ -85,7 +85,7 @@ class GraphConv(nn.Module):
     def forward(self, operator: Operator, h: Tensor) -> Tensor:
         """Convolve features h (n, n_in) along one graph."""
         h = operator(self.linear(h))  # W first: the product with the graph is then the narrow one
-        return F.relu(h) if self.relu else h
+        return h if self.bias is None else F.relu(h + self.bias)
 
 
 class ViewFusion(nn.Module):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from stmfg import _validate, cluster, gr
 from stmfg._errors import InputError, require
@@ -39,7 +40,7 @@ def embed(
     denoised: bool = False,
     random_state: int = 0,
     device: str = "auto",
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool = False,
     copy: bool = False,
     **options: Any,
@@ -99,6 +100,8 @@ def embed(
 
     adata = adata.copy() if copy else adata
     model = STMFG(preset=preset, random_state=random_state, device=device, **options)
+    if denoised and use_rep is not None:
+        raise InputError("denoised expression needs raw counts; leave out use_rep")
     shared: dict[str, Any] = {"layer": layer, "library_key": library_key}
     model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, progress=progress, **shared)
     _write_embedding(adata, model, denoised=denoised, **shared)
@@ -115,7 +118,7 @@ def _write_embedding(
         gr.spatial(adata, n_neighbors=config.spatial_neighbors, radius=config.spatial_radius, library_key=library_key)
     if denoised:
         adata.layers[DENOISED] = model.denoise(adata, layer=layer, library_key=library_key)
-    near = _nearest_used(_validate.coordinates(adata, SPATIAL), left_out)
+    near = _nearest_used(adata, left_out, library_key)
     for values, key in ((fitted.embedding, EMBEDDING), (fitted.view_weights, VIEW_WEIGHTS)):
         values[left_out] = values[near].mean(axis=1)
         adata.obsm[key] = values
@@ -133,14 +136,22 @@ def _write_embedding(
         adata.uns[UNS]["left_out"] = adata.obs_names[left_out].to_numpy(dtype=object)
 
 
-def _nearest_used(coordinates: NDArray[np.float64], left_out: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each observation left out, its nearest used ones in tissue, (n_left_out, 6)."""
+def _nearest_used(adata: AnnData, left_out: NDArray[np.bool_], library_key: str | None) -> NDArray[np.int64]:
+    """For each observation left out, its nearest used ones in its slice, (n_left_out, 6), repeated where fewer."""
     from scipy.spatial import cKDTree
 
-    used = np.flatnonzero(~left_out)
-    k = min(6, len(used))
-    _, index = cKDTree(coordinates[used]).query(coordinates[left_out], k=k)
-    return np.asarray(used[np.asarray(index).reshape(-1, k)])
+    coordinates = _validate.coordinates(adata, SPATIAL)
+    slices = np.zeros(adata.n_obs) if library_key is None else gr.library_names(adata, library_key)
+    nearest = np.zeros((adata.n_obs, 6), dtype=np.int64)
+    for name in np.unique(slices[left_out]):
+        here = slices == name
+        used = np.flatnonzero(here & ~left_out)
+        if not len(used):  # a slice without a single count: any slice will do
+            used = np.flatnonzero(~left_out)
+        k = min(6, len(used))
+        _, index = cKDTree(coordinates[used]).query(coordinates[here & left_out], k=k)
+        nearest[here & left_out] = np.resize(used[np.asarray(index).reshape(-1, k)].T, (6, index.shape[0])).T
+    return nearest[left_out]
 
 
 def domains(
@@ -153,7 +164,7 @@ def domains(
     library_key: str | None = None,
     random_state: int = 0,
     device: str = "auto",
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     progress: bool = False,
     key_added: str = DOMAIN,
     copy: bool = False,
@@ -194,6 +205,7 @@ def domains(
     if n_domains != "auto":
         n_domains = _validate.n_domains(n_domains, adata.n_obs)
     config = Config.preset(preset).replace(**options)
+    random_state = _validate.random_state(random_state)
     adata = adata.copy() if copy else adata
     if EMBEDDING in adata.obsm:
         logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
@@ -215,7 +227,7 @@ def domains(
     embedding = np.asarray(adata.obsm[EMBEDDING])
     # An order that depends on the values alone: permuted input gives permuted domains.
     used = np.flatnonzero(~left_out)
-    used = used[np.lexsort([*adata.obsm[SPATIAL][used].T, *embedding[used].T[2::-1]])]
+    used = used[np.lexsort([*_validate.coordinates(adata, SPATIAL)[used].T, *embedding[used].T[2::-1]])]
     scales = [int(width) for width in record["scales"]]
     if n_domains == "auto":
         with stage("number of domains"):
@@ -226,7 +238,7 @@ def domains(
     n_domains = int(n_domains)
     if len(used) < n_domains:
         raise InputError(f"{n_domains} domains were asked for, but only {len(used)} spots have counts")
-    graph = adata.obsp[SPATIAL_GRAPH].tocsr()[used][:, used]
+    graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))[used][:, used]
     with stage("domains"):
         posterior = cluster.consensus(clusterings(embedding[used], scales, n_domains, config, random_state))
         posterior = cluster.refine(posterior, gr.walk_operator(graph), config.refine)
@@ -235,7 +247,7 @@ def domains(
     found = cluster.non_empty(posterior)
     labels[used] = _by_size(found, n_domains)
     confidence[used] = np.clip(posterior[np.arange(len(used)), found], 0, 1)
-    near = _nearest_used(np.asarray(adata.obsm[SPATIAL], dtype=np.float64), left_out)
+    near = _nearest_used(adata, left_out, library_key)
     labels[left_out] = [np.bincount(row).argmax() for row in labels[near]]
     adata.obs[key_added] = pd.Categorical((labels + 1).astype(str), categories=[str(i + 1) for i in range(n_domains)])
     adata.obs[CONFIDENCE] = confidence

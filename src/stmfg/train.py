@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ __all__ = ["TERMS", "History", "pick_device", "train"]
 
 logger = logging.getLogger("stmfg")
 
-TERMS = ("total", "reconstruction", "contrastive", "spatial")
+TERMS = ("reconstruction", "contrastive", "spatial", "total")
 History = dict[str, list[float]]
 """Loss per epoch, by term."""
 
@@ -44,7 +45,7 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise InputError(f"device {name!r} is unknown; choose auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but this machine has no usable GPU; use device 'cpu' or 'auto'")
@@ -175,23 +176,26 @@ def _restore(
     """Load a checkpoint of the same run and return the epochs done; 0 when it is another run's."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             if metadata.get("fingerprint") != fingerprint:
                 logger.warning("%s is of a run with other data or options; starting anew", path)
                 return 0
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        logger.warning("%s cannot be read (%s); starting anew", path, error)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("adam."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = value
+        losses = json.loads(metadata["history"])
+        random = tensors["generator"]
+        # The network last: nothing is changed by a file that lacks something.
+        net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        logger.warning("%s cannot be read (%s); starting anew", path, str(error).splitlines()[0])
         return 0
-    net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("adam."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    generator.set_state(tensors["generator"])
-    history.update(json.loads(metadata["history"]))
+    generator.set_state(random)
+    history.update(losses)
     done = len(history["total"])
     logger.info("continuing at epoch %d from %s", done + 1, path)
     return done

@@ -1,0 +1,62 @@
+"""What several test files share: a small section, options for a quick run, and two checks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from anndata import AnnData
+
+from stmfg import datasets
+from stmfg._errors import InputError
+
+
+@pytest.fixture(scope="session")
+def _simulated() -> AnnData:
+    return datasets.simulate(300, 80, n_domains=4, difficulty=0.3, random_state=1)
+
+
+@pytest.fixture
+def section(_simulated: AnnData) -> AnnData:
+    """Return a section of 300 spots, 80 genes and 4 clear domains; each test has its own."""
+    return _simulated.copy()
+
+
+@pytest.fixture
+def quick() -> dict[str, Any]:
+    """Return options of a run that takes a fraction of a second."""
+    return {"epochs": 3, "widths": (0, 0)}
+
+
+@pytest.fixture
+def refused() -> Callable[..., str]:
+    """Return a function that makes a call and returns the one line with which it is refused."""
+
+    def call_refused(call: Callable[..., Any], *args: Any, kind: type[Exception] = InputError, **kwargs: Any) -> str:
+        with pytest.raises(kind) as caught:
+            call(*args, **kwargs)
+        said = str(caught.value)
+        assert said
+        assert "\n" not in said
+        return said
+
+    return call_refused
+
+
+@pytest.fixture
+def global_generators() -> Callable[[], tuple[Any, ...]]:
+    """Return a function that tells the state of every global random generator."""
+    # One draw each: seeding anew would then show, whatever the seed.
+    random.random()  # noqa: S311
+    np.random.random()  # noqa: NPY002
+    torch.rand(1)
+
+    def state() -> tuple[Any, ...]:
+        _, keys, position, *_ = np.random.get_state()  # noqa: NPY002
+        return random.getstate(), keys.tobytes(), position, torch.get_rng_state().numpy().tobytes()
+
+    return state

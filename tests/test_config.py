@@ -1,0 +1,130 @@
+"""Hyperparameters: presets, changes, and what is refused. What a default is, is not tested."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stmfg import Config
+from stmfg._errors import InputError
+from stmfg.config import PRESETS
+
+
+def test_presets() -> None:
+    assert set(PRESETS) == {"default", "paper"}
+    assert Config.preset("default") == Config()
+    paper = Config.preset("paper")
+    assert paper != Config()
+    # What makes it the paper's method (paper.md), whatever the default becomes.
+    assert (paper.features, paper.convolution, paper.widths, paper.clusterer) == ("genes", "relu", (128, 64), "kmeans")
+    assert (paper.fusion, paper.views) == ("layer", ("spatial", "feature"))
+    assert min(paper.reconstruction_weight, paper.contrastive_weight, paper.spatial_weight) > 0
+
+
+def test_unknown_preset_is_refused(refused: Callable[..., str]) -> None:
+    said = refused(Config.preset, "papre")
+    assert "'papre'" in said
+    assert "default, paper" in said
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_replace_changes_a_copy(preset: str) -> None:
+    config = Config.preset(preset)
+    before = config.to_dict()
+    changed = config.replace(epochs=7, widths=(3, 0), clusterer="leiden")
+    assert (changed.epochs, changed.widths, changed.clusterer) == (7, (3, 0), "leiden")
+    assert config.to_dict() == before
+    expected = before | {"epochs": 7, "widths": [3, 0], "clusterer": "leiden"}
+    assert changed.to_dict() == expected
+
+
+def test_a_config_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().epochs = 3  # type: ignore[misc]
+
+
+def test_unknown_options_are_named(refused: Callable[..., str]) -> None:
+    said = refused(Config().replace, epochs=3, epoch=4)
+    assert "'epoch'" in said
+    assert "epochs" in said  # the list of those there are
+
+
+CHOICES = ["features", "convolution", "fusion", "embedding", "reconstruction", "target", "clusterer", "scales"]
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices_are_checked(name: str, refused: Callable[..., str]) -> None:
+    said = refused(Config().replace, **{name: "nonsense"})
+    assert said.startswith(name)
+    assert "'nonsense'" in said
+    assert repr(getattr(Config(), name)) in said
+
+
+NUMBERS = [
+    field.name
+    for field in dataclasses.fields(Config)
+    if isinstance(field.default, (int, float)) and not isinstance(field.default, bool)
+]
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), "3", None], ids=str)
+def test_numbers_are_numbers_and_not_negative(value: Any, refused: Callable[..., str]) -> None:
+    for name in NUMBERS:
+        said = refused(Config().replace, **{name: value})
+        assert name in said
+        assert str(value) in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 2.5),
+        ("log1p", "no"),
+        ("widths", ()),
+        ("widths", (8, -1)),
+        ("widths", (8, 2.5)),
+        ("widths", 8),
+        ("views", ()),
+        ("views", "spatial"),
+        ("views", ("spatial", "image")),
+        ("views", ("spatial", "spatial")),
+        ("attention_width", 0),
+        ("decoder_width", 0),
+        ("temperature", 0),
+        ("batch_size", 1),
+        ("feature_neighbors", 0),
+        ("max_factors", 0),
+        ("n_starts", 0),
+        ("n_votes", 0),
+    ],
+)
+def test_impossible_values_are_refused(name: str, value: Any, refused: Callable[..., str]) -> None:
+    assert name in refused(Config().replace, **{name: value})
+
+
+def test_without_neighbors_and_radius_there_is_no_graph(refused: Callable[..., str]) -> None:
+    assert "spatial_neighbors" in refused(Config().replace, spatial_neighbors=0, spatial_radius=0.0)
+    assert Config().replace(spatial_neighbors=0, spatial_radius=1.5).spatial_radius == 1.5
+
+
+def test_lists_become_tuples() -> None:
+    config = Config(widths=[4, 2], views=["feature", "spatial"])  # type: ignore[arg-type]
+    assert config.widths == (4, 2)
+    assert config.views == ("feature", "spatial")
+    assert hash(config) == hash(Config(widths=(4, 2), views=("feature", "spatial")))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_json_round_trip(preset: str) -> None:
+    config = Config.preset(preset).replace(widths=(5, 0, 2), epochs=11)
+    assert Config(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_errors_are_errors_of_value() -> None:
+    with pytest.raises(ValueError, match="epochs") as caught:
+        Config(epochs=-1)
+    assert isinstance(caught.value, InputError)

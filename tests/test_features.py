@@ -1,0 +1,184 @@
+"""The way from counts to the network's input, against dense computations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from stmfg import _features, gr
+from stmfg._features import fit, normalize, principal_axes, select_genes, spatial_factors, standardize, transform
+from stmfg.config import Config
+
+FACTORS = {"features": "factors", "n_components": 12, "factor_steps": 4, "max_factors": 6}
+
+
+@pytest.fixture
+def operator(section: AnnData) -> sparse.csr_matrix:
+    return gr.walk_operator(gr.spatial_graph(section.obsm["spatial"]))
+
+
+def poisson(n: int, rates: NDArray[np.float64], seed: int = 0) -> sparse.csr_matrix:
+    return sparse.csr_matrix(np.random.default_rng(seed).poisson(rates, (n, len(rates))).astype(np.float32))
+
+
+def test_normalisation_by_hand() -> None:
+    counts = sparse.csr_matrix(np.array([[1, 3, 0], [0, 0, 0], [0, 2, 0]], dtype=np.float32))
+    kept = counts.copy()
+    scaled = np.array([[2.5, 7.5, 0], [0, 0, 0], [0, 10, 0]])
+    np.testing.assert_allclose(normalize(counts, target_sum=10, log1p=False).toarray(), scaled)
+    np.testing.assert_allclose(normalize(counts, target_sum=10, log1p=True).toarray(), np.log1p(scaled))
+    assert (counts != kept).nnz == 0
+
+
+def test_standardisation_is_the_dense_one_without_centring() -> None:
+    dense = np.random.default_rng(0).poisson(0.6, (400, 6)).astype(np.float64)
+    dense[:, 4] = 0
+    dense[7, 4] = 3.0  # one spot alone has it: 20 standard deviations away, clipped at 10
+    dense[:, 5] = 2.0  # constant
+    x = sparse.csr_matrix(dense)
+    center, scale = _features.moments(x)
+    sparse_z = standardize(x, center, scale)
+    assert sparse_z.nnz == x.nnz
+    deviation = np.where(np.arange(6) == 5, 1, dense.std(axis=0))
+    np.testing.assert_allclose(scale, deviation)
+    z = np.minimum((dense - dense.mean(axis=0)) / deviation, 10)
+    assert z[7, 4] == 10
+    np.testing.assert_allclose(sparse_z.toarray() - center / scale, z, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_genes", [60, 2100], ids=["covariance", "lanczos"])
+def test_principal_axes_span_those_of_a_dense_svd(n_genes: int) -> None:
+    rng = np.random.default_rng(0)
+    planted = rng.normal(size=(90, 3)) * [30, 20, 12] @ np.linalg.qr(rng.normal(size=(n_genes, 3)))[0].T
+    dense = planted + 0.1 * rng.normal(size=(90, n_genes)) + rng.uniform(0, 5, n_genes)  # far from centred
+    ours = principal_axes(sparse.csr_matrix(dense), 3, 0)
+    _, _, axes = np.linalg.svd(dense - dense.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(ours.T @ ours, np.eye(3), atol=1e-8)
+    np.testing.assert_allclose(np.linalg.svd(axes[:3] @ ours)[1], 1, atol=1e-6)
+
+
+def test_principal_axes_are_at_most_what_the_data_have() -> None:
+    x = poisson(8, np.full(5, 2.0))
+    assert principal_axes(x, 60, 0).shape[1] <= 5
+    assert principal_axes(x[:, :1], 60, 0).shape == (1, 1)
+
+
+def test_spatial_factors_find_a_smooth_signal_under_larger_noise(section: AnnData, operator: sparse.csr_matrix) -> None:
+    rng = np.random.default_rng(0)
+    x, y = (section.obsm["spatial"] / np.ptp(section.obsm["spatial"], axis=0)).T
+    signal = np.sin(4 * x + 3 * y)
+    columns = np.column_stack([signal, 5 * rng.normal(size=(len(x), 9))])  # the noise has 50 times the variance
+    columns = (columns - columns.mean(axis=0)) @ np.linalg.qr(rng.normal(size=(10, 10)))[0]
+    leading = columns @ np.linalg.svd(columns, full_matrices=False)[2][0]
+    assert abs(np.corrcoef(leading, signal)[0, 1]) < 0.3
+
+    config = Config().replace(**FACTORS, min_autocorrelation=0.5)
+    rotation, autocorrelation = spatial_factors(columns, operator, config)
+    factors = columns @ rotation
+    assert abs(np.corrcoef(factors[:, 0], signal)[0, 1]) > 0.95
+    assert autocorrelation[0] > 0.5 > autocorrelation[1]
+    assert (np.diff(autocorrelation) <= 0).all()
+    np.testing.assert_allclose(np.cov(factors.T, bias=True), np.eye(factors.shape[1]), atol=1e-4)
+
+
+def test_at_most_as_many_factors_as_asked(section: AnnData, operator: sparse.csr_matrix) -> None:
+    for most in (2, 6):
+        config = Config().replace(**FACTORS | {"max_factors": most, "min_autocorrelation": 0.0})
+        assert fit(section.X, None, operator, config, 0)[1].shape == (section.n_obs, most)
+
+
+@pytest.mark.parametrize("options", [FACTORS, {"features": "genes"}], ids=["factors", "genes"])
+@pytest.mark.parametrize("log1p", [True, False])
+@pytest.mark.parametrize("target_sum", [0.0, 1e4])
+def test_transform_repeats_fit_on_counts(
+    section: AnnData, operator: sparse.csr_matrix, options: dict[str, Any], log1p: bool, target_sum: float
+) -> None:
+    config = Config().replace(**options, log1p=log1p, target_sum=target_sum)
+    feature_map, features = fit(section.X, None, operator, config, 0)
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+    again = transform(feature_map, section.X, None, log1p=log1p)
+    np.testing.assert_allclose(again, features, rtol=1e-6, atol=1e-6)
+    # A spot's features are its own: they do not depend on the others given with it.
+    np.testing.assert_allclose(transform(feature_map, section.X[:7], None, log1p=log1p), features[:7], atol=1e-5)
+
+
+def test_transform_repeats_fit_on_a_representation(section: AnnData, operator: sparse.csr_matrix) -> None:
+    x = np.random.default_rng(0).normal(3.0, 2.0, (section.n_obs, 9)).astype(np.float32)
+    feature_map, features = fit(None, x, operator, Config().replace(**FACTORS), 0)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(transform(feature_map, None, x, log1p=True), features, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(features.mean(axis=0), 0, atol=0.2)
+
+
+def test_genes_are_scaled_without_centring(section: AnnData, operator: sparse.csr_matrix) -> None:
+    config = Config().replace(features="genes", log1p=False, target_sum=1e4)
+    feature_map, features = fit(section.X, None, operator, config, 0)
+    counts = section.X.toarray()
+    share = 1e4 * counts / counts.sum(axis=1, keepdims=True)
+    expected = np.minimum(share / share.std(axis=0), 10)
+    assert feature_map.genes.tolist() == list(range(section.n_vars))
+    np.testing.assert_allclose(features, expected, rtol=1e-4)
+
+
+def test_depth_does_not_reach_the_features(section: AnnData, operator: sparse.csr_matrix) -> None:
+    config = Config().replace(**FACTORS)
+    feature_map, features = fit(section.X, None, operator, config, 0)
+    deeper = sparse.csr_matrix(section.X.multiply(np.arange(1, section.n_obs + 1)[:, None]))
+    np.testing.assert_allclose(transform(feature_map, deeper, None, log1p=config.log1p), features, atol=1e-4)
+
+
+def test_one_of_counts_and_representation_is_needed(operator: sparse.csr_matrix, refused: Callable[..., str]) -> None:
+    assert "counts" in refused(fit, None, None, operator, Config(), 0)
+
+
+def test_rare_genes_are_left_out_of_large_panels_only() -> None:
+    counts = poisson(200, np.concatenate([np.full(650, 1.0), [0.0, 0.01]])).tolil()
+    counts[:, 650:] = 0
+    counts[:3, 651] = 1
+    counts = counts.tocsr()
+    kept = select_genes(counts, min_spot_share=0.1, n_top_genes=0)
+    np.testing.assert_array_equal(kept, np.arange(650))
+    kept = select_genes(counts[:, 600:], min_spot_share=0.1, n_top_genes=0)
+    np.testing.assert_array_equal(kept, np.append(np.arange(50), 51))  # the gene without any count is never used
+
+
+def test_the_most_variable_genes_are_kept() -> None:
+    rng = np.random.default_rng(0)
+    rates = np.tile(rng.uniform(1.0, 8.0, 100), (300, 1))
+    variable = [3, 40, 77]
+    rates[:, variable] = np.repeat([[0.5], [7.5]], 150, axis=0)  # of middling mean, but not the same everywhere
+    dense = rng.poisson(rates)
+    kept = select_genes(sparse.csr_matrix(dense.astype(np.float32)), min_spot_share=0.0, n_top_genes=3)
+    assert kept.tolist() == variable
+
+
+@pytest.mark.parametrize("n_top_genes", [12, 500])
+def test_fewer_genes_than_asked_are_all_kept(n_top_genes: int) -> None:
+    counts = poisson(50, np.full(12, 2.0))
+    kept = select_genes(counts, min_spot_share=0.0, n_top_genes=n_top_genes)
+    np.testing.assert_array_equal(kept, np.arange(12))
+
+
+def test_too_few_genes_for_a_variance_trend_are_all_kept() -> None:
+    counts = poisson(40, np.full(6, 1.0))
+    np.testing.assert_array_equal(select_genes(counts, min_spot_share=0.0, n_top_genes=3), np.arange(6))
+
+
+def test_constant_genes_have_no_variance_trend_and_are_all_kept() -> None:
+    # In a process of its own: loess on no genes at all ends the interpreter.
+    script = (
+        "import numpy as np; from scipy import sparse; from stmfg._features import select_genes;"
+        "x = sparse.csr_matrix(np.ones((40, 30), 'f4'));"
+        "print(len(select_genes(x, min_spot_share=0.0, n_top_genes=3)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "30"), done.stderr
