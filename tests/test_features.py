@@ -173,6 +173,14 @@ def test_too_few_genes_for_a_variance_trend_are_all_kept() -> None:
     np.testing.assert_array_equal(select_genes(counts, min_spot_share=0.0, n_top_genes=3), np.arange(6))
 
 
+def test_shallow_counts_have_no_variance_trend_but_genes_are_found() -> None:
+    counts = poisson(40, np.full(30, 0.05), seed=3)
+    kept = select_genes(counts, min_spot_share=0.0, n_top_genes=10)
+    assert (np.diff(kept) > 0).all()
+    assert set(kept) <= set(np.flatnonzero(counts.sum(axis=0)))
+    assert len(kept) >= 10
+
+
 def test_constant_genes_have_no_variance_trend_and_are_all_kept() -> None:
     # In a process of its own: loess on no genes at all ends the interpreter.
     script = (

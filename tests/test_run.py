@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from _data import data_file, slide, write_space_ranger
 from PIL import Image
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 import stmfg
 import stmfg.run
+from _data import data_file, slide, write_space_ranger
 from stmfg import report, tl
 from stmfg._errors import InputError
 from stmfg.datasets import simulate
@@ -276,7 +276,6 @@ def test_spots_and_genes_without_a_count(tmp_path: Path) -> None:
         assert domains["domain"][name] in set(domains["domain"][used].iloc[near])
 
 
-@pytest.mark.xfail(reason="proposed fix: twice")
 def test_a_warning_is_given_once(tmp_path: Path) -> None:
     warnings = go(with_empty(tissue()), tmp_path / "out")["warnings"]
     assert len(warnings) == len(set(warnings)) == 1
@@ -339,7 +338,6 @@ def test_counts_in_a_layer(finished: tuple[Path, dict[str, Any]], tmp_path: Path
     assert (tmp_path / "out" / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
 
 
-@pytest.mark.xfail(reason="proposed fix: frame")
 def test_positions_as_a_data_frame(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     given = tissue()
     given.obsm["spatial"] = pd.DataFrame(given.obsm["spatial"], index=given.obs_names, columns=["x", "y"])
@@ -347,7 +345,6 @@ def test_positions_as_a_data_frame(finished: tuple[Path, dict[str, Any]], tmp_pa
     assert (tmp_path / "out" / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
 
 
-@pytest.mark.xfail(reason="proposed fix: dense")
 def test_a_dense_graph(tmp_path: Path) -> None:
     given = tissue()
     near = np.linalg.norm(given.obsm["spatial"][:, None] - given.obsm["spatial"][None], axis=2) < 110
@@ -361,7 +358,6 @@ def test_the_paper_preset(tmp_path: Path) -> None:
     assert record["params"] == {**stmfg.Config.preset("paper").to_dict(), **QUICK}
 
 
-@pytest.mark.xfail(reason="proposed fix: spacing")
 def test_the_paper_preset_on_spots_that_coincide(tmp_path: Path) -> None:
     # Two sections of one slide put together without a library key: every position is there twice.
     given = tissue()
@@ -503,9 +499,10 @@ def test_nothing_is_resumed_unasked(
         ({"n_domains": 0}, r"n_domains is 0"),
         ({"n_domains": 151}, r"n_domains is 151 but there are fewer spots \(150\)"),
         ({"epoch": 3}, r"unknown option 'epoch'; the options are .*epochs"),
-        ({"epochs": -1}, r"epochs is -1; it must not be negative"),
+        ({"epochs": -1}, r"epochs is -1; it must be"),
         ({"clusterer": "mclust"}, r"clusterer is 'mclust'; it must be one of"),
         ({"device": "tpu"}, r"device 'tpu' is unknown; choose auto, cpu or cuda"),
+        ({"random_state": -1}, r"random_state is -1; the seed must be an integer from 0"),
         ({"use_rep": "X_none"}, r"obsm\['X_none'\] is missing \(obsm has: spatial\)"),
         ({"library_key": "none"}, r"obs\['none'\] is missing \(obs has: ground_truth\)"),
     ],

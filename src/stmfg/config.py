@@ -34,7 +34,7 @@ class Config:
     """Whether to take log(1 + x) after normalisation."""
     n_components: int = 60
     """Principal components the spatial factors are made from."""
-    factor_steps: int = 16
+    factor_steps: int = 5
     """Random-walk steps on the spatial graph over which a factor must agree with its surroundings."""
     min_autocorrelation: float = 0.1
     """Factors whose correlation with their surroundings is lower are left out."""
@@ -42,13 +42,13 @@ class Config:
     """At most this many factors."""
 
     # Graphs.
-    spatial_neighbors: int = 6
+    spatial_neighbors: int = 18
     """Nearest neighbours in tissue, symmetrised with OR."""
     spatial_radius: float = 0.0
     """Radius in spot spacings, used instead of ``spatial_neighbors`` when positive."""
     feature_neighbors: int = 15
     """Nearest neighbours in expression by cosine, symmetrised with OR."""
-    feature_steps: int = 3
+    feature_steps: int = 1
     """Random-walk steps of spatial smoothing before the expression neighbours are found."""
 
     # Network.
@@ -72,7 +72,7 @@ class Config:
     """Likelihood of the decoder; a given embedding (``use_rep``) always takes the Gaussian one."""
     target: Literal["own", "neighbourhood"] = "neighbourhood"
     """Counts the decoder explains: the spot's own or those summed over the spot and its neighbours."""
-    decoder_genes: int = 1000
+    decoder_genes: int = 500
     """At most this many genes, the most variable, are decoded; 0 decodes all."""
     reconstruction_weight: float = 1.0
     contrastive_weight: float = 0.1

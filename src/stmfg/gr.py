@@ -63,7 +63,7 @@ def spacing(coordinates: NDArray[np.float64]) -> float:
 def spatial_graph(
     coordinates: NDArray[np.float64],
     *,
-    n_neighbors: int = 6,
+    n_neighbors: int = 18,
     radius: float = 0.0,
     libraries: NDArray[Any] | None = None,
 ) -> sparse.csr_matrix:
@@ -165,7 +165,7 @@ def walk(operator: sparse.csr_matrix, x: NDArray[Any], steps: int) -> NDArray[An
 def spatial(
     adata: AnnData,
     *,
-    n_neighbors: int = 6,
+    n_neighbors: int = 18,
     radius: float = 0.0,
     library_key: str | None = None,
     copy: bool = False,
@@ -211,7 +211,7 @@ def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
     return np.asarray(require(adata, "obs", key, "name the column of obs that holds the slice")).astype(str)
 
 
-def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 3, copy: bool = False) -> AnnData | None:
+def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, copy: bool = False) -> AnnData | None:
     """Build the expression graph on spatially smoothed features.
 
     Parameters

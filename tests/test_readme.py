@@ -1,0 +1,189 @@
+"""The documentation says what is true: its code runs, its options and files exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import io
+
+import stmfg
+from stmfg import Config, cli
+from stmfg.datasets import simulate
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/method.md"]
+FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
+# One thread: short runs gain nothing from more, and the tests share the machine.
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MPLBACKEND": "agg",
+}
+
+
+class Block(NamedTuple):
+    """A fenced block of code and the comment in front of it."""
+
+    mark: str
+    language: str
+    code: str
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str) -> list[Block]:
+    found = re.findall(r"(?:<!-- ([^\n]*) -->\n)?```(\w*)\n(.*?)```", text(page), flags=re.DOTALL)
+    return [Block(*each) for each in found]
+
+
+def runnable(language: str) -> str:
+    return "\n".join(b.code for b in blocks("README.md") if b.mark == "run" and b.language == language)
+
+
+def write_outs(folder: Path) -> None:
+    """Write simulated tissue as a Space Ranger folder."""
+    adata = simulate(250, 80, random_state=2)
+    matrix = folder / "filtered_feature_bc_matrix"
+    matrix.mkdir(parents=True)
+    (folder / "spatial").mkdir()
+    io.mmwrite(matrix / "matrix.mtx", adata.X.T.astype(np.int64))
+    (matrix / "barcodes.tsv").write_text("".join(f"{name}\n" for name in adata.obs_names))
+    genes = [f"ENSG{i:05d}\t{name}\tGene Expression\n" for i, name in enumerate(adata.var_names)]
+    (matrix / "features.tsv").write_text("".join(genes))
+    x, y = adata.obsm["spatial"].round().astype(int).T
+    positions = pd.DataFrame({"barcode": adata.obs_names, "in_tissue": 1, "array_row": y // 87, "array_col": x // 50})
+    positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = y, x
+    positions.to_csv(folder / "spatial" / "tissue_positions.csv", index=False)
+    (folder / "spatial" / "scalefactors_json.json").write_text('{"spot_diameter_fullres": 55.0}')
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the inputs that the README speaks of."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_outs(folder / "outs")
+    tissue = simulate(250, 80, layout="cells", random_state=2)
+    cells = ad.AnnData(obs=pd.DataFrame(index=tissue.obs_names))
+    cells.obsm["spatial"] = tissue.obsm["spatial"]
+    cells.obsm["X_pca"] = np.linalg.svd(np.log1p(tissue.X.toarray()), full_matrices=False)[0][:, 1:11]
+    cells.write_h5ad(folder / "cells.h5ad")
+    return folder
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_shell(place: Path) -> None:
+    said = run(["bash", "-euo", "pipefail", "-c", runnable("bash")], place)
+    assert "7 domains of 250 spots" in said
+    assert "spot,domain,confidence" in said
+    for folder in ("domains", "cell_domains"):
+        assert {path.name for path in (place / folder).iterdir()} == FILES
+
+
+def test_python(place: Path) -> None:
+    shown = (
+        "assert adata.obs['stmfg_domain'].nunique() == 7\n"
+        "assert embedding.shape == (adata.n_obs, adata.obsm['X_stmfg'].shape[1])\n"
+    )
+    run([sys.executable, "-W", "error::FutureWarning:__main__", "-c", runnable("python") + shown], place)
+    assert (place / "domains.png").stat().st_size > 10_000
+    assert sorted(path.name for path in (place / "model").iterdir()) == ["model.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_of_code_runs_or_says_why_not(page: str) -> None:
+    for block in blocks(page):
+        assert block.language in {"bash", "console", "python"}
+        assert block.mark == "run" or block.mark.startswith("not run: "), block.code
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text(page)):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_make_targets_exist(page: str) -> None:
+    targets = set(re.findall(r"^(\w+):", text("Makefile"), flags=re.MULTILINE))
+    assert set(re.findall(r"\bmake (\w+)(?=[`,;.]|  )", text(page))) <= targets
+
+
+def test_options_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    there = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help", "--output"}
+    table = set(re.findall(r"^\| `(--[a-z-]+)", text("README.md"), flags=re.MULTILINE))
+    assert table == there
+
+
+def test_files_and_keys_are_those_of_a_run() -> None:
+    from stmfg import _keys
+    from stmfg.run import OUTPUTS
+
+    rows = re.findall(r"^\| `([^`]+)` \|", text("README.md"), flags=re.MULTILINE)
+    assert set(OUTPUTS) == FILES <= set(rows)
+    written = ("DOMAIN", "CONFIDENCE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
+    assert {getattr(_keys, name) for name in written} == {
+        key for row in rows for key in re.findall(r"(?:obs|obsm|obsp|layers|uns)\[\"(\w+)\"\]", row)
+    }
+
+
+@pytest.mark.parametrize("page", ["docs/method.md", "CONTRIBUTING.md", "README.md"])
+def test_hyperparameters_exist(page: str) -> None:
+    fields = Config().to_dict()
+    for name, value in re.findall(r"`(\w+)=([^`]+)`", text(page)):
+        if name != "copy":
+            assert name in fields, name
+            Config().replace(**{name: eval(value, {})})  # noqa: S307 - our own page
+    assert set(re.findall(r"\b(?:n|min|max|spatial|feature|decoder)_[a-z_]+\b(?=`)", text(page))) <= {
+        *fields, "n_domains", "n_domains_candidates", "n_domains_stability",
+    }  # fmt: skip
+
+
+def test_the_map_of_the_code_is_complete() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \| [^|]+ \|$", text("CONTRIBUTING.md"), flags=re.MULTILINE)
+    mapped = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    modules = {path.stem for path in Path(stmfg.__file__).parent.glob("*.py")} - {"__init__"}
+    assert mapped == modules
+
+
+def test_the_map_shows_imports_that_are_there() -> None:
+    for name, imports in re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", text("CONTRIBUTING.md"), re.MULTILINE):
+        source = (Path(stmfg.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        for other in re.findall(r"`(\w+)`", imports):
+            assert re.search(rf"from stmfg(\.{other} import| import .*\b{other}\b)", source), f"{name}: {other}"
+
+
+def test_versions_agree() -> None:
+    assert f"\n## [{stmfg.__version__}]" in text("CHANGELOG.md")
+    assert f"\nversion: {stmfg.__version__}\n" in text("CITATION.cff")
+
+
+def test_citation_names_the_paper() -> None:
+    for page in ("README.md", "CITATION.cff"):
+        assert "2512.16188" in text(page)
+        assert "A Multi-scale Fused Graph Neural Network with Inter-view Contrastive Learning" in text(page)
+
+
+def test_the_figure_is_small_enough_for_a_page() -> None:
+    for name in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text("README.md")):
+        assert 10_000 < (ROOT / name).stat().st_size < 200_000
