@@ -142,6 +142,10 @@ def fit(
         genes = np.arange(representation.shape[1])
         target, loadings = 0.0, none
         center, scale = representation.mean(axis=0, dtype=np.float64), np.ones(len(genes))
+        if config.features == "genes":  # taken as it is
+            scale[:] = max(float(representation.std()), 1e-12)
+            features = ((representation - center) / scale).astype(np.float32)
+            return FeatureMap(genes, target, center, scale, none, none, np.zeros(0)), features
         scores = _compress(representation - center)
     else:
         raise InputError("neither counts nor a representation were given")
@@ -156,6 +160,8 @@ def transform(
     """Apply a fitted map to counts (n, genes) or a representation (n, d); float32 (n, features)."""
     f = feature_map
     if representation is not None:
+        if not f.rotation.size:
+            return np.asarray((representation - f.center) / f.scale, dtype=np.float32)
         return np.asarray(_compress(representation - f.center) @ f.rotation, dtype=np.float32)
     if counts is None:
         raise InputError("neither counts nor a representation were given")

@@ -57,7 +57,7 @@ class Config:
     widths: tuple[int, ...] = (0, 0, 0)
     """Width of each layer; 0 keeps the width of the input."""
     convolution: Literal["linear", "relu"] = "linear"
-    """``"linear"``: mean over neighbours, weights start at the identity; ``"relu"``: Kipf and Welling's."""
+    """``"linear"``: mean over neighbours, no weights; ``"relu"``: Kipf and Welling's."""
     fusion: Literal["layer", "late"] = "layer"
     """Views attend to each other after every layer, or once at the end (ablation)."""
     attention_width: int = 16
@@ -81,8 +81,8 @@ class Config:
     """Temperature of the contrastive term."""
 
     # Training.
-    epochs: int = 60
-    learning_rate: float = 1e-3
+    epochs: int = 40
+    learning_rate: float = 1e-2
     weight_decay: float = 5e-4
     batch_size: int = 512
     """Spots decoded and contrasted in one step; 0 takes them all."""
@@ -91,7 +91,7 @@ class Config:
     clusterer: Literal["mixture", "kmeans", "leiden"] = "mixture"
     n_starts: int = 2
     """Starts of one clustering; the likeliest is kept."""
-    n_votes: int = 4
+    n_votes: int = 6
     """Clusterings per scale that vote on the domains; 1 with ``scales="embedding"`` is a single clustering."""
     scales: Literal["every", "embedding"] = "every"
     """Cluster the fused features of every layer and the embedding, or the embedding alone."""
@@ -145,6 +145,7 @@ class Config:
                 contrastive_weight=10.0,
                 spatial_weight=0.1,
                 epochs=200,
+                learning_rate=1e-3,
                 batch_size=0,
                 clusterer="kmeans",
                 n_starts=20,

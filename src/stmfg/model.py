@@ -382,6 +382,7 @@ class STMFG:
             "use_rep": self.use_rep,
             "genes": self.genes,
             "spot_size": self.spot_size,
+            "n_in": net.n_in,
             "history": self.history,
         }
         (folder / "model.json").write_text(json.dumps(record, indent=1))
@@ -411,8 +412,7 @@ class STMFG:
             state = {k.removeprefix("net."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("net.")}
             counts = "decoder.mean.weight" in state
             n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
-            n_in = state["convolutions.0.0.linear.weight"].shape[1]
-            model._net = model._build(n_in, n_out, counts=counts)
+            model._net = model._build(int(record["n_in"]), n_out, counts=counts)
             model._net.load_state_dict(state)
             model._net.eval()
         except StmfgError:

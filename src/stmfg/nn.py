@@ -66,20 +66,20 @@ class GraphConv(nn.Module):
     r"""Graph convolution of one view.
 
     ``relu``: :math:`H' = \mathrm{ReLU}(\hat A H W + b)` (Kipf and Welling 2017, eq. 2, :math:`\hat A` with
-    symmetric normalisation). ``linear``: :math:`H' = \hat A H W` (Wu et al. 2019, SGC), W starting at the
-    identity, so that an untrained layer is plain diffusion along the graph: training can only depart
-    from the training-free baseline where the objective pays for it.
+    symmetric normalisation). ``linear``: :math:`H' = \hat A H`, without weights while the width stays the
+    same (as Wu et al. 2019, SGC, and He et al. 2020, LightGCN): the layer is plain diffusion along its
+    graph, and all that is learned is where to look. Trained weights in its place measured worse, see
+    ``docs/experiments.md``.
 
     Shapes: H (n, n_in) -> H' (n, n_out).
     """
 
     def __init__(self, n_in: int, n_out: int, *, linear: bool) -> None:
         super().__init__()
-        self.linear = nn.Linear(n_in, n_out, bias=False)
-        self.bias = nn.Parameter(torch.zeros(n_out)) if not linear else None
-        if linear:
-            nn.init.eye_(self.linear.weight)
-        else:
+        self.bias = None if linear else nn.Parameter(torch.zeros(n_out))
+        self.linear: nn.Module = nn.Identity()
+        if not linear or n_in != n_out:
+            self.linear = nn.Linear(n_in, n_out, bias=False)
             nn.init.xavier_uniform_(self.linear.weight)
 
     def forward(self, operator: Operator, h: Tensor) -> Tensor:
