@@ -146,7 +146,7 @@ class Config:
                 spatial_weight=0.1,
                 epochs=200,
                 learning_rate=1e-3,
-                batch_size=0,
+                batch_size=1024,  # the paper takes all spots; contrasting all pairs would be n x n
                 clusterer="kmeans",
                 n_starts=20,
                 n_votes=1,
