@@ -81,17 +81,17 @@ class Config:
     """Temperature of the contrastive term."""
 
     # Training.
-    epochs: int = 40
+    epochs: int = 20
     learning_rate: float = 1e-2
     weight_decay: float = 5e-4
-    batch_size: int = 512
+    batch_size: int = 256
     """Spots decoded and contrasted in one step; 0 takes them all."""
 
     # Domains.
     clusterer: Literal["mixture", "kmeans", "leiden"] = "mixture"
     n_starts: int = 2
     """Starts of one clustering; the likeliest is kept."""
-    n_votes: int = 6
+    n_votes: int = 4
     """Clusterings per scale that vote on the domains; 1 with ``scales="embedding"`` is a single clustering."""
     scales: Literal["every", "embedding"] = "every"
     """Cluster the fused features of every layer and the embedding, or the embedding alone."""

@@ -39,17 +39,22 @@ def zinb_nll(x: Tensor, mu: Tensor, theta: Tensor, pi_logits: Tensor) -> Tensor:
     # log(theta / (theta + mu)), accurate also where mu << theta.
     log_failure = -torch.log1p(mu / theta)
     zero = F.softplus(theta * log_failure - pi_logits) - F.softplus(-pi_logits)
-    at = x > 0
-    count, mean, size = x[at], mu[at], theta[at]
+    # One look-up of the positions, and index_select: masks would search them again for every term and gradient.
+    at = x.flatten().nonzero().squeeze(1)
+
+    def here(values: Tensor) -> Tensor:
+        return values.flatten().index_select(0, at)
+
+    count, mean, size = here(x), here(mu), here(theta)
     negative_binomial = (
         torch.lgamma(count + size)
         - torch.lgamma(size)
         - torch.lgamma(count + 1)
-        + size * log_failure[at]
+        + size * here(log_failure)
         - count * torch.log1p(size / mean)
     )
-    positive = negative_binomial - F.softplus(pi_logits[at])
-    return -(zero.sum() - zero[at].sum() + positive.sum()) / x.numel()
+    positive = negative_binomial - F.softplus(here(pi_logits))
+    return -(zero.sum() - here(zero).sum() + positive.sum()) / x.numel()
 
 
 def gaussian_nll(x: Tensor, mean: Tensor) -> Tensor:
