@@ -184,12 +184,6 @@ BAD_OPTIONS: dict[str, tuple[list[str], str]] = {
 }
 
 
-def cases(table: dict[str, Any], **fixed_by: str) -> list[Any]:
-    """One parameter set a case; those a proposed fix is needed for are expected to fail until then."""
-    marks = {name.replace("_", " "): pytest.mark.xfail(reason=f"proposed fix: {fix}") for name, fix in fixed_by.items()}
-    return [pytest.param(name, marks=marks.get(name, ())) for name in table]
-
-
 @pytest.fixture
 def one_line(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Callable[..., str]:
     """Return a function that runs a bad command and returns the one line it says.
@@ -241,7 +235,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- bad input -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", cases(BAD_FILES, five_spots_with_counts="used", three_spots_with_counts="used"))
+@pytest.mark.parametrize("case", BAD_FILES)
 def test_bad_file(one_line: Callable[..., str], tmp_path: Path, case: str) -> None:
     write, said = BAD_FILES[case]
     write(tmp_path / "input.h5ad")
@@ -253,9 +247,7 @@ def test_bad_file(one_line: Callable[..., str], tmp_path: Path, case: str) -> No
 @pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(
     "case",
-    cases(
-        BAD_OPTIONS, unknown_library="library", library_of_some="library", negative_seed="seed", seed_too_large="seed"
-    ),
+    BAD_OPTIONS,
 )
 def test_bad_option(one_line: Callable[..., str], tmp_path: Path, case: str) -> None:
     options, said = BAD_OPTIONS[case]

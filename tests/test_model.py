@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from anndata import AnnData
 from scipy import sparse
 
@@ -249,14 +251,21 @@ def test_fit_leaves_global_generators_and_the_data_alone(
         assert list(getattr(section, name)) == list(getattr(untouched, name))
 
 
-def test_fit_leaves_the_number_of_threads_alone(section: AnnData, quick: dict[str, Any]) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as on a shared machine
-    try:
-        STMFG(decoder_genes=10, n_top_genes=40, **quick).fit(section)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
+def test_fit_leaves_the_number_of_threads_alone() -> None:
+    # In a process of its own: some libraries set the number for all others when they first run.
+    script = (
+        "import stmfg, torch;"
+        "stmfg.STMFG(epochs=1, widths=(0,), decoder_genes=30).fit(stmfg.datasets.simulate(200, 80));"
+        "print(torch.get_num_threads())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "1"
 
 
 def test_an_embedding_takes_the_place_of_counts(embedded: AnnData, quick: dict[str, Any]) -> None:
@@ -291,12 +300,12 @@ def test_denoised_expression(section: AnnData, quick: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("target", ["own", "neighbourhood"])
 def test_denoised_expression_is_on_the_scale_of_the_counts(section: AnnData, target: str) -> None:
-    model = STMFG(epochs=60, learning_rate=0.1, widths=(0,), decoder_genes=0, target=target, batch_size=0)
-    denoised = model.fit(section).denoise(section)
+    model = STMFG(epochs=10, widths=(0,), decoder_genes=0, target=target).fit(section)
     counts = section.X.toarray()
     at_median_depth = counts / counts.sum(axis=1, keepdims=True) * np.median(counts.sum(axis=1))
-    ratio = denoised.mean(axis=0) / at_median_depth.mean(axis=0)
-    assert 0.6 < np.median(ratio) < 1.6
+    expected, denoised = at_median_depth.mean(axis=0), model.denoise(section).mean(axis=0)
+    assert 0.7 < np.median(denoised / expected) < 1.4
+    assert np.corrcoef(np.log(expected), np.log(denoised))[0, 1] > 0.9
 
 
 def test_a_model_can_be_fitted_anew(section: AnnData, quick: dict[str, Any], refused: Callable[..., str]) -> None:

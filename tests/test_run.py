@@ -50,10 +50,6 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def fixed_by(name: str, *values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.xfail(reason=f"proposed fix: {name}"))
-
-
 def tissue(n: int = 150, genes: int = 50) -> ad.AnnData:
     """A small section with three plain domains."""
     return simulate(n, genes, n_domains=3, difficulty=0.4, random_state=3)
@@ -223,7 +219,6 @@ def test_a_permuted_input_gives_the_same_domains(tmp_path: Path, layout: Any) ->
     np.testing.assert_array_equal(a["confidence"], b["confidence"])
 
 
-@pytest.mark.xfail(reason="proposed fix: order")
 def test_the_graph_and_the_spots_left_out_do_not_depend_on_the_order(tmp_path: Path) -> None:
     # On a hexagonal grid many neighbours are equally far away; the order of the input must not choose among them.
     given = simulate(300, 60, n_domains=3, random_state=3)
@@ -424,7 +419,7 @@ def test_a_late_failure_leaves_earlier_results(
 
 @pytest.mark.parametrize(
     "error",
-    [InputError("early"), fixed_by("leftovers", RuntimeError("early")), fixed_by("leftovers", KeyboardInterrupt())],
+    [InputError("early"), RuntimeError("early"), KeyboardInterrupt()],
 )
 def test_a_failure_leaves_no_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
@@ -435,7 +430,6 @@ def test_a_failure_leaves_no_empty_folder(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.xfail(reason="proposed fix: library")
 def test_an_unusable_option_leaves_the_checkpoint_of_an_interrupted_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"an hour of training")
     for options in ({"library_key": "none"}, {"use_rep": "none"}, {"device": "tpu"}):

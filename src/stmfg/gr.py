@@ -207,8 +207,12 @@ def spatial(
 
 
 def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
-    """Return the slice of each observation, (n,), or say that the column is missing."""
-    return np.asarray(require(adata, "obs", key, "name the column of obs that holds the slice")).astype(str)
+    """Return the slice of each observation, (n,), or say that the column, or a part of it, is missing."""
+    column = require(adata, "obs", key, "name the column of obs that holds the slice")
+    missing = int(column.isna().sum())
+    if missing:
+        raise InputError(f"obs[{key!r}] is missing for {missing} of {adata.n_obs} spots; name the slice of every spot")
+    return np.asarray(column).astype(str)
 
 
 def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, copy: bool = False) -> AnnData | None:

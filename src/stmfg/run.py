@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmfg import _validate
+from stmfg import _validate, gr
 from stmfg._errors import InputError
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, UNS, VIEW_WEIGHTS
 from stmfg._stages import recording, stage
@@ -82,16 +82,18 @@ def run(
     """
     output = Path(output)
     # All that can be known without reading the input is checked before it is read.
+    from stmfg.train import pick_device
+
     config = Config.preset(preset).replace(**options)
+    random_state = _validate.random_state(random_state)
+    where = str(pick_device(device))
     _validate.writable(output)
     with recording() as stages, _collected_warnings() as messages:
         with stage("read"):
             adata = read(source) if isinstance(source, (str, Path)) else source
-        _check(adata, n_domains, use_rep)
+        _check(adata, n_domains, use_rep, library_key)
         from stmfg import tl
-        from stmfg.train import pick_device
 
-        where = str(pick_device(device))
         for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
             slot.pop(key, None)  # of an earlier run: this one trains anew
         made = not output.exists()
@@ -135,23 +137,30 @@ def run(
                 "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
             }
             _write(adata, output, record)
-        except InputError:
-            checkpoint.unlink(missing_ok=True)
-            if made:
-                _remove_if_empty(output)
+        except BaseException as error:
+            if isinstance(error, InputError) and not resume:
+                checkpoint.unlink(missing_ok=True)  # there is nothing to continue
+            if made and not any(output.iterdir()):
+                output.rmdir()
             raise
     checkpoint.unlink(missing_ok=True)
     return record
 
 
-def _check(adata: AnnData, n_domains: int | str, use_rep: str | None) -> None:
+def _check(adata: AnnData, n_domains: int | str, use_rep: str | None, library_key: str | None) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
     _validate.observations(adata)
     _validate.coordinates(adata)
     if use_rep is None:
-        _validate.counts(adata)
+        used = int((np.asarray(_validate.counts(adata).sum(axis=1)).ravel() > 0).sum())
+        if used < _validate.MIN_OBSERVATIONS:
+            raise InputError(f"only {used} spots have counts; at least {_validate.MIN_OBSERVATIONS} are needed")
+        if n_domains != "auto" and used < _validate.n_domains(n_domains, adata.n_obs):
+            raise InputError(f"{n_domains} domains were asked for, but only {used} spots have counts")
     else:
         _validate.representation(adata, use_rep)
+    if library_key is not None:
+        gr.library_names(adata, library_key)
     if n_domains != "auto":
         _validate.n_domains(n_domains, adata.n_obs)
 
@@ -179,11 +188,6 @@ def _write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             (partial / name).replace(output / name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def _versions() -> dict[str, str]:

@@ -118,9 +118,9 @@ def _write_embedding(
         gr.spatial(adata, n_neighbors=config.spatial_neighbors, radius=config.spatial_radius, library_key=library_key)
     if denoised:
         adata.layers[DENOISED] = model.denoise(adata, layer=layer, library_key=library_key)
-    near = _nearest_used(adata, left_out, library_key)
+    near = _surroundings(adata, left_out, library_key)
     for values, key in ((fitted.embedding, EMBEDDING), (fitted.view_weights, VIEW_WEIGHTS)):
-        values[left_out] = values[near].mean(axis=1)
+        values[left_out] = near @ np.nan_to_num(values)
         adata.obsm[key] = values
     adata.uns[UNS] = {
         "version": __version__,
@@ -136,22 +136,29 @@ def _write_embedding(
         adata.uns[UNS]["left_out"] = adata.obs_names[left_out].to_numpy(dtype=object)
 
 
-def _nearest_used(adata: AnnData, left_out: NDArray[np.bool_], library_key: str | None) -> NDArray[np.int64]:
-    """For each observation left out, its nearest used ones in its slice, (n_left_out, 6), repeated where fewer."""
+def _surroundings(adata: AnnData, left_out: NDArray[np.bool_], library_key: str | None) -> sparse.csr_matrix:
+    """Weights (n_left_out, n_obs) that average over the used spatial neighbours of each observation left out.
+
+    One without a used neighbour takes the nearest used observation of its slice.
+    """
     from scipy.spatial import cKDTree
 
+    graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
+    weights = sparse.lil_matrix(sparse.csr_matrix(graph)[left_out] @ sparse.diags_array((~left_out).astype(float)))
     coordinates = _validate.coordinates(adata, SPATIAL)
     slices = np.zeros(adata.n_obs) if library_key is None else gr.library_names(adata, library_key)
-    nearest = np.zeros((adata.n_obs, 6), dtype=np.int64)
-    for name in np.unique(slices[left_out]):
-        here = slices == name
-        used = np.flatnonzero(here & ~left_out)
+    rows = np.flatnonzero(left_out)
+    alone = np.flatnonzero(np.asarray(weights.sum(axis=1)).ravel() == 0)
+    for name in np.unique(slices[rows[alone]]):
+        here = alone[slices[rows[alone]] == name]
+        used = np.flatnonzero((slices == name) & ~left_out)
         if not len(used):  # a slice without a single count: any slice will do
             used = np.flatnonzero(~left_out)
-        k = min(6, len(used))
-        _, index = cKDTree(coordinates[used]).query(coordinates[here & left_out], k=k)
-        nearest[here & left_out] = np.resize(used[np.asarray(index).reshape(-1, k)].T, (6, index.shape[0])).T
-    return nearest[left_out]
+        _, nearest = cKDTree(coordinates[used]).query(coordinates[rows[here]])
+        weights[here, used[nearest]] = 1.0
+    result = sparse.csr_matrix(weights)
+    result.eliminate_zeros()
+    return sparse.csr_matrix(sparse.diags_array(1 / np.asarray(result.sum(axis=1)).ravel()) @ result)
 
 
 def domains(
@@ -247,8 +254,9 @@ def domains(
     found = cluster.non_empty(posterior)
     labels[used] = _by_size(found, n_domains)
     confidence[used] = np.clip(posterior[np.arange(len(used)), found], 0, 1)
-    near = _nearest_used(adata, left_out, library_key)
-    labels[left_out] = [np.bincount(row).argmax() for row in labels[near]]
+    if left_out.any():
+        shares = _surroundings(adata, left_out, library_key) @ np.eye(n_domains)[labels]
+        labels[left_out] = shares.argmax(axis=1)
     adata.obs[key_added] = pd.Categorical((labels + 1).astype(str), categories=[str(i + 1) for i in range(n_domains)])
     adata.obs[CONFIDENCE] = confidence
     adata.uns[UNS]["n_domains"] = n_domains
