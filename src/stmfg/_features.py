@@ -69,18 +69,33 @@ def select_genes(counts: sparse.csr_matrix, *, min_spot_share: float, n_top_gene
 
 
 def most_variable(counts: sparse.csr_matrix, n_top: int) -> NDArray[np.int64]:
-    """Sorted columns with the largest variance after the seurat_v3 mean-variance trend, through scanpy."""
-    _, deviation = moments(counts.astype(np.float64))
-    mean = np.asarray(counts.mean(axis=0)).ravel()
-    # The trend is a local regression on the means; with few different ones it cannot be fitted (and loess
-    # given none ends the interpreter).
-    if counts.shape[1] <= n_top or len(np.unique(mean[deviation != 1.0])) < 30:
-        return np.arange(counts.shape[1])
-    import scanpy as sc
-    from anndata import AnnData
+    """Return the sorted columns with the largest variance after the mean-variance trend (seurat_v3).
 
-    table = sc.pp.highly_variable_genes(AnnData(counts), flavor="seurat_v3", n_top_genes=n_top, inplace=False)
-    return np.flatnonzero(table["highly_variable"].to_numpy())
+    Computed as scanpy does, but without it: its parallel kernels change the number of threads torch uses.
+    """
+    from skmisc.loess import loess
+
+    n, n_genes = counts.shape
+    data = counts.data.astype(np.float64)
+
+    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(counts.indices, weights=values, minlength=n_genes), dtype=np.float64)
+
+    mean = total(data) / n
+    variance = np.maximum(total(data**2) - n * mean**2, 0) / (n - 1)
+    varying = variance > 1e-12 * mean**2
+    if n_genes <= n_top or varying.sum() < 10:  # loess on next to no genes fails, on none ends the interpreter
+        return np.arange(n_genes)
+    expected = np.ones(n_genes)
+    try:
+        trend = loess(np.log10(mean[varying]), np.log10(variance[varying]), span=0.3, degree=2)
+        trend.fit()
+        expected[varying] = np.sqrt(10**trend.outputs.fitted_values)
+    except ValueError:  # too few distinct means for a trend, as in shallow data: the Poisson one
+        expected[varying] = np.sqrt(mean[varying])
+    clipped = np.minimum(data, (mean + np.sqrt(n) * expected)[counts.indices])
+    excess = (n * mean**2 + total(clipped**2) - 2 * mean * total(clipped)) / ((n - 1) * expected**2)
+    return np.sort(np.argsort(-excess, kind="stable")[:n_top])
 
 
 def standardize(x: sparse.csr_matrix, center: NDArray[np.float64], scale: NDArray[np.float64]) -> sparse.csr_matrix:

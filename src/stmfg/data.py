@@ -84,6 +84,13 @@ class TrainingData:
             self.spot_size = float(np.median(depth)) / self._middle
             """Size factor of the median spot alone: 1 unless counts are pooled over neighbours."""
 
+    def mean_target(self) -> NDArray[np.float64]:
+        """Return the mean count of each decoded gene at size factor one, (genes,)."""
+        if self.counts is None or self._depth is None:
+            raise ValueError("there are no counts to decode")
+        weight = np.ones(self.n) if self._pool is None else np.asarray(self._pool.sum(axis=0)).ravel()
+        return np.asarray(weight @ self.counts).ravel() * self._middle / max(float(weight @ self._depth), 1e-12)
+
     def batch(self, generator: torch.Generator) -> Batch:
         """Draw the spots and pairs of one step."""
         spots = torch.randperm(self.n, generator=generator)[: self._batch_size]

@@ -23,7 +23,7 @@ from stmfg._stages import stage
 from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.data import TrainingData
-from stmfg.nn import STMFGNet
+from stmfg.nn import CountDecoder, STMFGNet
 from stmfg.train import History, pick_device, train
 
 if TYPE_CHECKING:
@@ -179,6 +179,8 @@ class STMFG:
         with stage("train"):
             n_out = len(self.decoded) if counts is not None else features.shape[1]
             self._net = self._build(features.shape[1], n_out, counts=counts is not None)
+            if isinstance(self._net.decoder, CountDecoder):
+                self._net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
             self.history = train(
                 self._net,
                 data,
@@ -198,7 +200,7 @@ class STMFG:
     def _build(self, n_in: int, n_out: int, *, counts: bool) -> STMFGNet:
         # Layers draw their first weights from the global generator; forking leaves the user's as it was.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
+            torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would reseed every GPU too
             return STMFGNet(n_in, n_out, self.config, counts=counts).to(self.device)
 
     def _graphs(self, part: Slice, features: NDArray[np.float32]) -> dict[str, sparse.csr_matrix]:

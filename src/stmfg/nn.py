@@ -123,6 +123,10 @@ class CountDecoder(nn.Module):
         self.dispersion = nn.Linear(width, n_genes)
         self.dropout = nn.Linear(width, n_genes)
 
+    def start_at(self, mean: Tensor) -> None:
+        """Let the mean of every gene (genes,) start where the data have it: the steps left would not get there."""
+        self.mean.bias.data.copy_(mean.clamp(1e-4).log())
+
     def forward(self, z: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Decode embeddings z of spots with the given size factors."""
         h = self.hidden(z)
