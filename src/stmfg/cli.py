@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -72,6 +73,8 @@ def _build() -> _Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 internal error, 2 bad input, 130 Ctrl-C."""
+    # Threads that spin while they wait slow down those that work, where cores are shared; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="stmfg: %(levelname)s: %(message)s", level=logging.ERROR)
     logging.getLogger("stmfg").setLevel(logging.WARNING)
     try:

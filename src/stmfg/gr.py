@@ -56,8 +56,9 @@ def spacing(coordinates: NDArray[np.float64]) -> float:
     -------
     Spacing, in the unit of the coordinates.
     """
-    distances, _ = _neighbors(np.unique(coordinates, axis=0), 1)
-    return float(np.median(distances))
+    places = np.unique(coordinates, axis=0)
+    # A slice at a single place has no spacing; any radius links all of it.
+    return float(np.median(_neighbors(places, 1)[0])) if len(places) > 1 else 1.0
 
 
 def spatial_graph(

@@ -80,7 +80,7 @@ def run(
     InputError
         If input, options or output folder cannot be used. Nothing is written then.
     """
-    output = Path(output)
+    output = Path(output).expanduser()
     # All that can be known without reading the input is checked before it is read.
     from stmfg.train import pick_device
 

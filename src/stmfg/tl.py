@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from stmfg import _validate, cluster, gr
 from stmfg._errors import InputError, require
@@ -290,11 +291,12 @@ def clusterings(
     if config.scales == "every" and len(scales) > 1:
         parts += np.split(embedding, np.cumsum(scales)[:-1], axis=1)
     seeds = np.random.default_rng(random_state).integers(2**31, size=(len(parts), config.n_votes))
-    return [
-        method(part, n_domains, n_starts=config.n_starts, random_state=int(seed))
-        for part, row in zip(parts, seeds, strict=True)
-        for seed in row
-    ]
+    with threadpool_limits(1):  # the matrices are small: threads would wait for each other more than they work
+        return [
+            method(part, n_domains, n_starts=config.n_starts, random_state=int(seed))
+            for part, row in zip(parts, seeds, strict=True)
+            for seed in row
+        ]
 
 
 def choose_n_domains(
