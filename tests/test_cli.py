@@ -347,7 +347,11 @@ def test_one_gene(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (ValueError(), 1, "stmfg: internal error (ValueError): no message"),
         (MemoryError(), 1, "stmfg: internal error (MemoryError): no message"),
         (stmfg.StmfgError("not finite"), 1, "stmfg: internal error: not finite"),
-        (KeyboardInterrupt(), 130, "stmfg: interrupted; the same command with --resume continues"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "stmfg: interrupted; the same command with --resume continues from the last checkpoint",
+        ),
     ],
 )
 def test_errors_inside(
@@ -403,7 +407,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 130
     assert out == ""
-    assert err == "stmfg: interrupted; the same command with --resume continues\n"
+    assert err == "stmfg: interrupted; the same command with --resume continues from the last checkpoint\n"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoint.safetensors"]
 
 

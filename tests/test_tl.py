@@ -225,6 +225,27 @@ def test_a_second_call_only_clusters(solved: AnnData, quick: dict[str, Any]) -> 
     assert solved.obs["stmfg_domain"].nunique() == 4
     np.testing.assert_array_equal(solved.obsm["X_stmfg"], z)
     assert solved.uns["stmfg"]["history"] is history
+    assert {"stmfg_confidence", "finer_confidence"} <= set(solved.obs)
+    assert not solved.obs["finer_confidence"].equals(solved.obs["stmfg_confidence"])
+
+
+def test_an_embedding_keeps_the_hyperparameters_it_was_trained_with(
+    solved: AnnData, refused: Callable[..., str]
+) -> None:
+    first = solved.obs["stmfg_domain"].copy()
+    tl.domains(solved, n_domains=4, random_state=7)  # widths are those of the embedding, not the preset's
+    pd.testing.assert_series_equal(solved.obs["stmfg_domain"], first)
+    tl.domains(solved, n_domains=4, clusterer="kmeans")
+    for options in ({"epochs": 30}, {"preset": "paper"}, {"use_rep": "X_pca"}):
+        assert "to train anew" in refused(tl.domains, solved, n_domains=4, **options)
+    assert "epochs=3, not 30" in refused(tl.domains, solved, n_domains=4, epochs=30)
+
+
+def test_a_chosen_number_of_domains_leaves_no_trace_on_a_given_one(section: AnnData, quick: dict[str, Any]) -> None:
+    tl.domains(section, n_domains="auto", **quick)
+    assert "n_domains_stability" in section.uns["stmfg"]
+    tl.domains(section, n_domains=4)
+    assert "n_domains_stability" not in section.uns["stmfg"]
 
 
 def test_a_second_call_without_the_graph_says_what_is_missing(

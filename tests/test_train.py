@@ -253,3 +253,10 @@ def test_a_missing_gpu_is_refused(refused: Callable[..., str]) -> None:
     said = refused(pick_device, "cuda")
     assert "no usable GPU" in said
     assert "'cpu'" in said
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1").index == 1
+    assert "0 to 1" in refused(pick_device, "cuda:99")

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = {"run": _run, "demo": _demo}[options.pop("command")]
         command(options)
     except KeyboardInterrupt:
-        print("stmfg: interrupted; the same command with --resume continues", file=sys.stderr)
+        print("stmfg: interrupted; the same command with --resume continues from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
     except (InputError, MissingDependencyError) as error:
         print(f"stmfg: {error}", file=sys.stderr)

@@ -196,6 +196,8 @@ def _problem(name: str, value: Any, default: Any) -> str:
     return "" if valid else f"a finite number of at least {least}"
 
 
+DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "refine")
+"""Hyperparameters that matter to the domains alone: a trained embedding can be clustered anew with others."""
 _VIEWS: Final = ("spatial", "feature")
 _LEAST: Final[dict[str, float]] = {
     "attention_width": 1,

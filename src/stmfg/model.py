@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
 from scipy import sparse
 
 from stmfg import _features, _validate, gr
-from stmfg._errors import InputError, StmfgError
+from stmfg._errors import InputError
 from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
 from stmfg._stages import stage
 from stmfg._version import __version__
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["STMFG", "Fitted"]
 
 logger = logging.getLogger("stmfg")
-
-FORMAT = 1
-"""Version of the model files."""
 
 
 @dataclass
@@ -111,8 +105,8 @@ class STMFG:
         self.decoded: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.spot_size = 1.0
         self.use_rep: str | None = None
-        self._map: _features.FeatureMap | None = None
-        self._net: STMFGNet | None = None
+        self.feature_map: _features.FeatureMap | None = None
+        self.net: STMFGNet | None = None
 
     # -- fitting ---------------------------------------------------------------------------------------
 
@@ -163,14 +157,14 @@ class STMFG:
         self.genes = list(map(str, adata.var_names))
         with stage("features"):
             operator = gr.walk_operator(part.graph)
-            self._map, features = _features.fit(
+            self.feature_map, features = _features.fit(
                 part.counts, part.representation, operator, self.config, self.random_state
             )
             counts = depth = None
             self.decoded = np.zeros(0, dtype=np.int64)
             if part.counts is not None and self.config.reconstruction == "zinb":
                 depth = np.asarray(part.counts.sum(axis=1), dtype=np.float64).ravel()
-                self.decoded = self._decoded_genes(part.counts, self._map.genes)
+                self.decoded = self._decoded_genes(part.counts, self.feature_map.genes)
                 counts = part.counts[:, self.decoded]
         with stage("graphs"):
             graphs = self._graphs(part, features)
@@ -178,11 +172,11 @@ class STMFG:
             self.spot_size = data.spot_size
         with stage("train"):
             n_out = len(self.decoded) if counts is not None else features.shape[1]
-            self._net = self._build(features.shape[1], n_out, counts=counts is not None)
-            if isinstance(self._net.decoder, CountDecoder):
-                self._net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
+            self.net = self.build(features.shape[1], n_out, counts=counts is not None)
+            if isinstance(self.net.decoder, CountDecoder):
+                self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
             self.history = train(
-                self._net,
+                self.net,
                 data,
                 self.config,
                 random_state=self.random_state,
@@ -197,7 +191,8 @@ class STMFG:
             return genes
         return genes[_features.most_variable(counts[:, genes], self.config.decoder_genes)]
 
-    def _build(self, n_in: int, n_out: int, *, counts: bool) -> STMFGNet:
+    def build(self, n_in: int, n_out: int, *, counts: bool) -> STMFGNet:
+        """Return the untrained network on the model's device."""
         # Layers draw their first weights from the global generator; forking leaves the user's as it was.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would reseed every GPU too
@@ -209,8 +204,8 @@ class STMFG:
             graph = part.feature_graph
             if graph is None:
                 x = gr.walk(gr.walk_operator(part.graph), features, self.config.feature_steps)
-                if self._map is not None and self._map.autocorrelation.size:
-                    x = x * np.sqrt(np.maximum(self._map.autocorrelation, 0))
+                if self.feature_map is not None and self.feature_map.autocorrelation.size:
+                    x = x * np.sqrt(np.maximum(self.feature_map.autocorrelation, 0))
                 graph = gr.feature_graph(x, n_neighbors=self.config.feature_neighbors)
             graphs["feature"] = graph
         return graphs
@@ -280,11 +275,11 @@ class STMFG:
     @property
     def scales(self) -> list[int]:
         """Columns of the embedding that belong to each layer, in order; one entry when it is the last layer's."""
-        return self._fitted()[1].scales
+        return self.fitted()[1].scales
 
     def apply(self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None) -> Fitted:
         """Run the trained encoder, as :meth:`transform`, and return the view weights too."""
-        feature_map, net = self._fitted()
+        feature_map, net = self.fitted()
         if self.use_rep is None and list(map(str, adata.var_names)) != self.genes:
             raise InputError(
                 f"the data have {adata.n_vars} genes, the model was trained on {len(self.genes)}, "
@@ -341,7 +336,7 @@ class STMFG:
         InputError
             If the model was trained without counts.
         """
-        _, net = self._fitted()
+        _, net = self.fitted()
         if not len(self.decoded):
             raise InputError("the model was trained on an embedding and has no count decoder; fit it on raw counts")
         embedding = self.transform(adata, layer=layer, library_key=library_key)
@@ -354,10 +349,11 @@ class STMFG:
                 result[np.ix_(rows, self.decoded)] = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
         return result
 
-    def _fitted(self) -> tuple[_features.FeatureMap, STMFGNet]:
-        if self._map is None or self._net is None:
+    def fitted(self) -> tuple[_features.FeatureMap, STMFGNet]:
+        """Return the feature map and the network, or say that the model is not trained."""
+        if self.feature_map is None or self.net is None:
             raise InputError("the model is not trained; call fit(adata) first or load one with STMFG.load(path)")
-        return self._map, self._net
+        return self.feature_map, self.net
 
     # -- files -----------------------------------------------------------------------------------------
 
@@ -369,25 +365,9 @@ class STMFG:
         InputError
             If the model is not trained.
         """
-        feature_map, net = self._fitted()
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = {f"map.{k}": np.asarray(v) for k, v in vars(feature_map).items()}
-        arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
-        arrays["decoded"] = self.decoded
-        save_arrays({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "model.safetensors")
-        record = {
-            "format": FORMAT,
-            "version": __version__,
-            "config": self.config.to_dict(),
-            "random_state": self.random_state,
-            "use_rep": self.use_rep,
-            "genes": self.genes,
-            "spot_size": self.spot_size,
-            "n_in": net.n_in,
-            "history": self.history,
-        }
-        (folder / "model.json").write_text(json.dumps(record, indent=1))
+        from stmfg import _model_files
+
+        _model_files.save(self, Path(path).expanduser())
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> STMFG:
@@ -398,31 +378,9 @@ class STMFG:
         InputError
             If the folder holds no model, or one of a newer format.
         """
-        folder = Path(path)
-        try:
-            record = json.loads((folder / "model.json").read_text())
-            arrays = load_arrays(folder / "model.safetensors")
-            if record["format"] > FORMAT:
-                raise InputError(f"{folder} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
-            config = Config(**record["config"])
-            model = cls(config, random_state=record["random_state"], device=device)
-            model.genes, model.use_rep, model.history = record["genes"], record["use_rep"], record["history"]
-            model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
-            parts: dict[str, Any] = {k.removeprefix("map."): v for k, v in arrays.items() if k.startswith("map.")}
-            parts["target_sum"] = float(parts["target_sum"].item())
-            model._map = _features.FeatureMap(**parts)
-            state = {k.removeprefix("net."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("net.")}
-            counts = "decoder.mean.weight" in state
-            n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
-            model._net = model._build(int(record["n_in"]), n_out, counts=counts)
-            model._net.load_state_dict(state)
-            model._net.eval()
-        except StmfgError:
-            raise
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{folder} holds no readable stMFG model ({reason}); save one with model.save") from error
-        return model
+        from stmfg import _model_files
+
+        return _model_files.load(Path(path).expanduser(), device)
 
 
 def _warn_left_out(adata: AnnData, left_out: NDArray[np.int64]) -> None:

@@ -36,7 +36,7 @@ OUTPUTS: Final = ("result.h5ad", "domains.csv", "domains.png", "report.html", "r
 """Files of a finished run; ``run.json`` is put in place last."""
 CHECKPOINT: Final = "checkpoint.safetensors"
 """Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
-_LIBRARIES: Final = ("anndata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "torch")
+_LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
 def run(
@@ -82,18 +82,17 @@ def run(
     """
     output = Path(output).expanduser()
     # All that can be known without reading the input is checked before it is read.
-    from stmfg.train import pick_device
-
     config = Config.preset(preset).replace(**options)
     random_state = _validate.random_state(random_state)
-    where = str(pick_device(device))
     _validate.writable(output)
     with recording() as stages, _collected_warnings() as messages:
         with stage("read"):
             adata = read(source) if isinstance(source, (str, Path)) else source
         _check(adata, n_domains, use_rep, library_key)
         from stmfg import tl
+        from stmfg.train import pick_device
 
+        where = str(pick_device(device))  # loads torch, so after what can be refused without
         for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
             slot.pop(key, None)  # of an earlier run: this one trains anew
         made = not output.exists()

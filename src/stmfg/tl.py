@@ -15,7 +15,7 @@ from stmfg._errors import InputError, require
 from stmfg._keys import CONFIDENCE, DENOISED, DOMAIN, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
 from stmfg._stages import stage
 from stmfg._version import __version__
-from stmfg.config import Config
+from stmfg.config import DOMAIN_OPTIONS, Config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,7 +166,7 @@ def domains(
     adata: AnnData,
     *,
     n_domains: int | str,
-    preset: str = "default",
+    preset: str | None = None,
     use_rep: str | None = None,
     layer: str | None = None,
     library_key: str | None = None,
@@ -180,7 +180,8 @@ def domains(
 ) -> AnnData | None:
     """Find spatial domains.
 
-    Trains the network first when ``obsm["X_stmfg"]`` is not there; with it, only clusters.
+    Trains the network first when ``obsm["X_stmfg"]`` is not there; with it, only clusters, and takes the
+    hyperparameters it was trained with.
 
     Parameters
     ----------
@@ -189,7 +190,9 @@ def domains(
     n_domains
         Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number on which
         repeated clusterings of the layers agree best, see :func:`choose_n_domains`.
-    preset, use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
+    preset
+        ``"default"`` when not given, or the preset of the embedding that is there.
+    use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
         As in :func:`embed`.
     key_added
         Column of ``obs`` to write the domains to.
@@ -203,24 +206,27 @@ def domains(
     ``obs["stmfg_domain"]``
         Categories ``"1"`` (largest) to ``str(n_domains)``.
     ``obs["stmfg_confidence"]``
-        Share of the vote for that domain, float32 in 0..1; 0 where an observation was left out.
+        Share of the vote for that domain, float32 in 0..1; 0 where an observation was left out. With another
+        ``key_added`` it is that key followed by ``_confidence``.
 
     Raises
     ------
     InputError
-        If data or options cannot be used; says why in one line.
+        If data or options cannot be used, or options of the training differ from those of the embedding that
+        is there; says why in one line.
     """
     if n_domains != "auto":
         n_domains = _validate.n_domains(n_domains, adata.n_obs)
-    config = Config.preset(preset).replace(**options)
+    config = Config.preset(preset or "default").replace(**options)
     random_state = _validate.random_state(random_state)
     adata = adata.copy() if copy else adata
     if EMBEDDING in adata.obsm:
         logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
+        config = _trained_config(adata, preset, use_rep, options)
     else:
         embed(
             adata,
-            preset=preset,
+            preset=preset or "default",
             use_rep=use_rep,
             layer=layer,
             library_key=library_key,
@@ -230,7 +236,9 @@ def domains(
             progress=progress,
             **options,
         )
-    record = require(adata, "uns", UNS, "run stmfg.tl.embed(adata) first")
+    record = adata.uns[UNS]
+    for key in ("n_domains_candidates", "n_domains_stability"):
+        record.pop(key, None)  # of an earlier choice
     left_out = np.isin(adata.obs_names, record.get("left_out", []))
     embedding = np.asarray(adata.obsm[EMBEDDING])
     # An order that depends on the values alone: permuted input gives permuted domains.
@@ -259,9 +267,30 @@ def domains(
         shares = _surroundings(adata, left_out, library_key) @ np.eye(n_domains)[labels]
         labels[left_out] = shares.argmax(axis=1)
     adata.obs[key_added] = pd.Categorical((labels + 1).astype(str), categories=[str(i + 1) for i in range(n_domains)])
-    adata.obs[CONFIDENCE] = confidence
+    adata.obs[CONFIDENCE if key_added == DOMAIN else f"{key_added}_confidence"] = confidence
     adata.uns[UNS]["n_domains"] = n_domains
     return adata if copy else None
+
+
+def _trained_config(adata: AnnData, preset: str | None, use_rep: str | None, options: dict[str, Any]) -> Config:
+    """Return the hyperparameters of the embedding in ``adata``, with changes to the clustering alone."""
+    record = require(adata, "uns", UNS, f"delete obsm[{EMBEDDING!r}] to train anew")
+    stored = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in record["params"].items()}
+    trained = Config(**stored)
+    wanted = (trained if preset is None else Config.preset(preset)).replace(**options)
+    differing = [
+        f"{name}={getattr(trained, name)!r}, not {value!r}"
+        for name, value in vars(wanted).items()
+        if name not in DOMAIN_OPTIONS and value != getattr(trained, name)
+    ]
+    if use_rep is not None and use_rep != record.get("use_rep"):
+        differing.append(f"use_rep={record.get('use_rep')!r}, not {use_rep!r}")
+    if differing:
+        raise InputError(
+            f"obsm[{EMBEDDING!r}] was trained with {differing[0]}; "
+            f"del adata.obsm[{EMBEDDING!r}] to train anew, or leave the option out"
+        )
+    return wanted
 
 
 def clusterings(

@@ -49,6 +49,8 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"device {name!r} is unknown; choose auto, cpu or cuda")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("device 'cuda' was asked for, but this machine has no usable GPU; use device 'cpu' or 'auto'")
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r} was asked for; the GPUs here are 0 to {torch.cuda.device_count() - 1}")
     return torch.device(name)
 
 
@@ -143,7 +145,10 @@ def _losses(net: STMFGNet, data: TrainingData, config: Config, generator: torch.
         + config.spatial_weight * losses["spatial"]
     )
     if not losses["total"].requires_grad:
-        raise InputError("every weight of the loss is zero; set one above zero, or epochs=0 to skip training")
+        raise InputError(
+            "no term of the loss is left: set a weight above zero (the contrastive one needs two views), "
+            "or epochs=0 to skip training"
+        )
     return losses
 
 
