@@ -443,7 +443,7 @@ def test_interrupted_and_resumed(
 ) -> None:
     import stmfg.train
 
-    source, save, calls = finished[0].parent / "input.h5ad", stmfg.train._save, []
+    source, save, calls = finished[0].parent / "input.h5ad", stmfg._checkpoint.save, []
 
     def interrupted(*args: Any) -> None:
         save(*args)
@@ -453,7 +453,7 @@ def test_interrupted_and_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr(stmfg.train, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(stmfg.train, "_save", interrupted)
+        patch.setattr(stmfg._checkpoint, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stmfg.run.run(source, tmp_path / "out", n_domains=3, **QUICK)
     assert set(contents(tmp_path / "out")) == {"checkpoint.safetensors"}

@@ -1,23 +1,22 @@
-"""The training loop, on one page, and its checkpoint."""
+"""The training loop, on one page."""
 
 from __future__ import annotations
 
-import json
-import logging
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
+from stmfg import _checkpoint
+from stmfg._adam import Adam
 from stmfg._errors import InputError, TrainingError
 from stmfg.losses import gaussian_nll, info_nce, spatial_regularization, zinb_nll
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from stmfg.config import Config
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from stmfg.nn import STMFGNet
 
 __all__ = ["TERMS", "History", "pick_device", "train"]
-
-logger = logging.getLogger("stmfg")
 
 TERMS = ("reconstruction", "contrastive", "spatial", "total")
 History = dict[str, list[float]]
@@ -89,17 +86,16 @@ def train(
         If a term of the loss is not finite; names the epoch and the term.
     """
     generator = torch.Generator().manual_seed(random_state)
-    optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = Adam(net.parameters(), config.learning_rate, config.weight_decay)
     history: History = {term: [] for term in TERMS}
     start = 0
     if checkpoint is not None and checkpoint.exists():
-        start = _restore(checkpoint, fingerprint, net, optimizer, generator, history)
+        start = _checkpoint.restore(checkpoint, fingerprint, net, optimizer, generator, history)
     saved_at = time.monotonic()
     net.train()
     bar = tqdm(range(start, config.epochs), initial=start, total=config.epochs, desc="training", disable=not progress)
     for epoch in bar:
         losses = _losses(net, data, config, generator)
-        optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         for term in TERMS:
@@ -112,10 +108,10 @@ def train(
                 )
         bar.set_postfix(loss=f"{history['total'][-1]:.4f}")
         if checkpoint is not None and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            _save(checkpoint, fingerprint, net, optimizer, generator, history)
+            _checkpoint.save(checkpoint, fingerprint, net, optimizer, generator, history)
             saved_at = time.monotonic()
     if checkpoint is not None and config.epochs > start:
-        _save(checkpoint, fingerprint, net, optimizer, generator, history)
+        _checkpoint.save(checkpoint, fingerprint, net, optimizer, generator, history)
     net.eval()
     return history
 
@@ -150,57 +146,3 @@ def _losses(net: STMFGNet, data: TrainingData, config: Config, generator: torch.
             "or epochs=0 to skip training"
         )
     return losses
-
-
-def _save(
-    path: Path,
-    fingerprint: str,
-    net: STMFGNet,
-    optimizer: torch.optim.Adam,
-    generator: torch.Generator,
-    history: History,
-) -> None:
-    """Write the state so that the file is always whole: to a temporary name, then renamed."""
-    tensors = {f"net.{name}": value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{name}": torch.as_tensor(value).cpu() for name, value in state.items()}
-    tensors["generator"] = generator.get_state()
-    temporary = path.with_name(path.name + ".partial")
-    save_file(tensors, temporary, metadata={"fingerprint": fingerprint, "history": json.dumps(history)})
-    temporary.replace(path)
-
-
-def _restore(
-    path: Path,
-    fingerprint: str,
-    net: STMFGNet,
-    optimizer: torch.optim.Adam,
-    generator: torch.Generator,
-    history: History,
-) -> int:
-    """Load a checkpoint of the same run and return the epochs done; 0 when it is another run's."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("fingerprint") != fingerprint:
-                logger.warning("%s is of a run with other data or options; starting anew", path)
-                return 0
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = value
-        losses = json.loads(metadata["history"])
-        random = tensors["generator"]
-        # The network last: nothing is changed by a file that lacks something.
-        net.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        logger.warning("%s cannot be read (%s); starting anew", path, str(error).splitlines()[0])
-        return 0
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    generator.set_state(random)
-    history.update(losses)
-    done = len(history["total"])
-    logger.info("continuing at epoch %d from %s", done + 1, path)
-    return done
