@@ -248,3 +248,36 @@ def test_impossible_feature_neighborhoods_are_refused(
     gr.spatial(section)
     section.obsm["X_stmfg_input"] = section.obsm["spatial"]
     assert next(iter(options)) in refused(gr.features, section, **options)
+
+
+def test_neighbours_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(0).normal(size=(200, 2))
+    whole = gr.spatial_graph(points, n_neighbors=6)
+    monkeypatch.setattr(gr, "BLOCK", 17)
+    assert (gr.spatial_graph(points, n_neighbors=6) != whole).nnz == 0
+
+
+@pytest.mark.parametrize("dimensions", [3, 30], ids=["tree", "search"])
+def test_neighbours_are_the_nearest(dimensions: int) -> None:
+    points = np.random.default_rng(0).normal(size=(80, dimensions))
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -2)
+    nearest = np.zeros((80, 80), dtype=bool)
+    np.put_along_axis(nearest, np.argsort(-cosine, axis=1)[:, :4], True, axis=1)
+    np.testing.assert_array_equal(gr.feature_graph(points, n_neighbors=4).toarray() > 0, nearest | nearest.T)
+
+
+def test_patches_are_whole_and_spread_over_the_tissue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gr, "PATCH", 50)
+    points = np.random.default_rng(0).uniform(size=(3000, 2)) * [2, 1]
+    chosen = gr.patches(points, 600)
+    assert 500 <= len(chosen) <= 600
+    assert (np.diff(chosen) > 0).all()
+    quarters = np.unique(np.floor(points[chosen] * [2, 4] / 2).astype(int), axis=0)
+    assert len(quarters) == 4  # of the tissue, none is left out
+    # Whole patches: most of the nearest neighbours are there too.
+    inside = np.isin(np.arange(3000), chosen)
+    graph = gr.spatial_graph(points, n_neighbors=6)
+    assert (graph[inside][:, inside].sum() / graph[inside].sum()) > 0.6
+    np.testing.assert_array_equal(gr.patches(points, 3000), np.arange(3000))

@@ -354,3 +354,16 @@ def test_a_checkpoint_of_other_data_is_ignored(
         model = STMFG(**quick).fit(section, checkpoint=file)
     assert "starting anew" in caplog.text
     assert model.history == fresh.history
+
+
+def test_a_network_trained_on_patches_is_applied_to_all(
+    section: AnnData, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stmfg.model, "TRAIN_AT_MOST", 150)
+    monkeypatch.setattr(stmfg.gr, "PATCH", 40)
+    model = STMFG(random_state=1, **quick)
+    fitted = model.fit_apply(section)
+    assert fitted.embedding.shape[0] == section.n_obs
+    assert np.isfinite(fitted.embedding).all()
+    np.testing.assert_allclose(model.transform(section), fitted.embedding, rtol=1e-6)
+    assert len(model.history["total"]) == quick["epochs"]

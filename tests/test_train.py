@@ -14,6 +14,7 @@ from anndata import AnnData
 from safetensors.torch import save_file
 
 from stmfg import _features, gr
+from stmfg._blocks import Counts
 from stmfg._errors import TrainingError
 from stmfg.config import Config
 from stmfg.data import TrainingData
@@ -41,7 +42,7 @@ class Task:
     def __init__(self, adata: AnnData, *, counts: bool = True, **options: Any) -> None:
         self.config = Config().replace(**OPTIONS | options)
         graph = gr.spatial_graph(adata.obsm["spatial"])
-        _, self.features = _features.fit(adata.X, None, gr.walk_operator(graph), self.config, 0)
+        _, self.features = _features.fit(Counts(adata.X), None, gr.walk_operator(graph), self.config, 0)
         self.graphs = {"spatial": graph, "feature": gr.feature_graph(self.features, n_neighbors=8)}
         self.counts = adata.X[:, :20] if counts else None
         self.depth = np.asarray(adata.X.sum(axis=1)).ravel().astype(np.float64) if counts else None

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 
+from stmfg._blocks import BLOCK, subsample
 from stmfg._errors import InputError
 from stmfg.gr import walk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stmfg._blocks import Counts
     from stmfg.config import Config
 
 CLIP = 10.0
 """Scaled expression is clipped here, as scanpy's ``scale(max_value=10)`` does."""
+FIT_AT_MOST = 50_000
+"""Spots on which genes, their moments and the principal axes are found."""
+DENSE_COVARIANCE = 1000
+"""Up to so many genes the principal axes come from the covariance matrix, beyond by Lanczos iterations."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,13 @@ class FeatureMap:
 
 
 def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:
-    """Scale each row to ``target_sum`` counts and take log(1 + x) on request; float64 CSR, rows of zeros stay."""
-    total = np.asarray(counts.sum(axis=1)).ravel()
-    result = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
-    result.data *= np.repeat(target_sum / np.where(total > 0, total, 1.0), np.diff(result.indptr))
+    """Scale each row to ``target_sum`` counts and take log(1 + x) on request; float32 CSR, rows of zeros stay."""
+    total = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    factor = np.repeat(target_sum / np.where(total > 0, total, 1.0), np.diff(counts.indptr))
+    values = (counts.data * factor).astype(np.float32)
     if log1p:
-        np.log1p(result.data, out=result.data)
-    return result
+        np.log1p(values, out=values)
+    return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def select_genes(counts: sparse.csr_matrix, *, min_spot_share: float, n_top_genes: int) -> NDArray[np.int64]:
@@ -100,29 +106,31 @@ def most_variable(counts: sparse.csr_matrix, n_top: int) -> NDArray[np.int64]:
 
 def standardize(x: sparse.csr_matrix, center: NDArray[np.float64], scale: NDArray[np.float64]) -> sparse.csr_matrix:
     """Divide columns by their standard deviation and clip; still not centred, hence still sparse."""
-    result = x.copy()
-    result.data /= scale[result.indices]
-    np.minimum(result.data, CLIP + (center / scale)[result.indices], out=result.data)
-    return result
+    limit = (CLIP + center / scale).astype(np.float32)
+    values = x.data / scale.astype(np.float32)[x.indices]
+    np.minimum(values, limit[x.indices], out=values)
+    return sparse.csr_matrix((values, x.indices, x.indptr), shape=x.shape)
 
 
 def moments(x: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each column; one where a column does not vary."""
-    mean = np.asarray(x.mean(axis=0)).ravel()
-    square = np.bincount(x.indices, weights=x.data**2, minlength=x.shape[1]) / x.shape[0]
+    mean = np.bincount(x.indices, weights=x.data, minlength=x.shape[1]) / x.shape[0]
+    square = np.bincount(x.indices, weights=np.square(x.data, dtype=np.float64), minlength=x.shape[1]) / x.shape[0]
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     # A constant column is left with rounding errors of the size of its mean.
     return mean, np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
 
 
 def fit(
-    counts: sparse.csr_matrix | None,
+    counts: Counts | None,
     representation: NDArray[Any] | None,
     operator: sparse.csr_matrix,
     config: Config,
     random_state: int,
 ) -> tuple[FeatureMap, NDArray[np.float32]]:
     """Fit the map from raw counts (n, genes), or a given representation (n, d), and apply it.
+
+    Genes, their moments and the principal axes are found on at most ``FIT_AT_MOST`` spots.
 
     Parameters
     ----------
@@ -133,7 +141,7 @@ def fit(
     config
         Hyperparameters.
     random_state
-        Seed of the iterative solver's starting vector.
+        Seed of the sample of spots and of the iterative solver's starting vector.
 
     Returns
     -------
@@ -141,18 +149,17 @@ def fit(
     """
     none = np.zeros((0, 0))
     if counts is not None:
-        genes = select_genes(counts, min_spot_share=config.min_spot_share, n_top_genes=config.n_top_genes)
-        totals = np.asarray(counts.sum(axis=1)).ravel()
+        sample = counts.rows(subsample(counts.shape[0], FIT_AT_MOST, random_state))
+        genes = select_genes(sample, min_spot_share=config.min_spot_share, n_top_genes=config.n_top_genes)
+        totals = np.asarray(sample.sum(axis=1, dtype=np.float64)).ravel()
         target = config.target_sum or float(np.median(totals[totals > 0]))
-        x = normalize(counts, target_sum=target, log1p=config.log1p)[:, genes]
+        x = normalize(sample, target_sum=target, log1p=config.log1p)[:, genes]
         center, scale = moments(x)
         if config.features == "genes":  # Spatial-MGCN scales without centring
-            features = np.minimum(x.toarray() / scale, CLIP)
-            return FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0)), features.astype(
-                "f4"
-            )
-        loadings = principal_axes(standardize(x, center, scale), config.n_components, random_state)
-        scores = standardize(x, center, scale) @ loadings - (center / scale) @ loadings
+            feature_map = FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0))
+            return feature_map, transform(feature_map, counts, None, log1p=config.log1p)
+        loadings = principal_axes(standardize(x, center, scale), center / scale, config.n_components, random_state)
+        scores = _scores(counts, genes, target, center, scale, loadings, log1p=config.log1p)
     elif representation is not None:
         genes = np.arange(representation.shape[1])
         target, loadings = 0.0, none
@@ -161,7 +168,7 @@ def fit(
             scale[:] = max(float(representation.std()), 1e-12)
             features = ((representation - center) / scale).astype(np.float32)
             return FeatureMap(genes, target, center, scale, none, none, np.zeros(0)), features
-        scores = _compress(representation - center)
+        scores = _compress(representation - center).astype(np.float32)
     else:
         raise InputError("neither counts nor a representation were given")
     rotation, autocorrelation = spatial_factors(scores, operator, config)
@@ -170,21 +177,44 @@ def fit(
 
 
 def transform(
-    feature_map: FeatureMap, counts: sparse.csr_matrix | None, representation: NDArray[Any] | None, *, log1p: bool
+    feature_map: FeatureMap, counts: Counts | None, representation: NDArray[Any] | None, *, log1p: bool
 ) -> NDArray[np.float32]:
     """Apply a fitted map to counts (n, genes) or a representation (n, d); float32 (n, features)."""
     f = feature_map
     if representation is not None:
         if not f.rotation.size:
             return np.asarray((representation - f.center) / f.scale, dtype=np.float32)
-        return np.asarray(_compress(representation - f.center) @ f.rotation, dtype=np.float32)
+        return np.asarray(_compress(representation - f.center).astype(np.float32) @ f.rotation, dtype=np.float32)
     if counts is None:
         raise InputError("neither counts nor a representation were given")
-    x = normalize(counts, target_sum=f.target_sum, log1p=log1p)[:, f.genes]
     if not f.loadings.size:
-        return np.asarray(np.minimum(x.toarray() / f.scale, CLIP), dtype=np.float32)
-    scores = standardize(x, f.center, f.scale) @ f.loadings - (f.center / f.scale) @ f.loadings
+        features = np.empty((counts.shape[0], len(f.genes)), dtype=np.float32)
+        for rows, block in counts.blocks():
+            x = normalize(block, target_sum=f.target_sum, log1p=log1p)[:, f.genes].toarray()
+            np.minimum(x / f.scale, CLIP, out=features[rows])
+        return features
+    scores = _scores(counts, f.genes, f.target_sum, f.center, f.scale, f.loadings, log1p=log1p)
     return np.asarray(scores @ f.rotation, dtype=np.float32)
+
+
+def _scores(
+    counts: Counts,
+    genes: NDArray[np.int64],
+    target_sum: float,
+    center: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    loadings: NDArray[np.float64],
+    *,
+    log1p: bool,
+) -> NDArray[np.float32]:
+    """Project standardised expression on the loadings; float32 (n, components)."""
+    scores = np.empty((counts.shape[0], loadings.shape[1]), dtype=np.float32)
+    axes = loadings.astype(np.float32)
+    shift = (center / scale) @ loadings
+    for rows, block in counts.blocks():
+        x = normalize(block, target_sum=target_sum, log1p=log1p)[:, genes]
+        scores[rows] = standardize(x, center, scale) @ axes - shift
+    return scores
 
 
 def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
@@ -198,21 +228,55 @@ def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(scores / np.sqrt(np.maximum(norm, 1e-3 * middle) / middle), dtype=np.float64)
 
 
-def principal_axes(x: sparse.csr_matrix, n_components: int, random_state: int) -> NDArray[np.float64]:
-    """Return the loadings (genes, n_components) of the leading principal components of sparse x (n, genes)."""
-    from sklearn.decomposition import PCA
+def principal_axes(
+    x: sparse.csr_matrix, center: NDArray[np.float64], n_components: int, random_state: int
+) -> NDArray[np.float64]:
+    """Leading principal axes of sparse, not yet centred values.
+
+    Parameters
+    ----------
+    x
+        Values, (n, genes).
+    center
+        Mean of each column, (genes,).
+    n_components
+        Axes wanted.
+    random_state
+        Seed of the starting vector.
+
+    Returns
+    -------
+    Loadings, orthonormal (genes, at most n_components).
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh
 
     n, genes = x.shape
     k = min(n_components, n - 1, genes - 1)
     if k < 1:
         return np.eye(genes)
-    # Exact on the covariance while it is small; Lanczos, with the centring implicit, beyond.
-    solver = "covariance_eigh" if genes <= 2000 or k >= min(n, genes) - 1 else "arpack"
-    return np.asarray(PCA(k, svd_solver=solver, random_state=random_state).fit(x).components_.T)
+    if genes > DENSE_COVARIANCE and 2 * k >= n:  # a few spots of many genes
+        return np.asarray(linalg.svd(x.toarray() - center, full_matrices=False)[2][:k].T)
+    if genes <= DENSE_COVARIANCE:
+        covariance = np.zeros((genes, genes))
+        for start in range(0, n, BLOCK):
+            block = x[start : start + BLOCK].toarray()
+            covariance += block.T @ block
+        covariance -= n * np.outer(center, center)
+        return np.asarray(linalg.eigh(covariance, subset_by_index=[genes - k, genes - 1])[1][:, ::-1])
+    # Lanczos with the centring implicit. The transpose is made once: as a view, its products take longer.
+    transposed, mean = x.T.tocsr(), center.astype(np.float32)
+
+    def product(v: NDArray[np.float32]) -> NDArray[np.float32]:
+        y = x @ v.ravel() - mean @ v.ravel()
+        return np.asarray(transposed @ y - mean * y.sum())
+
+    covariance = LinearOperator((genes, genes), matvec=product, dtype=np.float32)
+    start = np.random.default_rng(random_state).standard_normal(genes).astype(np.float32)
+    return np.asarray(eigsh(covariance, k, v0=start, tol=1e-3)[1][:, ::-1], dtype=np.float64)
 
 
 def spatial_factors(
-    scores: NDArray[np.float64], operator: sparse.csr_matrix, config: Config
+    scores: NDArray[Any], operator: sparse.csr_matrix, config: Config
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r"""Rotate scores into the directions that agree most with their surroundings.
 
@@ -235,8 +299,8 @@ def spatial_factors(
     Rotation (k, d) and the autocorrelation of each factor (d,), decreasing.
     """
     n, k = scores.shape
-    total = scores.T @ scores / n
-    shared = scores.T @ walk(operator, scores, config.factor_steps) / n
+    total = np.asarray(scores.T @ scores, dtype=np.float64) / n
+    shared = np.asarray(scores.T @ walk(operator, scores, config.factor_steps), dtype=np.float64) / n
     # Directions with next to no variance would win by chance.
     ridge = 1e-6 * np.trace(total) / k * np.eye(k)
     values, vectors = linalg.eigh((shared + shared.T) / 2, total + ridge)

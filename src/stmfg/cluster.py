@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stmfg._blocks import subsample
 from stmfg._errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["agreement", "consensus", "kmeans", "leiden", "mixture", "non_empty", "refine"]
 
-FIT_AT_MOST = 50_000
-"""Observations a mixture is fitted on; all of them are assigned."""
+FIT_AT_MOST = 20_000
+"""Observations a clustering is fitted, and two are compared, on; all of them are assigned."""
 
 
 def mixture(x: NDArray[Any], k: int, *, n_starts: int = 5, random_state: int = 0) -> Posterior:
     """Gaussian mixture with one full covariance shared by all components (mclust's EEE).
 
-    One covariance for all absorbs gradients that run through every domain alike, such as depth, and
-    makes the result independent of any linear map of ``x``.
+    One covariance for all absorbs gradients that run through every domain alike, such as depth. The likelihood
+    does not depend on linear maps of ``x``; the k-means it starts from does.
 
     Parameters
     ----------
@@ -51,12 +52,23 @@ def mixture(x: NDArray[Any], k: int, *, n_starts: int = 5, random_state: int = 0
     # Unit scale for the k-means start and for the covariance floor to mean the same on every data set.
     x = (x - x.mean(axis=0)) / max(float(x.std()), 1e-12)
     model = GaussianMixture(k, covariance_type="tied", n_init=n_starts, reg_covar=1e-4, random_state=random_state)
-    rows = _subsample(len(x), random_state)
+    rows = subsample(len(x), FIT_AT_MOST, random_state)
     with warnings.catch_warnings():
         # 100 iterations leave a difference no user would see; duplicate points only leave a start empty.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(x[rows])
-    return np.asarray(model.predict_proba(x))
+    # With one covariance the quadratic terms cancel: the log-posterior is linear in x (Fisher's discriminant).
+    slope = model.precisions_ @ model.means_.T
+    offset = np.log(model.weights_) - 0.5 * np.einsum("kd,dk->k", model.means_, slope)
+    return _softmax(x @ slope + offset)
+
+
+def _softmax(logits: NDArray[np.float64]) -> Posterior:
+    """Softmax over the columns, in place."""
+    logits -= logits.max(axis=1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=1, keepdims=True)
+    return logits
 
 
 def kmeans(x: NDArray[Any], k: int, *, n_starts: int = 10, random_state: int = 0) -> Posterior:
@@ -70,7 +82,9 @@ def kmeans(x: NDArray[Any], k: int, *, n_starts: int = 10, random_state: int = 0
     x = np.asarray(x, dtype=np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = KMeans(k, n_init=n_starts, random_state=random_state).fit(x[_subsample(len(x), random_state)])
+        model = KMeans(k, n_init=n_starts, random_state=random_state).fit(
+            x[subsample(len(x), FIT_AT_MOST, random_state)]
+        )
     distance = model.transform(x) ** 2
     variance = max(distance.min(axis=1).mean() / x.shape[1], 1e-12)
     weight = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / (2 * variance))
@@ -122,17 +136,12 @@ def leiden(x: NDArray[Any], k: int, *, n_starts: int = 1, random_state: int = 0)
     raise InputError(f"Leiden found no resolution with exactly {k} domains; use clusterer='mixture'")
 
 
-def _subsample(n: int, random_state: int) -> NDArray[np.int64]:
-    if n <= FIT_AT_MOST:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(random_state).choice(n, FIT_AT_MOST, replace=False))
-
-
 def agreement(posteriors: Sequence[Posterior]) -> NDArray[np.float64]:
     """Return the adjusted Rand index between every two of m clusterings, (m, m)."""
     from sklearn.metrics import adjusted_rand_score
 
-    labels = [p.argmax(axis=1) for p in posteriors]
+    rows = subsample(len(posteriors[0]), FIT_AT_MOST, 0)
+    labels = [p[rows].argmax(axis=1) for p in posteriors]
     result = np.eye(len(labels))
     for i, a in enumerate(labels):
         for j in range(i):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stmfg.config import Config
 
-__all__ = ["Batch", "TrainingData"]
+__all__ = ["Batch", "TrainingData", "operators"]
 
 
 @dataclass
@@ -35,6 +35,12 @@ class Batch:
     """Index pairs linked in the spatial graph, (2, b)."""
     strangers: Tensor
     """Random index pairs, (2, b)."""
+
+
+def operators(graphs: dict[str, csr_matrix], config: Config, device: torch.device) -> list[Operator]:
+    """Return the propagation along the graph of every view, as its convolutions take it."""
+    normalised = walk_operator if config.convolution == "linear" else symmetric_operator
+    return [Operator(normalised(graphs[view]), device) for view in config.views]
 
 
 class TrainingData:
@@ -68,8 +74,7 @@ class TrainingData:
         self.device = device
         self.n = len(features)
         self.features = torch.from_numpy(features).to(device)
-        to_operator = walk_operator if config.convolution == "linear" else symmetric_operator
-        self.operators = [Operator(to_operator(graphs[view]), device) for view in config.views]
+        self.operators = operators(graphs, config, device)
         spatial = graphs["spatial"]
         self._edges = np.stack([np.repeat(np.arange(self.n), np.diff(spatial.indptr)), spatial.indices])
         self._pool = walk_operator(spatial) if config.target == "neighbourhood" else None

@@ -6,40 +6,69 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
+from scipy.spatial import cKDTree
 
 from stmfg._errors import InputError, require
 from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
 __all__ = ["feature_graph", "features", "spacing", "spatial", "spatial_graph", "symmetric_operator", "walk_operator"]
 
 
-def _neighbors(points: NDArray[Any], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Distances and indices (n, k) of the k nearest other points."""
-    from sklearn.neighbors import NearestNeighbors
+BLOCK = 100_000
+"""Points whose neighbours are looked up at a time."""
+PATCH = 5_000
+"""Observations of one patch of tissue, at most: wide enough that few lie at its edge."""
+TREE_DIMENSIONS = 20
+"""Up to so many dimensions a tree finds the neighbours, beyond it a search through all pairs, in blocks."""
 
-    return NearestNeighbors(n_neighbors=min(k, len(points) - 1), n_jobs=-1).fit(points).kneighbors()  # type: ignore[no-any-return]
+
+def _neighbors(points: NDArray[Any], k: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Distances and indices (b, k) of the k nearest other points, for one block of points after another."""
+    n = len(points)
+    k = min(k, n - 1)
+    if points.shape[1] > TREE_DIMENSIONS:
+        from sklearn.neighbors import NearestNeighbors
+
+        search = NearestNeighbors(n_neighbors=k + 1, n_jobs=-1).fit(points)
+    else:
+        tree = cKDTree(points)
+    for start in range(0, n, BLOCK):
+        rows = np.arange(start, min(start + BLOCK, n))
+        if points.shape[1] > TREE_DIMENSIONS:
+            distances, indices = search.kneighbors(points[rows])
+        else:
+            distances, indices = tree.query(points[rows], k + 1, workers=-1)
+        own = indices == rows[:, None]
+        own[~own.any(axis=1), -1] = True  # among many points at one place, a point may not find itself
+        yield distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
 
 
-def _nearest_graph(points: NDArray[Any], k: int) -> sparse.csr_matrix:
-    """Link each point to its k nearest others, and to those exactly as far as the k-th; symmetric, ones.
+def _nearest_graph(points: NDArray[Any], k: int, *, ties: bool) -> sparse.csr_matrix:
+    """Link each point to its k nearest others; symmetric, ones.
 
-    On a grid many points are equally far; taking all of them makes the graph independent of the order of
-    the points and of rotations.
+    ``ties`` links those exactly as far as the k-th too. On a grid many points are equally far; taking all of
+    them makes the graph independent of the order of the points and of rotations.
     """
     n = len(points)
+    k = min(k, n - 1)
     # Up to half as many ties again are looked for, more than the rings of a grid hold.
-    distances, indices = _neighbors(points, k + k // 2 + 2)
-    k = min(k, indices.shape[1])
-    linked = distances <= distances[:, k - 1 : k] * (1 + 1e-6)
-    graph = sparse.csr_matrix(
-        (np.ones(int(linked.sum()), dtype=np.float32), (np.repeat(np.arange(n), linked.sum(axis=1)), indices[linked])),
-        shape=(n, n),
-    )
-    graph = graph.maximum(graph.T).tocsr()
+    wanted = k + k // 2 + 2 if ties else k
+    degrees, columns = [], []
+    for distances, indices in _neighbors(points, wanted):
+        linked = distances <= distances[:, k - 1 : k] * (1 + 1e-6)
+        linked[:, :k] = True
+        degrees.append(linked.sum(axis=1))
+        columns.append(indices[linked].astype(np.int32))
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(degrees))])
+    indices = np.concatenate(columns)
+    graph = sparse.csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=(n, n))
+    graph = graph.maximum(graph.T.tocsr()).tocsr()
     graph.sort_indices()
     return graph
 
@@ -58,7 +87,7 @@ def spacing(coordinates: NDArray[np.float64]) -> float:
     """
     places = np.unique(coordinates, axis=0)
     # A slice at a single place has no spacing; any radius links all of it.
-    return float(np.median(_neighbors(places, 1)[0])) if len(places) > 1 else 1.0
+    return float(np.median(np.concatenate([d for d, _ in _neighbors(places, 1)]))) if len(places) > 1 else 1.0
 
 
 def spatial_graph(
@@ -95,12 +124,44 @@ def spatial_graph(
     if n < 2:
         return sparse.csr_matrix((n, n), dtype=np.float32)
     if radius <= 0:
-        return _nearest_graph(coordinates, n_neighbors)
-    from scipy.spatial import cKDTree
-
+        return _nearest_graph(coordinates, n_neighbors, ties=True)
     pairs = cKDTree(coordinates).query_pairs(radius * spacing(coordinates), output_type="ndarray")
     rows, columns = np.concatenate([pairs, pairs[:, ::-1]]).T
     return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, n))
+
+
+def patches(coordinates: NDArray[np.float64], at_most: int) -> NDArray[np.int64]:
+    """Choose whole patches of tissue, spread over it, that hold about so many observations.
+
+    The tissue is halved along its longer side again and again until a patch holds at most ``PATCH``
+    observations; of the patches, in the order of the halving, every m-th is taken.
+
+    Parameters
+    ----------
+    coordinates
+        Positions, (n, 2) or (n, 3).
+    at_most
+        Observations wanted; with no more than that, all are taken.
+
+    Returns
+    -------
+    Sorted indices of the observations, (m,).
+    """
+    n = len(coordinates)
+    if n <= at_most:
+        return np.arange(n)
+    parts = [np.arange(n)]
+    while len(parts[0]) > PATCH:
+        halves = []
+        for part in parts:
+            place = coordinates[part]
+            axis = int(np.ptp(place, axis=0).argmax())
+            sorted_part = part[np.argsort(place[:, axis], kind="stable")]
+            halves += [sorted_part[: len(part) // 2 + len(part) % 2], sorted_part[len(part) // 2 + len(part) % 2 :]]
+        parts = halves
+    step = n / at_most
+    chosen = [parts[int(i * step)] for i in range(max(1, int(len(parts) / step)))]
+    return np.sort(np.concatenate(chosen))
 
 
 def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matrix:
@@ -119,7 +180,7 @@ def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matri
     """
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     # On the unit sphere the nearest by Euclidean distance are the nearest by cosine, and trees apply.
-    return _nearest_graph(x / np.maximum(norm, 1e-12), n_neighbors)
+    return _nearest_graph(x / np.maximum(norm, 1e-12), n_neighbors, ties=False)
 
 
 def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -14,12 +14,13 @@ import torch
 from scipy import sparse
 
 from stmfg import _features, _validate, gr
+from stmfg._blocks import Counts, row_sums
 from stmfg._errors import InputError
 from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
 from stmfg._stages import stage
 from stmfg._version import __version__
 from stmfg.config import Config
-from stmfg.data import TrainingData
+from stmfg.data import TrainingData, operators
 from stmfg.nn import CountDecoder, STMFGNet
 from stmfg.train import History, pick_device, train
 
@@ -27,9 +28,16 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    Graphs = dict[str, sparse.csr_matrix]
+
 __all__ = ["STMFG", "Fitted"]
 
 logger = logging.getLogger("stmfg")
+
+
+_UNTRAINED = "the model is not trained; call fit(adata) first or load one with STMFG.load(path)"
+TRAIN_AT_MOST = 50_000
+"""Spots the network is trained on: patches of tissue that hold about so many. It is applied to all."""
 
 
 @dataclass
@@ -40,12 +48,21 @@ class Slice:
     """Positions of the used observations in the AnnData."""
     left_out: NDArray[np.int64]
     """Positions of the observations without a single count."""
-    counts: sparse.csr_matrix | None
+    coordinates: NDArray[np.float64]
+    counts: Counts | None
+    depth: NDArray[np.float64] | None
+    """Total counts, (n,)."""
     representation: NDArray[np.float32] | None
     graph: sparse.csr_matrix
     """Spatial graph."""
     feature_graph: sparse.csr_matrix | None
     """Expression graph, when the AnnData brings one."""
+
+    def spatial_graph(self, n: int) -> sparse.csr_matrix:
+        """Return the spatial graph in the order of the AnnData, of n observations, all used."""
+        rank = np.empty(n, dtype=np.int64)
+        rank[self.order] = np.arange(n)
+        return sparse.csr_matrix(self.graph[rank][:, rank])
 
 
 @dataclass
@@ -56,6 +73,8 @@ class Fitted:
     """(n, d)."""
     view_weights: NDArray[np.float32]
     """(n, layers * views)."""
+    graph: sparse.csr_matrix | None
+    """Spatial graph of all observations; None where some were left out."""
 
 
 class STMFG:
@@ -150,6 +169,34 @@ class STMFG:
         TrainingError
             If the loss becomes non-finite.
         """
+        self._fit(adata, use_rep, layer, library_key, checkpoint, progress=progress)
+        return self
+
+    def fit_apply(
+        self,
+        adata: AnnData,
+        *,
+        use_rep: str | None = None,
+        layer: str | None = None,
+        library_key: str | None = None,
+        checkpoint: str | Path | None = None,
+        progress: bool = False,
+    ) -> Fitted:
+        """Train as :meth:`fit`, and :meth:`apply` to the same data without preparing them again."""
+        part, features, graphs = self._fit(adata, use_rep, layer, library_key, checkpoint, progress=progress)
+        with stage("embedding"):
+            return self._encode(part, features, graphs, adata.n_obs)
+
+    def _fit(
+        self,
+        adata: AnnData,
+        use_rep: str | None,
+        layer: str | None,
+        library_key: str | None,
+        checkpoint: str | Path | None,
+        *,
+        progress: bool,
+    ) -> tuple[Slice, NDArray[np.float32], Graphs]:
         with stage("check"):
             part = self._slice(adata, use_rep=use_rep, layer=layer, library_key=library_key)
             _warn_left_out(adata, part.left_out)
@@ -160,19 +207,14 @@ class STMFG:
             self.feature_map, features = _features.fit(
                 part.counts, part.representation, operator, self.config, self.random_state
             )
-            counts = depth = None
-            self.decoded = np.zeros(0, dtype=np.int64)
-            if part.counts is not None and self.config.reconstruction == "zinb":
-                depth = np.asarray(part.counts.sum(axis=1), dtype=np.float64).ravel()
-                self.decoded = self._decoded_genes(part.counts, self.feature_map.genes)
-                counts = part.counts[:, self.decoded]
         with stage("graphs"):
-            graphs = self._graphs(part, features)
-            data = TrainingData(features, graphs, counts, depth, self.config, self.device)
-            self.spot_size = data.spot_size
+            graphs = self._graphs(part.graph, part.feature_graph, features)
         with stage("train"):
-            n_out = len(self.decoded) if counts is not None else features.shape[1]
-            self.net = self.build(features.shape[1], n_out, counts=counts is not None)
+            data = self._training_data(part, features, graphs)
+            self.spot_size = data.spot_size
+            counted = data.counts is not None
+            n_out = len(self.decoded) if counted else features.shape[1]
+            self.net = self.build(features.shape[1], n_out, counts=counted)
             if isinstance(self.net.decoder, CountDecoder):
                 self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
             self.history = train(
@@ -181,10 +223,25 @@ class STMFG:
                 self.config,
                 random_state=self.random_state,
                 checkpoint=None if checkpoint is None else Path(checkpoint),
-                fingerprint=self._fingerprint(features, counts, *graphs.values()),
+                fingerprint=self._fingerprint(features, data.counts, *graphs.values()),
                 progress=progress,
             )
-        return self
+        return part, features, graphs
+
+    def _training_data(self, part: Slice, features: NDArray[np.float32], graphs: Graphs) -> TrainingData:
+        """Return what the network is trained on: everything, or whole patches of a large tissue."""
+        spots = gr.patches(part.coordinates, TRAIN_AT_MOST)
+        if len(spots) < len(features):
+            # A spot's neighbours in expression are everywhere: among the patches they are looked for anew.
+            features = features[spots]
+            graphs = self._graphs(part.graph[spots][:, spots], None, features)
+        counts = depth = None
+        self.decoded = np.zeros(0, dtype=np.int64)
+        if part.counts is not None and part.depth is not None and self.config.reconstruction == "zinb":
+            counts, depth = part.counts.rows(spots), part.depth[spots]
+            self.decoded = self._decoded_genes(counts, self.fitted_map().genes)
+            counts = counts[:, self.decoded]
+        return TrainingData(features, graphs, counts, depth, self.config, self.device)
 
     def _decoded_genes(self, counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
         if not self.config.decoder_genes:
@@ -198,16 +255,18 @@ class STMFG:
             torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would reseed every GPU too
             return STMFGNet(n_in, n_out, self.config, counts=counts).to(self.device)
 
-    def _graphs(self, part: Slice, features: NDArray[np.float32]) -> dict[str, sparse.csr_matrix]:
-        graphs = {"spatial": part.graph}
+    def _graphs(
+        self, spatial: sparse.csr_matrix, feature: sparse.csr_matrix | None, features: NDArray[np.float32]
+    ) -> Graphs:
+        graphs = {"spatial": spatial}
         if "feature" in self.config.views:
-            graph = part.feature_graph
-            if graph is None:
-                x = gr.walk(gr.walk_operator(part.graph), features, self.config.feature_steps)
-                if self.feature_map is not None and self.feature_map.autocorrelation.size:
-                    x = x * np.sqrt(np.maximum(self.feature_map.autocorrelation, 0))
-                graph = gr.feature_graph(x, n_neighbors=self.config.feature_neighbors)
-            graphs["feature"] = graph
+            if feature is None:
+                x = gr.walk(gr.walk_operator(spatial), features, self.config.feature_steps)
+                autocorrelation = self.fitted_map().autocorrelation
+                if autocorrelation.size:
+                    x = x * np.sqrt(np.maximum(autocorrelation, 0)).astype(np.float32)
+                feature = gr.feature_graph(x, n_neighbors=self.config.feature_neighbors)
+            graphs["feature"] = feature
         return graphs
 
     def _slice(self, adata: AnnData, *, use_rep: str | None, layer: str | None, library_key: str | None) -> Slice:
@@ -218,13 +277,12 @@ class STMFG:
         """
         _validate.observations(adata)
         coordinates = _validate.coordinates(adata, SPATIAL)
-        counts = representation = None
+        counts = depth = representation = None
         if use_rep is None:
             counts = _validate.counts(adata, layer)
-            total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-            square = np.asarray(counts.multiply(counts).sum(axis=1), dtype=np.float64).ravel()
-            keys = [np.diff(counts.indptr), square, total]
-            used = total > 0
+            depth, square = row_sums(counts)
+            keys = [np.diff(counts.indptr), square, depth]
+            used = depth > 0
         else:
             representation = _validate.representation(adata, use_rep)
             keys = [*representation.T[2::-1]]
@@ -250,7 +308,9 @@ class STMFG:
         return Slice(
             order,
             left_out,
-            None if counts is None else counts[order],
+            coordinates[order],
+            None if counts is None else Counts(counts, order),
+            None if depth is None else depth[order],
             None if representation is None else representation[order],
             graph,
             _reused(adata.obsp[FEATURE_GRAPH], order) if FEATURE_GRAPH in adata.obsp else None,
@@ -279,7 +339,7 @@ class STMFG:
 
     def apply(self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None) -> Fitted:
         """Run the trained encoder, as :meth:`transform`, and return the view weights too."""
-        feature_map, net = self.fitted()
+        feature_map, _ = self.fitted()
         if self.use_rep is None and list(map(str, adata.var_names)) != self.genes:
             raise InputError(
                 f"the data have {adata.n_vars} genes, the model was trained on {len(self.genes)}, "
@@ -292,12 +352,20 @@ class STMFG:
                 f"{len(feature_map.center)}; give the embedding the model was trained on"
             )
         features = _features.transform(feature_map, part.counts, part.representation, log1p=self.config.log1p)
-        data = TrainingData(features, self._graphs(part, features), None, None, self.config, self.device)
+        return self._encode(part, features, self._graphs(part.graph, part.feature_graph, features), adata.n_obs)
+
+    def _encode(self, part: Slice, features: NDArray[np.float32], graphs: Graphs, n: int) -> Fitted:
+        _, net = self.fitted()
         with torch.inference_mode():
-            encoded = net.encode(data.features, data.operators)
+            x = torch.from_numpy(features).to(self.device)
+            encoded = net.encode(x, operators(graphs, self.config, self.device))
             embedding = encoded.embedding.cpu().numpy()
             weights = torch.cat(encoded.weights, dim=1).cpu().numpy()
-        return Fitted(_scatter(embedding, part.order, adata.n_obs), _scatter(weights, part.order, adata.n_obs))
+        return Fitted(
+            _scatter(embedding, part.order, n),
+            _scatter(weights, part.order, n),
+            None if len(part.left_out) else part.spatial_graph(n),
+        )
 
     def transform(
         self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None
@@ -349,10 +417,16 @@ class STMFG:
                 result[np.ix_(rows, self.decoded)] = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
         return result
 
+    def fitted_map(self) -> _features.FeatureMap:
+        """Return the feature map, or say that the model is not trained."""
+        if self.feature_map is None:
+            raise InputError(_UNTRAINED)
+        return self.feature_map
+
     def fitted(self) -> tuple[_features.FeatureMap, STMFGNet]:
         """Return the feature map and the network, or say that the model is not trained."""
         if self.feature_map is None or self.net is None:
-            raise InputError("the model is not trained; call fit(adata) first or load one with STMFG.load(path)")
+            raise InputError(_UNTRAINED)
         return self.feature_map, self.net
 
     # -- files -----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from stmfg import _features, _validate, gr
+from stmfg._blocks import Counts
 from stmfg._errors import require
 from stmfg._keys import FEATURES, HIGHLY_VARIABLE, SPATIAL_GRAPH
 from stmfg.config import Config
@@ -63,7 +64,8 @@ def features(
     counts = _validate.counts(adata, layer) if use_rep is None else None
     representation = None if use_rep is None else _validate.representation(adata, use_rep)
     config = Config().replace(**options)
-    fitted, adata.obsm[FEATURES] = _features.fit(counts, representation, gr.walk_operator(graph), config, random_state)
+    rows = None if counts is None else Counts(counts)
+    fitted, adata.obsm[FEATURES] = _features.fit(rows, representation, gr.walk_operator(graph), config, random_state)
     if counts is not None:
         adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), fitted.genes)
     return adata if copy else None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from stmfg.model import STMFG
+    from stmfg.model import STMFG, Fitted
 
 __all__ = ["domains", "embed"]
 
@@ -104,17 +104,18 @@ def embed(
     if denoised and use_rep is not None:
         raise InputError("denoised expression needs raw counts; leave out use_rep")
     shared: dict[str, Any] = {"layer": layer, "library_key": library_key}
-    model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, progress=progress, **shared)
-    _write_embedding(adata, model, denoised=denoised, **shared)
+    fitted = model.fit_apply(adata, use_rep=use_rep, checkpoint=checkpoint, progress=progress, **shared)
+    _write_embedding(adata, model, fitted, denoised=denoised, **shared)
     return adata if copy else None
 
 
 def _write_embedding(
-    adata: AnnData, model: STMFG, *, denoised: bool, layer: str | None, library_key: str | None
+    adata: AnnData, model: STMFG, fitted: Fitted, *, denoised: bool, layer: str | None, library_key: str | None
 ) -> None:
-    fitted = model.apply(adata, layer=layer, library_key=library_key)
     left_out = np.isnan(fitted.embedding[:, 0])
-    if SPATIAL_GRAPH not in adata.obsp:
+    if SPATIAL_GRAPH not in adata.obsp and fitted.graph is not None:
+        adata.obsp[SPATIAL_GRAPH] = fitted.graph
+    elif SPATIAL_GRAPH not in adata.obsp:
         config = model.config
         gr.spatial(adata, n_neighbors=config.spatial_neighbors, radius=config.spatial_radius, library_key=library_key)
     if denoised:
@@ -322,7 +323,7 @@ def clusterings(
     seeds = np.random.default_rng(random_state).integers(2**31, size=(len(parts), config.n_votes))
     with threadpool_limits(1):  # the matrices are small: threads would wait for each other more than they work
         return [
-            method(part, n_domains, n_starts=config.n_starts, random_state=int(seed))
+            method(part, n_domains, n_starts=config.n_starts, random_state=int(seed)).astype(np.float32)
             for part, row in zip(parts, seeds, strict=True)
             for seed in row
         ]

@@ -1,0 +1,43 @@
+"""Large data in parts give what they give as a whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from stmfg import _blocks
+from stmfg._blocks import Counts, row_sums, subsample
+
+
+@pytest.fixture(params=[7, 1000])
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(_blocks, "BLOCK", request.param)
+    return int(request.param)
+
+
+def test_sums_of_rows(section: AnnData, block: int) -> None:
+    dense = section.X.toarray().astype(np.float64)
+    total, square = row_sums(section.X)
+    np.testing.assert_array_equal(total, dense.sum(axis=1))
+    np.testing.assert_array_equal(square, (dense**2).sum(axis=1))
+
+
+def test_blocks_are_the_rows_in_order(section: AnnData, block: int) -> None:
+    order = np.random.default_rng(0).permutation(section.n_obs)[:100]
+    counts = Counts(section.X, order)
+    assert counts.shape == (100, section.n_vars)
+    parts = list(counts.blocks())
+    assert all(rows.shape[0] <= block for _, rows in parts)
+    np.testing.assert_array_equal(sparse.vstack([rows for _, rows in parts]).toarray(), section.X[order].toarray())
+    np.testing.assert_array_equal(counts.rows(np.array([3, 1])).toarray(), section.X[order[[3, 1]]].toarray())
+
+
+def test_a_subsample_is_sorted_and_without_repetition() -> None:
+    np.testing.assert_array_equal(subsample(5, 5, 0), np.arange(5))
+    chosen = subsample(1000, 100, 0)
+    assert len(chosen) == 100
+    assert (np.diff(chosen) > 0).all()
+    np.testing.assert_array_equal(chosen, subsample(1000, 100, 0))
+    assert not np.array_equal(chosen, subsample(1000, 100, 1))
