@@ -7,7 +7,9 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
@@ -18,6 +20,7 @@ from anndata import AnnData
 from PIL import Image
 from scipy import sparse
 
+import stmfg
 from _data import FACTORS, data_file, matrix, slide, write_h5, write_legacy_h5, write_mtx, write_space_ranger
 from stmfg._errors import InputError, MissingDependencyError
 from stmfg.io import read
@@ -345,3 +348,49 @@ def test_reading_loads_neither_torch_nor_matplotlib(outs: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert done.stderr == ""
+
+
+@pytest.fixture(params=["h5ad", "zarr"])
+def stored(request: pytest.FixtureRequest, section: AnnData, tmp_path: Path) -> Path:
+    path = tmp_path / f"section.{request.param}"
+    {"h5ad": section.write_h5ad, "zarr": partial(write_zarr, section)}[request.param](path)
+    return path
+
+
+def test_counts_left_on_disk_give_the_same(
+    stored: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stmfg._blocks.BLOCK", 70)
+    monkeypatch.setattr("stmfg.io.BLOCK", 70)
+    whole, lazy = stmfg.read(stored), stmfg.read(stored, lazy=True)
+    assert type(lazy.X).__module__.startswith("dask")
+    for adata in (whole, lazy):
+        stmfg.tl.domains(adata, n_domains=4, **quick)
+    pd.testing.assert_frame_equal(lazy.obs, whole.obs)
+    np.testing.assert_array_equal(lazy.obsm["X_stmfg"], whole.obsm["X_stmfg"])
+    lazy.write_h5ad(stored.parent / "again.h5ad")
+    again = stmfg.read(stored.parent / "again.h5ad")
+    assert (again.X != whole.X).nnz == 0
+
+
+def test_large_counts_are_left_on_disk_by_themselves(
+    section: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section.write_h5ad(tmp_path / "section.h5ad")
+    assert sparse.issparse(stmfg.read(tmp_path / "section.h5ad").X)
+    monkeypatch.setattr("stmfg.io._SHARE_OF_MEMORY", 0.0)
+    assert not sparse.issparse(stmfg.read(tmp_path / "section.h5ad").X)
+    assert sparse.issparse(stmfg.read(tmp_path / "section.h5ad", lazy=False).X)
+
+
+def test_dense_counts_cannot_be_left_on_disk(section: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+    section.X = section.X.toarray()
+    section.write_h5ad(tmp_path / "section.h5ad")
+    assert "CSR" in refused(stmfg.read, tmp_path / "section.h5ad", lazy=True)
+
+
+def test_bad_counts_on_disk_are_refused(section: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+    section.X.data[[3, 50]] = 0.5
+    section.write_h5ad(tmp_path / "section.h5ad")
+    adata = stmfg.read(tmp_path / "section.h5ad", lazy=True)
+    assert "2 non-integer values (first 0.5)" in refused(stmfg.tl.domains, adata, n_domains=3)

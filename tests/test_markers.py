@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
-from stmfg import markers
 from stmfg._errors import InputError
 from stmfg.markers import marker_genes
 
@@ -55,7 +54,7 @@ def test_it_is_welchs_test_on_log_normalised_counts() -> None:
 
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = marker_genes(*tissue())
-    monkeypatch.setattr(markers, "_BLOCK", 7)
+    monkeypatch.setattr("stmfg._blocks.BLOCK", 7)
     pd.testing.assert_frame_equal(marker_genes(*tissue()), whole)
 
 

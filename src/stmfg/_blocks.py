@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
@@ -12,26 +12,37 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    Rows = NDArray[np.int64] | slice
+
 BLOCK = 20_000
 """Rows worked on at a time."""
 
 
-def subsample(n: int, at_most: int, random_state: int) -> NDArray[np.int64]:
-    """Draw at most so many out of n, sorted; all of them where there are no more."""
-    if n <= at_most:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(random_state).choice(n, at_most, replace=False))
+class OnDisk:
+    """A sparse matrix on disk, (observations, genes): indexing reads rows.
 
+    Parameters
+    ----------
+    array
+        Dask array with CSR blocks of rows, as :func:`stmfg.read` makes of a large file.
+    """
 
-def row_sums(matrix: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sums of the counts and of their squares in each row, each (n,)."""
-    total, square = np.empty(matrix.shape[0]), np.empty(matrix.shape[0])
-    for start in range(0, matrix.shape[0], BLOCK):
-        block = matrix[start : start + BLOCK].astype(np.float64)
-        total[start : start + BLOCK] = np.asarray(block.sum(axis=1)).ravel()
-        block.data **= 2
-        square[start : start + BLOCK] = np.asarray(block.sum(axis=1)).ravel()
-    return total, square
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape: tuple[int, int] = array.shape
+
+    def __getitem__(self, rows: Rows) -> sparse.csr_matrix:
+        """Read rows, (m, genes), float32."""
+        if isinstance(rows, slice):
+            return self._read(rows)
+        order = np.argsort(rows, kind="stable")  # files are read from front to back
+        return self._read(rows[order])[np.argsort(order)]
+
+    def _read(self, rows: Rows) -> sparse.csr_matrix:
+        block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
+        if not block.has_canonical_format:
+            block.sum_duplicates()
+        return block.astype(np.float32, copy=False)
 
 
 class Counts:
@@ -45,17 +56,45 @@ class Counts:
         Rows to use, in order, (n,); all of them as they are when not given.
     """
 
-    def __init__(self, matrix: sparse.csr_matrix, order: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, matrix: sparse.csr_matrix | OnDisk, order: NDArray[np.int64] | None = None) -> None:
         self._matrix = matrix
         self._order = np.arange(matrix.shape[0]) if order is None else order
         self.shape = (len(self._order), matrix.shape[1])
 
-    def rows(self, positions: NDArray[np.int64] | slice) -> sparse.csr_matrix:
+    def rows(self, positions: Rows) -> sparse.csr_matrix:
         """Return some rows, given their positions in the order."""
         return self._matrix[self._order[positions]]
 
-    def blocks(self) -> Iterator[tuple[slice, sparse.csr_matrix]]:
-        """Yield all rows, a block at a time, with their positions."""
-        for start in range(0, len(self._order), BLOCK):
-            positions = slice(start, start + BLOCK)
-            yield positions, self.rows(positions)
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
+        """Yield all rows, as they come in the matrix, with their positions in the order."""
+        position = np.full(self._matrix.shape[0], -1)
+        position[self._order] = np.arange(len(self._order))
+        for rows, block in row_blocks(self._matrix):
+            used = np.flatnonzero(position[rows] >= 0)
+            yield position[rows][used], block if len(used) == block.shape[0] else block[used]
+
+
+def row_blocks(matrix: sparse.csr_matrix | OnDisk) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    """Yield the rows of a matrix, a block at a time."""
+    for start in range(0, matrix.shape[0], BLOCK):
+        rows = slice(start, min(start + BLOCK, matrix.shape[0]))
+        yield rows, matrix[rows]
+
+
+def row_sums(matrix: sparse.csr_matrix | OnDisk) -> NDArray[np.float64]:
+    """Return the number of entries, the sum and the sum of squares of each row, (3, n)."""
+    sums = np.empty((3, matrix.shape[0]))
+    for rows, block in row_blocks(matrix):
+        values = block.astype(np.float64)
+        sums[0, rows] = np.diff(block.indptr)
+        sums[1, rows] = np.asarray(values.sum(axis=1)).ravel()
+        values.data **= 2
+        sums[2, rows] = np.asarray(values.sum(axis=1)).ravel()
+    return sums
+
+
+def subsample(n: int, at_most: int, random_state: int) -> NDArray[np.int64]:
+    """Draw at most so many out of n, sorted; all of them where there are no more."""
+    if n <= at_most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(random_state).choice(n, at_most, replace=False))

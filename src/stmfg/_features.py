@@ -191,7 +191,7 @@ def transform(
         features = np.empty((counts.shape[0], len(f.genes)), dtype=np.float32)
         for rows, block in counts.blocks():
             x = normalize(block, target_sum=f.target_sum, log1p=log1p)[:, f.genes].toarray()
-            np.minimum(x / f.scale, CLIP, out=features[rows])
+            features[rows] = np.minimum(x / f.scale, CLIP)
         return features
     scores = _scores(counts, f.genes, f.target_sum, f.center, f.scale, f.loadings, log1p=log1p)
     return np.asarray(scores @ f.rotation, dtype=np.float32)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from stmfg import _keys
+from stmfg import _keys, _validate
+from stmfg._blocks import row_sums
 from stmfg._errors import InputError, require
 from stmfg._palette import palette, stored_or_palette
 
@@ -137,20 +138,17 @@ def plane(embedding: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def counts(adata: AnnData) -> Any:
-    """Return the raw counts as CSR, or None where there are none.
+    """Return the raw counts in rows, or None where there are none.
 
     Parameters
     ----------
     adata
         Annotated data; ``layers["counts"]`` is preferred to ``X``.
     """
-    found = adata.layers.get(_keys.COUNTS, adata.X)
-    if found is None or 0 in found.shape:
+    try:
+        return _validate.counts(adata)
+    except InputError:
         return None
-    matrix = found if sparse.issparse(found) and found.format == "csr" else sparse.csr_matrix(found)
-    values = matrix.data
-    whole = bool(np.isfinite(values).all() and (values >= 0).all() and (values == np.floor(values)).all())
-    return matrix if whole and len(values) else None
 
 
 def neighbourhoods(graph: Any, domains: pd.Categorical[Any]) -> NDArray[np.float64]:
@@ -205,7 +203,7 @@ def warnings(adata: AnnData, domains: pd.Categorical[Any], raw: Any, graph: Any)
     said = []
     n = adata.n_obs
     if raw is not None:
-        depth = np.asarray(raw.sum(axis=1)).ravel()
+        _, depth, _ = row_sums(raw)
         empty, median = int((depth == 0).sum()), float(np.median(depth))
         if empty:
             said.append(

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
+from stmfg._blocks import OnDisk, row_blocks
 from stmfg._errors import InputError, require
 from stmfg._keys import COUNTS, SPATIAL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -27,6 +30,7 @@ _RELATIVE_TOLERANCE: Final = 1e-3
 # Half a unit is the most a number can be away from an integer, so that a purely relative tolerance
 # would pass any value above 500, counts per million among them.
 _LARGEST_TOLERANCE: Final = 0.05
+_VALUES_AT_A_TIME: Final = 10_000_000
 
 
 def observations(adata: AnnData) -> None:
@@ -91,8 +95,8 @@ def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
     return xy
 
 
-def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
-    """Return the checked raw counts as a canonical CSR matrix.
+def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix | OnDisk:
+    """Return the checked raw counts as a canonical CSR matrix, or as rows to be read where they are on disk.
 
     Parameters
     ----------
@@ -103,8 +107,8 @@ def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
 
     Returns
     -------
-    ``scipy.sparse.csr_matrix``, float32 (n_obs, n_vars), sorted and without duplicates. It may share
-    memory with ``adata``: do not write to it.
+    ``scipy.sparse.csr_matrix``, float32 (n_obs, n_vars), sorted and without duplicates, or rows to be read
+    where ``adata`` keeps them on disk. It may share memory with ``adata``: do not write to it.
 
     Raises
     ------
@@ -130,6 +134,10 @@ def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
         raise InputError(f"{problem} and raw counts are expected; give them in layers[{COUNTS!r}], or {use_rep}")
 
     fix = f"give raw counts in layers[{COUNTS!r}], or {use_rep}"
+    if is_dask(matrix):
+        on_disk = OnDisk(matrix)
+        _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where, fix)
+        return on_disk
     if not sparse.issparse(matrix):
         matrix = np.asarray(matrix)
     if matrix.dtype.kind not in "biuf":
@@ -137,7 +145,8 @@ def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix:
     if matrix.dtype == np.float16:  # scipy has no sparse matrices of half precision
         matrix = matrix.astype(np.float32)
     csr = sparse.csr_matrix(matrix)
-    _check_counts(csr.data, where, fix)
+    starts = range(0, csr.nnz, _VALUES_AT_A_TIME)
+    _check_counts(lambda: (csr.data[start : start + _VALUES_AT_A_TIME] for start in starts), where, fix)
     csr = csr.astype(np.float32, copy=False)
     if not csr.has_canonical_format:
         csr = csr.copy()  # the arrays may be the user's, and the next line works in place
@@ -255,19 +264,36 @@ def _finite_rows(adata: AnnData, values: NDArray[Any], where: str) -> None:
         )
 
 
-def _check_counts(values: NDArray[Any], where: str, fix: str) -> None:
-    """Check stored values: finite, non-negative, integral, not all zero."""
+def is_dask(matrix: Any) -> bool:
+    """Whether a matrix is a dask array, as that of a large file is."""
+    return type(matrix).__module__.partition(".")[0] == "dask"
 
-    def refuse(bad: NDArray[np.bool_], what: str) -> None:
-        if bad.any():
-            raise InputError(
-                f"{where} has {bad.sum()} {what} values (first {values[bad][0]:g}), expected raw counts; {fix}"
-            )
 
-    refuse(~np.isfinite(values), "NaN or infinite")
-    refuse(values < 0, "negative")
-    if values.dtype.kind == "f":
-        tolerance = np.minimum(_RELATIVE_TOLERANCE * values, _LARGEST_TOLERANCE)
-        refuse(np.abs(values - np.rint(values)) > tolerance, "non-integer")
-    if not values.any():
+def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str, fix: str) -> None:
+    """Check stored values, given in parts: finite, non-negative, integral, not all zero."""
+
+    def fractional(part: NDArray[Any]) -> NDArray[np.bool_]:
+        tolerance = np.minimum(_RELATIVE_TOLERANCE * part, _LARGEST_TOLERANCE)
+        return np.asarray(np.abs(part - np.rint(part)) > tolerance)
+
+    checks: dict[str, Callable[[NDArray[Any]], Any]] = {
+        "NaN or infinite": lambda part: ~np.isfinite(part),
+        "negative": lambda part: part < 0,
+        "non-integer": lambda part: np.isfinite(part) & fractional(part) if part.dtype.kind == "f" else part < part,
+    }
+    found = dict.fromkeys(checks, 0)
+    first: dict[str, float] = {}
+    anything = False
+    with np.errstate(invalid="ignore"):
+        for part in parts():
+            anything = anything or bool(part.any())
+            for what, check in checks.items():
+                wrong = check(part)
+                if wrong.any():
+                    found[what] += int(wrong.sum())
+                    first.setdefault(what, part[wrong][0])
+    for what, number in found.items():
+        if number:
+            raise InputError(f"{where} has {number} {what} values (first {first[what]:g}), expected raw counts; {fix}")
+    if not anything:
         raise InputError(f"{where} is zero everywhere, expected raw counts; {fix}")

@@ -22,34 +22,44 @@ __all__ = ["feature_graph", "features", "spacing", "spatial", "spatial_graph", "
 
 BLOCK = 100_000
 """Points whose neighbours are looked up at a time."""
+EXACT_AT_MOST = 200_000
+SLACK = 0.5
+"""Beyond so many points, neighbours in expression may be farther by that share: 99 % are still the nearest."""
 PATCH = 5_000
 """Observations of one patch of tissue, at most: wide enough that few lie at its edge."""
 TREE_DIMENSIONS = 20
 """Up to so many dimensions a tree finds the neighbours, beyond it a search through all pairs, in blocks."""
 
 
-def _neighbors(points: NDArray[Any], k: int) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """Distances and indices (b, k) of the k nearest other points, for one block of points after another."""
+def _neighbors(
+    points: NDArray[Any], k: int, *, slack: float = 0.0
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]]:
+    """Yield points (b,) with the distances and indices (b, k) of their k nearest others, a block at a time.
+
+    With ``slack`` a neighbour may be farther than the true one by that share.
+    """
     n = len(points)
     k = min(k, n - 1)
+    order = np.arange(n)
     if points.shape[1] > TREE_DIMENSIONS:
         from sklearn.neighbors import NearestNeighbors
 
         search = NearestNeighbors(n_neighbors=k + 1, n_jobs=-1).fit(points)
     else:
         tree = cKDTree(points)
+        order = tree.indices  # leaf after leaf: the memory one look-up needs is still at hand from the last
     for start in range(0, n, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, n))
+        rows = order[start : start + BLOCK]
         if points.shape[1] > TREE_DIMENSIONS:
             distances, indices = search.kneighbors(points[rows])
         else:
-            distances, indices = tree.query(points[rows], k + 1, workers=-1)
+            distances, indices = tree.query(points[rows], k + 1, eps=slack, workers=-1)
         own = indices == rows[:, None]
         own[~own.any(axis=1), -1] = True  # among many points at one place, a point may not find itself
-        yield distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
+        yield rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
 
 
-def _nearest_graph(points: NDArray[Any], k: int, *, ties: bool) -> sparse.csr_matrix:
+def _nearest_graph(points: NDArray[Any], k: int, *, ties: bool = False, slack: float = 0.0) -> sparse.csr_matrix:
     """Link each point to its k nearest others; symmetric, ones.
 
     ``ties`` links those exactly as far as the k-th too. On a grid many points are equally far; taking all of
@@ -59,15 +69,17 @@ def _nearest_graph(points: NDArray[Any], k: int, *, ties: bool) -> sparse.csr_ma
     k = min(k, n - 1)
     # Up to half as many ties again are looked for, more than the rings of a grid hold.
     wanted = k + k // 2 + 2 if ties else k
-    degrees, columns = [], []
-    for distances, indices in _neighbors(points, wanted):
+    order, degrees, columns = [], [], []
+    for rows, distances, indices in _neighbors(points, wanted, slack=slack):
         linked = distances <= distances[:, k - 1 : k] * (1 + 1e-6)
         linked[:, :k] = True
+        order.append(rows)
         degrees.append(linked.sum(axis=1))
         columns.append(indices[linked].astype(np.int32))
     indptr = np.concatenate([[0], np.cumsum(np.concatenate(degrees))])
     indices = np.concatenate(columns)
     graph = sparse.csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=(n, n))
+    graph = graph[np.argsort(np.concatenate(order))]
     graph = graph.maximum(graph.T.tocsr()).tocsr()
     graph.sort_indices()
     return graph
@@ -87,7 +99,7 @@ def spacing(coordinates: NDArray[np.float64]) -> float:
     """
     places = np.unique(coordinates, axis=0)
     # A slice at a single place has no spacing; any radius links all of it.
-    return float(np.median(np.concatenate([d for d, _ in _neighbors(places, 1)]))) if len(places) > 1 else 1.0
+    return float(np.median(np.concatenate([d for _, d, _ in _neighbors(places, 1)]))) if len(places) > 1 else 1.0
 
 
 def spatial_graph(
@@ -180,7 +192,8 @@ def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matri
     """
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     # On the unit sphere the nearest by Euclidean distance are the nearest by cosine, and trees apply.
-    return _nearest_graph(x / np.maximum(norm, 1e-12), n_neighbors, ties=False)
+    slack = SLACK if len(x) > EXACT_AT_MOST else 0.0
+    return _nearest_graph(x / np.maximum(norm, 1e-12), n_neighbors, slack=slack)
 
 
 def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:

@@ -7,8 +7,10 @@ and the spatialdata package is heavy for what is one AnnData table inside a zarr
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import logging
+import os
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from stmfg._blocks import BLOCK
 from stmfg._errors import InputError, MissingDependencyError, StmfgError
 from stmfg._keys import SPATIAL
 
@@ -36,12 +39,14 @@ _UNDERSTOOD: Final = "an .h5ad file, a .zarr store (AnnData or SpatialData) or a
 _COLUMNS: Final = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
 _POSITION_FILES: Final = ("tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet")
 _MATRIX: Final = "filtered_feature_bc_matrix"
+_COUNTS: Final = ("X", "layers/counts")
+_SHARE_OF_MEMORY: Final = 0.25
 _GENE_EXPRESSION: Final = "Gene Expression"
 _CHECK: Final = "check that the copy is complete, or write it again with"
 _COPY: Final = "copy it from Space Ranger's outs"
 
 
-def read(path: str | Path, *, images: bool = True) -> AnnData:
+def read(path: str | Path, *, images: bool = True, lazy: bool | None = None) -> AnnData:
     """Read spatial transcriptomics data.
 
     Understood are an ``.h5ad`` file, an AnnData ``.zarr`` directory, a SpatialData ``.zarr`` directory
@@ -54,6 +59,10 @@ def read(path: str | Path, *, images: bool = True) -> AnnData:
     images
         Whether to read the tissue images of a Space Ranger folder. An ``.h5ad`` file or a ``.zarr``
         store comes with what is stored in it.
+    lazy
+        Whether the counts of an ``.h5ad`` file or a ``.zarr`` store stay on disk, to be read in blocks of
+        rows. They then are a dask array, which needs the file to stay where it is. When not given: if they
+        are sparse by rows, would take more than a quarter of the machine's memory, and dask is installed.
 
     Returns
     -------
@@ -77,28 +86,28 @@ def read(path: str | Path, *, images: bool = True) -> AnnData:
     InputError
         If the path is missing, is none of these, or cannot be read.
     MissingDependencyError
-        If the positions are a parquet file and pyarrow is not installed.
+        If the positions are a parquet file and pyarrow is not installed, or dask is not and ``lazy`` is asked for.
     """
     path = Path(path).expanduser()
     try:
-        return _read(path, images=images)
+        return _read(path, images=images, lazy=lazy)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); check name and permissions") from error
 
 
-def _read(path: Path, *, images: bool) -> AnnData:
+def _read(path: Path, *, images: bool, lazy: bool | None) -> AnnData:
     """Find out what ``path`` is and read it."""
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give {_UNDERSTOOD}")
     if not path.is_dir():
         if path.suffix == ".h5ad":
-            return _read_h5ad(path)
+            return _read_h5ad(path, lazy)
         raise InputError(f"{path} is a file of a kind stMFG does not read; give {_UNDERSTOOD}")
     holds = ", ".join(sorted(p.name for p in path.iterdir())[:5])
     if not holds:
         raise InputError(f"{path} is an empty folder; give {_UNDERSTOOD}")
     if path.suffix == ".zarr" or any((path / name).exists() for name in (".zgroup", "zarr.json")):
-        return _read_zarr(path)
+        return _read_zarr(path, lazy)
     for folder in (path, path / "outs"):
         if (folder / "binned_outputs").is_dir():
             bins = ", ".join(sorted(str(p) for p in (folder / "binned_outputs").iterdir() if p.is_dir()))
@@ -130,7 +139,7 @@ def _quiet_names() -> Iterator[None]:
         yield
 
 
-def _read_h5ad(path: Path) -> AnnData:
+def _read_h5ad(path: Path, lazy: bool | None) -> AnnData:
     """Read an h5ad file."""
     import anndata
     import h5py
@@ -140,13 +149,17 @@ def _read_h5ad(path: Path) -> AnnData:
             if not {"obs", "var"} <= set(file):
                 found = ", ".join(sorted(file)[:5]) or "nothing"
                 raise InputError(f"{path} is HDF5 but not AnnData (it holds {found}); give {_UNDERSTOOD}")
+            if not _on_disk(file, lazy):
+                with _quiet_names():
+                    return anndata.read_h5ad(path)
         with _quiet_names():
-            return anndata.read_h5ad(path)
+            return _read_lazily(h5py.File(path, "r"))  # open as long as its counts are in use
 
 
-def _read_zarr(path: Path) -> AnnData:
+def _read_zarr(path: Path, lazy: bool | None) -> AnnData:
     """Read an AnnData zarr store, or the one table of a SpatialData store."""
     import anndata
+    import zarr
 
     if (path / "tables").is_dir():
         tables = sorted(p for p in (path / "tables").iterdir() if p.is_dir())  # one zarr group a table
@@ -160,7 +173,43 @@ def _read_zarr(path: Path) -> AnnData:
         found = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
         raise InputError(f"{path} is zarr but not AnnData or SpatialData (it holds {found}); give {_UNDERSTOOD}")
     with _reading(f"{path} as AnnData zarr", f"{_CHECK} adata.write_zarr"), _quiet_names():
-        return anndata.read_zarr(path)
+        group = zarr.open_group(path, mode="r")
+        return _read_lazily(group) if _on_disk(group, lazy) else anndata.read_zarr(path)
+
+
+def _on_disk(group: Any, lazy: bool | None) -> bool:
+    """Whether to leave the counts of an AnnData group on disk."""
+    matrices = [group[name] for name in _COUNTS if name in group]
+    sparse_rows = [m for m in matrices if m.attrs.get("encoding-type") == "csr_matrix"]
+    if lazy is False or (lazy is None and not sparse_rows):
+        return False
+    installed = importlib.util.find_spec("dask") is not None
+    if lazy:
+        if not sparse_rows:
+            raise InputError(
+                "the counts are not sparse by rows (CSR), so they cannot be read in blocks; leave out lazy"
+            )
+        if not installed:
+            raise MissingDependencyError('reading in blocks needs dask: pip install "stmfg[disk]"')
+        return True
+    size = sum(int(m["data"].size) * (m["data"].dtype.itemsize + m["indices"].dtype.itemsize) for m in sparse_rows)
+    large = size > _SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if large and not installed:
+        logger.warning('the counts take %.1f GB of memory; with "stmfg[disk]" they would stay on disk', size / 1e9)
+    return large and installed
+
+
+def _read_lazily(group: Any) -> AnnData:
+    """Read all but sparse counts, which become dask arrays of blocks of rows."""
+    from anndata.experimental import read_dispatched, read_elem_lazy
+
+    def element(read: Any, name: str, stored: Any, iospec: Any) -> Any:
+        if name.strip("/") in _COUNTS and iospec.encoding_type == "csr_matrix":
+            return read_elem_lazy(stored, chunks=(BLOCK, stored.attrs["shape"][1]))
+        return read(stored)
+
+    adata: AnnData = read_dispatched(group, element)
+    return adata
 
 
 def _find_matrix(folder: Path) -> Path | None:

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
+from stmfg._blocks import OnDisk, row_blocks, row_sums
 from stmfg._errors import InputError
 
-_BLOCK = 50_000  # spots turned into float64 at a time; bounds the memory whatever the number of spots
 _PSEUDOCOUNT = 0.1  # counts per spot added to both sides of a fold change: genes seen hardly anywhere stay near 0
 _TINY = 1e-12
 
@@ -81,13 +81,13 @@ def moments(counts: Any, domains: Any) -> Moments:
     if n == 0 or codes.min() < 0:
         raise InputError("markers need a label for every spot, and at least one spot; leave the others out first")
     k = len(labels.categories)
-    depth = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    matrix = counts if isinstance(counts, OnDisk) else sparse.csr_matrix(counts)
+    _, depth, _ = row_sums(matrix)
     target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
     scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
     sums = np.zeros((4, k, genes))
-    for start in range(0, n, _BLOCK):
-        rows = slice(start, min(start + _BLOCK, n))
-        block = sparse.csr_array(counts[rows], dtype=np.float64, copy=True)
+    for rows, part in row_blocks(matrix):
+        block = sparse.csr_array(part, dtype=np.float64, copy=True)
         block.eliminate_zeros()
         size = block.shape[0]
         member = sparse.csr_array((np.ones(size), (codes[rows], np.arange(size))), shape=(k, size))

@@ -280,14 +280,15 @@ class STMFG:
         counts = depth = representation = None
         if use_rep is None:
             counts = _validate.counts(adata, layer)
-            depth, square = row_sums(counts)
-            keys = [np.diff(counts.indptr), square, depth]
+            entries, depth, square = row_sums(counts)
+            keys = [entries, square, depth]
             used = depth > 0
         else:
             representation = _validate.representation(adata, use_rep)
             keys = [*representation.T[2::-1]]
             used = np.ones(len(representation), dtype=bool)
-        order = np.lexsort([*coordinates.T, *keys])
+        # A large tissue is sorted by place first: what is close in tissue is then close in memory.
+        order = np.lexsort([*coordinates.T, *keys] if len(coordinates) <= TRAIN_AT_MOST else [*keys, *coordinates.T])
         left_out = np.flatnonzero(~used)
         order = order[used[order]]
         if len(order) < _validate.MIN_OBSERVATIONS:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmfg import _validate, gr
+from stmfg._blocks import row_sums
 from stmfg._errors import InputError
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, UNS, VIEW_WEIGHTS
 from stmfg._stages import recording, stage
@@ -151,7 +152,7 @@ def _check(adata: AnnData, n_domains: int | str, use_rep: str | None, library_ke
     _validate.observations(adata)
     _validate.coordinates(adata)
     if use_rep is None:
-        used = int((np.asarray(_validate.counts(adata).sum(axis=1)).ravel() > 0).sum())
+        used = int((row_sums(_validate.counts(adata))[1] > 0).sum())
         if used < _validate.MIN_OBSERVATIONS:
             raise InputError(f"only {used} spots have counts; at least {_validate.MIN_OBSERVATIONS} are needed")
         if n_domains != "auto" and used < _validate.n_domains(n_domains, adata.n_obs):
