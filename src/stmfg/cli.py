@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="stmfg: %(levelname)s: %(message)s", level=logging.ERROR)
     logging.getLogger("stmfg").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # announces the processes it joins
     try:
         options = vars(_build().parse_args(argv))
         command = {"run": _run, "demo": _demo}[options.pop("command")]
@@ -101,7 +102,7 @@ def _run(options: dict[str, Any]) -> None:
 
     quiet, source, output = options.pop("quiet"), options.pop("input"), options.pop("output")
     record = run(source, output, random_state=options.pop("seed"), progress=not quiet, **options)
-    if not quiet:
+    if not quiet and record:
         _summary(record, output)
 
 

@@ -142,7 +142,7 @@ def spatial_graph(
     return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, n))
 
 
-def patches(coordinates: NDArray[np.float64], at_most: int) -> NDArray[np.int64]:
+def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, shares: int = 1) -> NDArray[np.int64]:
     """Choose whole patches of tissue, spread over it, that hold about so many observations.
 
     The tissue is halved along its longer side again and again until a patch holds at most ``PATCH``
@@ -154,6 +154,8 @@ def patches(coordinates: NDArray[np.float64], at_most: int) -> NDArray[np.int64]
         Positions, (n, 2) or (n, 3).
     at_most
         Observations wanted; with no more than that, all are taken.
+    share, shares
+        Which of several disjoint choices to return; they repeat where the tissue has not patches enough.
 
     Returns
     -------
@@ -172,7 +174,7 @@ def patches(coordinates: NDArray[np.float64], at_most: int) -> NDArray[np.int64]
             halves += [sorted_part[: len(part) // 2 + len(part) % 2], sorted_part[len(part) // 2 + len(part) % 2 :]]
         parts = halves
     step = n / at_most
-    chosen = [parts[int(i * step)] for i in range(max(1, int(len(parts) / step)))]
+    chosen = [parts[int((i + share / shares) * step)] for i in range(max(1, int(len(parts) / step)))]
     return np.sort(np.concatenate(chosen))
 
 

@@ -17,6 +17,7 @@ from stmfg import _features, _validate, gr
 from stmfg._blocks import Counts, row_sums
 from stmfg._errors import InputError
 from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
+from stmfg._processes import Processes
 from stmfg._stages import stage
 from stmfg._version import __version__
 from stmfg.config import Config
@@ -210,7 +211,8 @@ class STMFG:
         with stage("graphs"):
             graphs = self._graphs(part.graph, part.feature_graph, features)
         with stage("train"):
-            data = self._training_data(part, features, graphs)
+            processes = Processes(self.device)
+            data = self._training_data(part, features, graphs, processes)
             self.spot_size = data.spot_size
             counted = data.counts is not None
             n_out = len(self.decoded) if counted else features.shape[1]
@@ -222,15 +224,21 @@ class STMFG:
                 data,
                 self.config,
                 random_state=self.random_state,
-                checkpoint=None if checkpoint is None else Path(checkpoint),
+                checkpoint=None if checkpoint is None or processes.rank else Path(checkpoint),
                 fingerprint=self._fingerprint(features, data.counts, *graphs.values()),
+                processes=processes,
                 progress=progress,
             )
         return part, features, graphs
 
-    def _training_data(self, part: Slice, features: NDArray[np.float32], graphs: Graphs) -> TrainingData:
-        """Return what the network is trained on: everything, or whole patches of a large tissue."""
-        spots = gr.patches(part.coordinates, TRAIN_AT_MOST)
+    def _training_data(
+        self, part: Slice, features: NDArray[np.float32], graphs: Graphs, processes: Processes
+    ) -> TrainingData:
+        """Return what the network is trained on: everything, or whole patches of a large tissue.
+
+        Each process takes patches of its own.
+        """
+        spots = gr.patches(part.coordinates, TRAIN_AT_MOST, share=processes.rank, shares=processes.size)
         if len(spots) < len(features):
             # A spot's neighbours in expression are everywhere: among the patches they are looked for anew.
             features = features[spots]
@@ -239,7 +247,7 @@ class STMFG:
         self.decoded = np.zeros(0, dtype=np.int64)
         if part.counts is not None and part.depth is not None and self.config.reconstruction == "zinb":
             counts, depth = part.counts.rows(spots), part.depth[spots]
-            self.decoded = self._decoded_genes(counts, self.fitted_map().genes)
+            self.decoded = processes.share(self._decoded_genes(counts, self.fitted_map().genes))
             counts = counts[:, self.decoded]
         return TrainingData(features, graphs, counts, depth, self.config, self.device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import shutil
 import sys
@@ -74,7 +75,8 @@ def run(
 
     Returns
     -------
-    The record, as written to ``run.json``.
+    The record, as written to ``run.json``; empty in all but the first of several processes (``torchrun``), which
+    train together.
 
     Raises
     ------
@@ -96,6 +98,11 @@ def run(
         where = str(pick_device(device))  # loads torch, so after what can be refused without
         for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
             slot.pop(key, None)  # of an earlier run: this one trains anew
+        if int(os.environ.get("RANK", "0")):  # helps the first process train; that one writes
+            from stmfg.model import STMFG
+
+            STMFG(config, random_state=random_state, device=device).fit(adata, use_rep=use_rep, library_key=library_key)
+            return {}
         made = not output.exists()
         output.mkdir(parents=True, exist_ok=True)
         checkpoint = output / CHECKPOINT

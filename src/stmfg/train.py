@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from stmfg import _checkpoint
 from stmfg._adam import Adam
 from stmfg._errors import InputError, TrainingError
+from stmfg._processes import Processes
 from stmfg.losses import gaussian_nll, info_nce, spatial_regularization, zinb_nll
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ History = dict[str, list[float]]
 """Loss per epoch, by term."""
 
 CHECKPOINT_SECONDS = 20.0
+_SEEDS_APART = 1_000_003
+"""Between the seeds of two processes: each draws spots of its own."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -59,6 +62,7 @@ def train(
     random_state: int,
     checkpoint: Path | None = None,
     fingerprint: str = "",
+    processes: Processes | None = None,
     progress: bool = False,
 ) -> History:
     """Train the network in place.
@@ -73,6 +77,8 @@ def train(
         File to continue from when it is there and of the same run, and to save to from time to time.
     fingerprint
         Identifies the run; a checkpoint with another one is ignored.
+    processes
+        Who else trains, each on data of its own: they start from the first one's state and step together.
     progress
         Whether to show a progress bar.
 
@@ -83,20 +89,32 @@ def train(
     Raises
     ------
     TrainingError
-        If a term of the loss is not finite; names the epoch and the term.
+        If a term of the loss is not finite (names the epoch and the term) or another process is lost.
     """
-    generator = torch.Generator().manual_seed(random_state)
+    processes = processes or Processes(data.device)
+    generator = torch.Generator().manual_seed(random_state + _SEEDS_APART * processes.rank)
     optimizer = Adam(net.parameters(), config.learning_rate, config.weight_decay)
     history: History = {term: [] for term in TERMS}
     start = 0
     if checkpoint is not None and checkpoint.exists():
         start = _checkpoint.restore(checkpoint, fingerprint, net, optimizer, generator, history)
+    if processes.size > 1:
+        start = optimizer.steps = processes.share(start)
+        processes.share_([*net.state_dict().values(), *optimizer.mean, *optimizer.square])
     saved_at = time.monotonic()
     net.train()
     bar = tqdm(range(start, config.epochs), initial=start, total=config.epochs, desc="training", disable=not progress)
     for epoch in bar:
+        before = generator.get_state()
         losses = _losses(net, data, config, generator)
         losses["total"].backward()  # type: ignore[no-untyped-call]
+        try:
+            processes.average_gradients_(optimizer.parameters)
+        except TrainingError:
+            if checkpoint is not None:
+                generator.set_state(before)  # of the last whole step
+                _checkpoint.save(checkpoint, fingerprint, net, optimizer, generator, history)
+            raise
         optimizer.step()
         for term in TERMS:
             value = float(losses[term].detach())
