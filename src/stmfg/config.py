@@ -89,7 +89,7 @@ class Config:
 
     # Domains.
     clusterer: Literal["mixture", "kmeans", "leiden"] = "mixture"
-    n_starts: int = 2
+    n_starts: int = 4
     """Starts of one clustering; the likeliest is kept."""
     n_votes: int = 4
     """Clusterings per scale that vote on the domains; 1 with ``scales="embedding"`` is a single clustering."""
