@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import linalg
 
 from stmfg._blocks import subsample
 from stmfg._errors import InputError, MissingDependencyError
@@ -45,30 +46,63 @@ def mixture(x: NDArray[Any], k: int, *, n_starts: int = 5, random_state: int = 0
     -------
     Posterior of each component, (n, k).
     """
+    from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
 
     x = np.asarray(x, dtype=np.float64)
     # Unit scale for the k-means start and for the covariance floor to mean the same on every data set.
     x = (x - x.mean(axis=0)) / max(float(x.std()), 1e-12)
-    model = GaussianMixture(k, covariance_type="tied", n_init=n_starts, reg_covar=1e-4, random_state=random_state)
-    rows = subsample(len(x), FIT_AT_MOST, random_state)
-    with warnings.catch_warnings():
-        # 100 iterations leave a difference no user would see; duplicate points only leave a start empty.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(x[rows])
-    # With one covariance the quadratic terms cancel: the log-posterior is linear in x (Fisher's discriminant).
-    slope = model.precisions_ @ model.means_.T
-    offset = np.log(model.weights_) - 0.5 * np.einsum("kd,dk->k", model.means_, slope)
-    return _softmax(x @ slope + offset)
+    sample = x[subsample(len(x), FIT_AT_MOST, random_state)]
+    seeds = np.random.default_rng(random_state).integers(2**31, size=n_starts)
+    fits = []
+    for seed in seeds:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # duplicate points only leave a start empty
+            start = KMeans(k, n_init=1, random_state=int(seed)).fit(sample).labels_
+        fits.append(_expectation_maximization(sample, np.eye(k)[start]))
+    _, slope, offset = max(fits, key=lambda fit: fit[0])
+    return _softmax(x @ slope + offset)[0]
 
 
-def _softmax(logits: NDArray[np.float64]) -> Posterior:
-    """Softmax over the columns, in place."""
-    logits -= logits.max(axis=1, keepdims=True)
+def _expectation_maximization(
+    x: NDArray[np.float64], posterior: Posterior, *, max_iter: int = 100, tolerance: float = 1e-3, floor: float = 1e-4
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Fit a Gaussian mixture with one covariance, from a first posterior (n, k).
+
+    Because the covariance is shared, what the components do not explain of the total one is all there is to
+    know (no pass over the data), and the log-posterior is linear in x (Fisher's discriminant): a step costs
+    n d k, where a general mixture's costs n d^2 k.
+
+    Returns
+    -------
+    Mean log-likelihood, and slope (d, k) and offset (k,) of the log-posterior up to a constant in each row.
+    """
+    n, d = x.shape
+    total = x.T @ x / n
+    reached = -np.inf
+    for _ in range(max_iter):
+        share = posterior.sum(axis=0) / n + 1e-12
+        means = (posterior.T @ x) / (n * share[:, None])
+        factor = linalg.cho_factor(total - (share * means.T) @ means + floor * np.eye(d))
+        slope = linalg.cho_solve(factor, means.T)
+        offset = np.log(share) - 0.5 * (means.T * slope).sum(axis=0)
+        posterior, evidence = _softmax(x @ slope + offset)
+        spread = np.trace(linalg.cho_solve(factor, total)) + 2 * np.log(np.diag(factor[0])).sum()
+        likelihood = float(evidence.mean() - 0.5 * (spread + d * np.log(2 * np.pi)))
+        if likelihood - reached < tolerance:
+            break
+        reached = likelihood
+    return likelihood, slope, offset
+
+
+def _softmax(logits: NDArray[np.float64]) -> tuple[Posterior, NDArray[np.float64]]:
+    """Softmax over the columns, in place, and the logarithm of the sums (n,)."""
+    highest = logits.max(axis=1, keepdims=True)
+    logits -= highest
     np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
-    return logits
+    total = logits.sum(axis=1, keepdims=True)
+    logits /= total
+    return logits, (highest + np.log(total))[:, 0]
 
 
 def kmeans(x: NDArray[Any], k: int, *, n_starts: int = 10, random_state: int = 0) -> Posterior:

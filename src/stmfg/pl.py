@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-__all__ = ["confidence", "domains", "embedding", "loss", "markers", "view_weights"]
+__all__ = ["confidence", "domains", "embedding", "loss", "markers", "n_domains", "view_weights"]
 
 _RUN = "run stmfg.tl.domains(adata) first"
 CONFIDENCE_MAP = LinearSegmentedColormap.from_list("stmfg_confidence", CONFIDENCE)
@@ -210,6 +210,33 @@ def loss(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="Epoch", ylabel="Loss")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return ax
+
+
+def n_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
+    """Draw how well repeated clusterings agree for every number of domains that was tried, and which was chosen.
+
+    Parameters
+    ----------
+    adata
+        Annotated data of a run with ``n_domains="auto"``.
+    ax
+        Axes to draw on; new ones by default.
+
+    Returns
+    -------
+    The axes.
+    """
+    record = require(adata, "uns", _keys.UNS, _RUN)
+    if "n_domains_stability" not in record:
+        raise InputError("the number of domains was given, not chosen; run stmfg.tl.domains(adata, n_domains='auto')")
+    tried, agreement = np.asarray(record["n_domains_candidates"]), np.asarray(record["n_domains_stability"])
+    chosen = int(agreement.argmax())
+    ax = _axes(ax, 6.0, 3.5)
+    ax.plot(tried, agreement, color="0.5", marker="o", markersize=4, linewidth=1.4)
+    ax.plot(tried[chosen], agreement[chosen], color=_cycle(1)[0], marker="o", markersize=9)
+    ax.set(xlabel="Number of domains", ylabel="Agreement of clusterings (ARI)", xticks=tried)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
