@@ -18,12 +18,13 @@ import anndata as ad
 import igraph
 import numpy as np
 import pandas as pd
-from floor import components
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import kneighbors_graph
 
+from floor import components
+
 sys.path.append(str(Path(__file__).resolve().parent / "peers"))
-from common import search_resolution  # noqa: E402
+from common import search_resolution
 
 
 def mixture(pcs: np.ndarray, k: int, seed: int) -> np.ndarray:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import environments
-
 import stmfg
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +28,7 @@ adata.obs[["stmfg_domain"]].to_csv(output, index_label="spot")
 
 @dataclass(frozen=True)
 class Job:
-    """One run: the unlabelled file, K, the seed, the embedding to use (or none), what a spot is, and a scratch folder."""
+    """One run: the unlabelled file, K, the seed, the embedding to use or none, spots or cells, and a scratch folder."""
 
     source: Path
     k: int
@@ -116,5 +115,7 @@ METHODS = {
         _peer("banksy"),
         _peer("spagcn"),
         _peer("graphst"),
+        _peer("spaceflow"),
+        _peer("squidpy"),
     )
 }

@@ -66,7 +66,8 @@ def prepare(source: Source, data: Path, folder: Path) -> Task:
     truth = adata.obs[TRUTH].dropna().astype(str)
     if truth.nunique() != source.k:
         raise ProtocolError(f"{source.name} has {truth.nunique()} domains, the manifest says {source.k}")
-    return Task(source, write_unlabelled(adata, source.rep, folder), truth, np.asarray(adata[truth.index].obsm["spatial"]))
+    unlabelled = write_unlabelled(adata, source.rep, folder)
+    return Task(source, unlabelled, truth, np.asarray(adata[truth.index].obsm["spatial"]))
 
 
 def write_unlabelled(adata: ad.AnnData, rep: str, folder: Path) -> Path:
