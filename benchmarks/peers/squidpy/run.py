@@ -1,9 +1,8 @@
-"""squidpy's niches, flavour "cellcharter": the one that takes K and needs no cell types.
+"""squidpy's niches, flavour "utag": expression averaged over spatial neighbours, principal components, Leiden.
 
-Settings: https://squidpy.readthedocs.io/en/stable/api/squidpy.gr.calculate_niche.html (expression
-averaged over the neighbours of 3 rings, principal components, Gaussian mixture with K components) on squidpy's default
-spatial graph of 6 neighbours, after total counts and log1p. In 1.8.2 a given embedding (``use_rep``) is clustered as it
-is, without the averages, so counts are needed.
+Settings: https://squidpy.readthedocs.io/en/stable/api/squidpy.gr.calculate_niche.html (flavour "utag", which needs no
+cell types; 15 neighbours in expression) on squidpy's default spatial graph of 6 neighbours, after total counts and
+log1p. The resolution, a free parameter there, is searched for K. The seed changes nothing: squidpy fixes it.
 """
 
 import common
@@ -16,15 +15,13 @@ def domains(adata, args):
     sc.pp.normalize_total(adata)
     sc.pp.log1p(adata)
     sq.gr.spatial_neighbors(adata, coord_type="generic", n_neighs=6)
-    sq.gr.calculate_niche(
-        adata,
-        flavor="cellcharter",
-        distance=3,
-        aggregation="mean",
-        n_components=args.k,
-        random_state=args.seed,
-    )
-    return adata.obs["cellcharter_niche"]
+
+    def cluster(resolution):
+        sq.gr.calculate_niche(adata, flavor="utag", n_neighbors=15, resolutions=[resolution])
+        column = next(name for name in adata.obs if name.startswith("utag_niche"))
+        return adata.obs.pop(column).astype(str).to_numpy()
+
+    return common.search_resolution(cluster, args.k)
 
 
 if __name__ == "__main__":
