@@ -36,4 +36,4 @@ benchmark-quick: $(READY)   ## needs annotated data in $STMFG_DATA, see docs/ben
 	  --methods floor default cellcharter nichepca banksy -o benchmarks/results/quick/accuracy.tsv
 
 clean:
-	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) benchmarks/.envs demo dist .mypy_cache .ruff_cache .pytest_cache
