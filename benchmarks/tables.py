@@ -19,13 +19,13 @@ def read(path: Path) -> pd.DataFrame:
 def scores(runs: pd.DataFrame, value: str, digits: int = 3) -> pd.DataFrame:
     """Mean ± standard deviation (of a sample; none for one run) over seeds: a row a method, a column a set.
 
-    A cell without a result tells why. The last columns are the mean over the sets and how many they are.
+    A cell without a result tells why. The last column counts the sets with a result; for means over sets, which must be
+    the same sets to be compared, see ``summary``.
     """
-    table = pd.DataFrame(index=runs["method"].unique(), columns=runs["set"].unique(), dtype=object)
+    table = pd.DataFrame(index=runs["method"].unique(), columns=sorted(runs["set"].unique()), dtype=object)
     for (method, name), group in runs.groupby(["method", "set"]):
         table.loc[method, name] = _cell(group, value, digits)
     means = by_set(runs, value)
-    table["mean"] = [f"{means.loc[m].mean():.{digits}f}" if means.loc[m].notna().any() else "" for m in table.index]
     table["sets"] = [str(means.loc[m].notna().sum()) for m in table.index]
     return table.fillna("")
 
@@ -43,7 +43,25 @@ def by_set(runs: pd.DataFrame, value: str) -> pd.DataFrame:
     """Mean over the seeds that ended well: a row a method, a column a set."""
     found = runs[value].where(runs["exit"] == "ok")
     means = found.groupby([runs["method"], runs["set"]], sort=False).mean().unstack()
-    return means.reindex(index=runs["method"].unique(), columns=runs["set"].unique())
+    return means.reindex(index=runs["method"].unique(), columns=sorted(runs["set"].unique()))
+
+
+def shared(means: pd.DataFrame) -> pd.DataFrame:
+    """Keep the methods that ran on more than half of the sets, and the sets all of these share: a fair mean."""
+    means = means[means.notna().sum(axis=1) > means.shape[1] / 2]
+    return means.dropna(axis=1)
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean ARI, NMI and CPU seconds and the largest peak, over the sets that the methods share."""
+    ari = shared(by_set(runs, "ari"))
+    means = {key: by_set(runs, key).loc[ari.index, ari.columns] for key in ("nmi", "cpu", "peak_mb")}
+    table = pd.DataFrame(
+        {"ARI": ari.mean(axis=1).map("{:.3f}".format), "NMI": means["nmi"].mean(axis=1).map("{:.3f}".format)}
+    )
+    table["CPU s"] = means["cpu"].mean(axis=1).map("{:.1f}".format)
+    table["largest peak MB"] = means["peak_mb"].max(axis=1).map("{:.0f}".format)
+    return table.sort_values("ARI", ascending=False)
 
 
 def ranks(runs: pd.DataFrame, value: str = "ari") -> pd.DataFrame:
@@ -93,6 +111,10 @@ def report(runs: pd.DataFrame) -> str:
         "# Accuracy\n\nMade from the table of runs of the same name by `benchmarks/accuracy.py`. "
         "Mean ± sample standard deviation over seeds."
     ]
+    sets = shared(by_set(runs, "ari")).columns
+    parts.append(
+        f"## Over the {len(sets)} sets that most methods share: {', '.join(sets)}\n\n{markdown(summary(runs))}"
+    )
     parts += [f"## {name}\n\n{markdown(scores(runs, key))}" for name, key in (("ARI", "ari"), ("NMI", "nmi"))]
     parts.append(f"## Mean rank by ARI\n\n{markdown(ranks(runs))}")
     if REFERENCE in set(runs["method"]):

@@ -193,9 +193,19 @@ def test_tables_have_mean_deviation_and_the_reason_of_a_gap(harness: Any) -> Non
         ]
     )
     found = harness.tables.scores(table, "ari")
-    assert found.loc["x"].tolist() == ["0.200 ± 0.141", "0.500", "0.350", "2"]
-    assert found.loc["y"].tolist() == ["0.700 (crash too)", "skipped", "0.700", "1"]
-    assert harness.tables.markdown(found).splitlines()[2] == "| x | 0.200 ± 0.141 | 0.500 | 0.350 | 2 |"
+    assert found.loc["x"].tolist() == ["0.200 ± 0.141", "0.500", "2"]
+    assert found.loc["y"].tolist() == ["0.700 (crash too)", "skipped", "1"]
+    assert harness.tables.markdown(found).splitlines()[2] == "| x | 0.200 ± 0.141 | 0.500 | 2 |"
+
+
+def test_means_over_sets_are_over_the_sets_that_methods_share(harness: Any) -> None:
+    rows = [(name, "x", 0, ari, "ok") for name, ari in zip("abc", (0.1, 0.2, 0.9), strict=True)]
+    rows += [("a", "y", 0, 0.5, "ok"), ("b", "y", 0, 0.7, "ok"), ("c", "y", 0, None, "timeout")]
+    rows += [("a", "seldom", 0, 1.0, "ok")]
+    table = runs(rows).assign(nmi=0.5, cpu=2.0, peak_mb=[10.0, 30, 99, 20, 5, 5, 5])
+    found = harness.tables.summary(table)
+    assert found["ARI"].to_dict() == {"y": "0.600", "x": "0.150"}
+    assert found.loc["x", "largest peak MB"] == "30"
 
 
 def test_ranks_put_failures_last_and_leave_skipped_sets_out(harness: Any) -> None:

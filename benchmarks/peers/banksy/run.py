@@ -2,8 +2,8 @@
 
 Settings: https://github.com/prabhakarlab/Banksy_py, DLPFC_concatenate_multisample.ipynb for arrays of spots
 (lambda 0.2, 6 neighbours, no gradient term) and starmap_analysis.ipynb for cells (lambda 0.8, 15 neighbours, with it);
-20 components, 50 neighbours and Leiden to convergence in both. There the genes of DLPFC are a list made in R; here 2,000
-are chosen by seurat_v3 where there are more. The resolution is searched for K.
+20 components, 50 neighbours and Leiden to convergence in both. There the genes of DLPFC are a list made in R; here
+2,000 are chosen by seurat_v3 where there are more. The resolution is searched for K.
 """
 
 import contextlib
