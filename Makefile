@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint browser clean
+.PHONY: demo test check lint browser benchmark-quick clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,5 +30,10 @@ browser:              ## Debian's Chromium and its driver, for the report's brow
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }
 
+# One seed of three fast peers, the floor and ours; environments of the peers are made on the way.
+benchmark-quick: $(READY)   ## needs annotated data in $STMFG_DATA, see docs/benchmark.md
+	STMFG_DATA="$${STMFG_DATA:-../shared/data}" $(BIN)/python benchmarks/accuracy.py --seeds 1 \
+	  --methods floor default cellcharter nichepca banksy -o benchmarks/results/quick/accuracy.tsv
+
 clean:
-	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) benchmarks/.envs demo dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,153 +1,119 @@
-"""Accuracy of stMFG beside the training-free floor, without labels in sight of any method.
+"""Accuracy of spatial domains: methods side by side, each a process that never sees a label.
 
-usage: accuracy.py DATA [-o TABLE.tsv] [--sets NAME ...] [--methods NAME ...] [--seeds N] [--option KEY=VALUE ...]
+usage: accuracy.py [DATA] [-o TABLE.tsv] [--sets NAME ...] [--methods NAME ...] [--seeds N] [--option KEY=VALUE ...]
+                   [--time-limit S] [--memory-limit MB] [--threads N] [--manifest FILE]
 
-Every method is a process of its own that is given a copy of the file without ``obs`` (and so without
-annotation), and K, the number of distinct labels. Scored are the labelled spots. One row a run is appended
-to the table; runs that are there already are skipped, so an interrupted benchmark continues. CPU seconds
-and peak memory are of the whole process, from file to labels.
+One row a run is appended to the table. Runs that are there already are skipped, so an interrupted benchmark continues;
+delete rows to repeat them. A run that fails is a row too, with the reason under ``exit``. From the whole table,
+``TABLE.md`` and the figures ``TABLE-*.png`` are made at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import anndata as ad
-import pandas as pd
+import environments
+import figures
+import measure
+import methods
+import protocol
+import tables
 
-from stmfg import metrics
-
-TRUTH = "ground_truth"
-FIELDS = ("set", "method", "seed", "n", "k", "ari", "nmi", "chaos", "pas", "asw", "wall", "cpu", "peak_mb", "exit")
 HERE = Path(__file__).resolve().parent
-RUN = "import sys; from stmfg.cli import main; sys.exit(main())"
-# Changes to the default preset that an ablation row is made of.
-ABLATION = """
-import json, sys, anndata, pandas, stmfg
-source, k, output, seed, rep, options = sys.argv[1:]
-adata = anndata.read_h5ad(source)
-stmfg.tl.domains(adata, n_domains=int(k), random_state=int(seed), use_rep=rep or None, **json.loads(options))
-adata.obs[["stmfg_domain"]].to_csv(output, index_label="spot")
-"""
+FIELDS = (
+    *("set", "method", "version", "seed", "n", "k", "found", "ari", "nmi", "chaos", "pas", "asw"),
+    *("wall", "cpu", "peak_mb", "threads", "exit"),
+)
 
 
-def command(method: str, options: dict[str, object], source: Path, k: int, seed: int, rep: str, folder: Path):
-    """Return the command of one run and the file it leaves the labels in."""
-    labels = folder / "labels.csv"
-    if method == "floor":
-        line = [sys.executable, str(HERE / "floor.py"), str(source), str(k), str(labels), "--seed", str(seed)]
-        return line + (["--use-rep", rep] if rep else []), labels
-    if options:
-        return [
-            sys.executable,
-            "-c",
-            ABLATION,
-            str(source),
-            str(k),
-            str(labels),
-            str(seed),
-            rep,
-            json.dumps(options),
-        ], labels
-    line = [sys.executable, "-c", RUN, "run", str(source), "-o", str(folder / "out"), "--n-domains", str(k)]
-    line += ["--preset", method, "--seed", str(seed), "--device", "cpu", "--quiet"] + (
-        ["--use-rep", rep] if rep else []
-    )
-    return line, folder / "out" / "domains.csv"
+def one(method: methods.Method, task: protocol.Task, seed: int, limits: dict[str, float], threads: int) -> dict:
+    """Run one method once and return its row."""
+    source = task.source
+    row: dict[str, object] = {"set": source.name, "method": method.name, "version": method.version, "seed": seed}
+    row |= {"n": len(task.truth), "k": source.k, "threads": threads}
+    if method.needs_counts and source.rep:
+        return row | {"exit": "skipped: needs counts"}
+    protocol.refuse_labels(task.input)
+    with tempfile.TemporaryDirectory() as scratch:
+        job = methods.Job(task.input, source.k, seed, source.rep, source.kind, Path(scratch))
+        try:
+            command = method.command(job)
+        except environments.InstallError as error:
+            return row | {"exit": f"not installed: {error}"}
+        used = measure.run(command, cwd=job.folder, env=method.environment(threads), **limits)
+        row |= dataclasses.asdict(used)
+        if used.exit == "ok":
+            try:
+                row |= protocol.score(task, method.labels(job))
+            except (OSError, KeyError, ValueError, protocol.ProtocolError) as error:
+                row["exit"] = f"bad output: {type(error).__name__}"
+    return row
 
 
-def measured(line: list[str]) -> tuple[float, float, float, int]:
-    """Run a command; wall seconds, CPU seconds, peak MB and exit status of the whole process."""
-    read, write = os.pipe()
-    started = os.times().elapsed
-    if os.fork() == 0:  # a child whose only child is the command, so that its resource use is the command's
-        status = subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        os.write(write, json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, status]).encode())
-        os._exit(0)
-    os.wait()
-    os.close(write)
-    cpu, peak, status = json.loads(os.read(read, 4096))
-    os.close(read)
-    return os.times().elapsed - started, cpu, peak, status
+def write(row: dict, table: Path) -> None:
+    """Append a row to the table; make the table if there is none."""
+    if not table.exists():
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("\t".join(FIELDS) + "\n")
+    cells = (row.get(field, "") for field in FIELDS)
+    with table.open("a") as file:
+        file.write("\t".join(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells) + "\n")
 
 
-def score(row: dict[str, object], labels: Path, truth: pd.Series, coordinates) -> None:
-    found = pd.read_csv(labels, index_col=0, dtype=str)
-    found.index = found.index.astype(str)
-    column = "domain" if "domain" in found else found.columns[0]
-    found = found.loc[truth.index, column].to_numpy()
-    row["ari"], row["nmi"] = metrics.ari(truth.to_numpy(), found), metrics.nmi(truth.to_numpy(), found)
-    row["chaos"], row["pas"] = metrics.chaos(coordinates, found), metrics.pas(coordinates, found)
-    row["asw"] = metrics.asw(coordinates, found)
+def done(table: Path) -> set[tuple[str, str, str]]:
+    """Return set, method and seed of the runs a table has."""
+    if not table.exists():
+        return set()
+    with table.open() as file:
+        return {(row["set"], row["method"], row["seed"]) for row in csv.DictReader(file, delimiter="\t")}
 
 
-def summary(table: pd.DataFrame) -> str:
-    """Mean and standard deviation over seeds, a row a method and a column a set, as Markdown."""
-    lines = ["| method | " + " | ".join(table["set"].unique()) + " | mean | CPU s | peak MB |"]
-    lines.append("|---" * (table["set"].nunique() + 4) + "|")
-    for method, rows in table.groupby("method", sort=False):
-        by_set = rows.groupby("set", sort=False)["ari"]
-        cells = [
-            f"{by_set.mean()[name]:.3f} ± {by_set.std(ddof=0)[name]:.3f}" if name in by_set.groups else "-"
-            for name in table["set"].unique()
-        ]
-        lines.append(
-            f"| {method} | " + " | ".join(cells) + f" | {by_set.mean().mean():.3f} | {rows['cpu'].median():.0f} "
-            f"| {rows['peak_mb'].max():.0f} |"
-        )
-    return "\n".join(lines)
-
-
-def main() -> None:
+def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with annotated .h5ad files (obs['ground_truth'])")
+    parser.add_argument("data", type=Path, nargs="?", help="folder with the files of the manifest ($STMFG_DATA)")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "accuracy.tsv")
-    parser.add_argument("--sets", nargs="*", help="file names without .h5ad (default: all)")
-    parser.add_argument("--methods", nargs="*", default=["floor", "default", "paper"])
+    parser.add_argument("--manifest", type=Path, default=protocol.MANIFEST)
+    parser.add_argument("--sets", nargs="*", help="names of the manifest (default: all)")
+    parser.add_argument("--methods", nargs="*", choices=methods.METHODS, default=list(methods.METHODS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--option", nargs="*", default=[], help="hyperparameters to change, for an ablation row")
-    args = parser.parse_args()
-    options = {key: json.loads(value) for key, value in (item.split("=", 1) for item in args.option)}
-    name = "default, " + ", ".join(args.option) if options else ""
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    if not args.output.exists():
-        args.output.write_text("\t".join(FIELDS) + "\n")
-    done = {tuple(r[:3]) for r in csv.reader(args.output.open(), delimiter="\t")}
-    for source in sorted(args.data.glob("*.h5ad")):
-        if args.sets and source.stem not in args.sets:
+    parser.add_argument("--option", nargs="*", default=[], help="hyperparameters of the default to change instead")
+    parser.add_argument("--time-limit", type=float, default=1800, help="seconds a run (default: 1800)")
+    parser.add_argument("--memory-limit", type=float, default=8000, help="MB a run (default: 8000)")
+    parser.add_argument("--threads", type=int, default=1, help="threads a run (default: 1)")
+    args = parser.parse_args(argv)
+    folder = args.data or os.environ.get("STMFG_DATA")
+    args.data = Path(folder or parser.error("name the data folder or set $STMFG_DATA"))
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
+    chosen = [methods.METHODS[name] for name in args.methods]
+    if args.option:
+        chosen = [methods.ablation({key: json.loads(value) for key, value in (o.split("=", 1) for o in args.option)})]
+    limits = {"time_limit": args.time_limit, "memory_limit_mb": args.memory_limit}
+    there = done(args.output)
+    for source in protocol.manifest(args.manifest):
+        runs = [(method, seed) for method in chosen for seed in range(args.seeds)]
+        runs = [(m, seed) for m, seed in runs if (source.name, m.name, str(seed)) not in there]
+        if not runs or (args.sets and source.name not in args.sets):
             continue
-        adata = ad.read_h5ad(source)
-        truth = adata.obs[TRUTH].dropna().astype(str)
-        coordinates = adata[truth.index].obsm["spatial"]
-        rep = "" if adata.n_vars else "X_pca"
-        adata.obs = adata.obs[[]]
-        with tempfile.TemporaryDirectory() as scratch:
-            unlabelled = Path(scratch, "input.h5ad")
-            adata.write_h5ad(unlabelled)
-            for method in [name] if options else args.methods:
-                for seed in range(args.seeds):
-                    if (source.stem, method, str(seed)) in done:
-                        continue
-                    row: dict[str, object] = {"set": source.stem, "method": method, "seed": seed, "n": len(truth)}
-                    row["k"] = truth.nunique()
-                    folder = Path(tempfile.mkdtemp(dir=scratch))
-                    line, labels = command(method, options, unlabelled, truth.nunique(), seed, rep, folder)
-                    row["wall"], row["cpu"], row["peak_mb"], row["exit"] = measured(line)
-                    if row["exit"] == 0:
-                        score(row, labels, truth, coordinates)
-                    with args.output.open("a") as file:
-                        cells = (row.get(field, "") for field in FIELDS)
-                        file.write("\t".join(f"{c:.4f}" if isinstance(c, float) else str(c) for c in cells) + "\n")
-    print(summary(pd.read_csv(args.output, sep="\t")))
+        with tempfile.TemporaryDirectory() as folder:
+            task = protocol.prepare(source, args.data, Path(folder))
+            for method, seed in runs:
+                row = one(method, task, seed, limits, args.threads)
+                write(row, args.output)
+                print(source.name, method.name, seed, row.get("ari", ""), row["exit"], file=sys.stderr)
+    table = tables.read(args.output)
+    args.output.with_suffix(".md").write_text(tables.report(table))
+    figures.accuracy(table, args.output.with_suffix(""))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,277 @@
+"""The benchmark harness: no method sees a label, no failure stops it, nothing is done twice, tables are right."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+LIMITS = {"time_limit": 60.0, "memory_limit_mb": 2000.0}
+
+
+@pytest.fixture(scope="module")
+def harness() -> Any:
+    """Return the modules of the harness, which import each other by bare names as scripts do."""
+    sys.path.insert(0, str(BENCHMARKS))
+    import accuracy
+    import environments
+    import measure
+    import methods
+    import protocol
+    import scale
+    import tables
+
+    found = ModuleType("harness")
+    found.__dict__.update(accuracy=accuracy, environments=environments, measure=measure, methods=methods)
+    found.__dict__.update(protocol=protocol, scale=scale, tables=tables)
+    yield found
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def data(section: AnnData, tmp_path: Path, harness: Any) -> Path:
+    """Return a data folder with one annotated section and its manifest."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    section.obs["LIBD_clusters"] = section.obs["ground_truth"]
+    section.uns["source"] = "simulated"
+    section.obsm["X_pca"] = np.asarray(section.X.toarray())[:, :20]
+    section.write_h5ad(folder / "section.h5ad")
+    digest = harness.protocol.hashlib.sha256((folder / "section.h5ad").read_bytes()).hexdigest()
+    fields = ["name", "file", "sha256", "k", "kind", "platform", "rep", "licence", "origin"]
+    row = ["section", "section.h5ad", digest, "4", "spots", "simulated", "", "ours", "simulated"]
+    (folder / "manifest.tsv").write_text("\t".join(fields) + "\n" + "\t".join(row) + "\n")
+    return folder
+
+
+@pytest.fixture
+def task(data: Path, tmp_path: Path, harness: Any) -> Any:
+    (source,) = harness.protocol.manifest(data / "manifest.tsv")
+    folder = tmp_path / "task"
+    folder.mkdir()
+    return harness.protocol.prepare(source, data, folder)
+
+
+def script(harness: Any, code: str, **changes: Any) -> Any:
+    """Return a method that runs a piece of code with INPUT and LABELS as its arguments."""
+
+    def command(job: Any) -> list[str]:
+        return [sys.executable, "-c", code, str(job.source), str(job.labels)]
+
+    return harness.methods.Method("script", command, "1", **changes)
+
+
+def test_the_file_of_a_method_has_counts_and_positions_and_nothing_else(task: Any, section: AnnData) -> None:
+    given = ad.read_h5ad(task.input)
+    assert given.obs.columns.empty
+    assert given.var.columns.empty
+    assert not given.uns
+    assert list(given.obsm) == ["spatial"]
+    assert given.shape == section.shape
+    with h5py.File(task.input) as file:
+        file.visit(lambda name: pytest.fail(name) if "truth" in name or "LIBD" in name else None)
+
+
+@pytest.mark.parametrize("where", ["obs", "var", "uns"])
+def test_a_file_with_labels_is_refused(where: str, task: Any, harness: Any) -> None:
+    adata = ad.read_h5ad(task.input)
+    if where == "uns":
+        adata.uns["ground_truth"] = "L1"
+    else:
+        getattr(adata, where)["ground_truth"] = "L1"
+    adata.write_h5ad(task.input)
+    with pytest.raises(harness.protocol.ProtocolError, match=f"{where}.*ground_truth"):
+        harness.accuracy.one(script(harness, ""), task, 0, LIMITS, 1)
+
+
+def test_a_method_that_looks_for_labels_finds_none(
+    task: Any, data: Path, harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks in its input, in its folders, in its environment; had it found labels it would score 1."""
+    monkeypatch.setenv("STMFG_DATA", str(data))
+    spy = """
+import os, pathlib, sys, anndata, pandas
+source, output = sys.argv[1:]
+adata = anndata.read_h5ad(source)
+places = [pathlib.Path(source).parent, pathlib.Path(output).parent, pathlib.Path.cwd()]
+places += [pathlib.Path(value) for key, value in os.environ.items() if key.startswith("STMFG")]
+found = [file for place in places for file in place.rglob("*") if file.is_file() and file != pathlib.Path(source)]
+labels = adata.obs.get("ground_truth", adata.uns.get("ground_truth"))
+if labels is not None or found:
+    sys.exit(f"found {found}")
+pandas.DataFrame({"domain": "none"}, index=adata.obs_names).to_csv(output)
+"""
+    row = harness.accuracy.one(script(harness, spy), task, 0, LIMITS, 1)
+    assert row["exit"] == "ok"
+    assert row["ari"] == 0
+
+
+def test_a_changed_data_set_is_refused(data: Path, tmp_path: Path, harness: Any) -> None:
+    (source,) = harness.protocol.manifest(data / "manifest.tsv")
+    with (data / source.file).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(harness.protocol.ProtocolError, match="checksum"):
+        harness.protocol.prepare(source, data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import time; time.sleep(30)", "timeout"),
+        ("import time; x = b'1' * 300_000_000; time.sleep(30)", "out of memory"),
+        ("raise MemoryError", "out of memory"),
+        ("raise ValueError('no file /some/where/x.h5ad')", "crash: ValueError: no file x.h5ad"),
+        ("raise SystemExit(3)", "crash: exit status 3"),
+    ],
+)
+def test_a_failure_is_a_row(code: str, expected: str, task: Any, harness: Any) -> None:
+    limits = {"time_limit": 1.5 if expected == "timeout" else 20.0, "memory_limit_mb": 150.0}
+    row = harness.accuracy.one(script(harness, code), task, 0, limits, 1)
+    assert row["exit"] == expected
+    assert "ari" not in row
+
+
+def test_memory_and_time_are_of_the_whole_process_tree(tmp_path: Path, harness: Any) -> None:
+    child = "import time; x = b'1' * 100_000_000; sum(range(3_000_000)); time.sleep(0.6)"
+    start = f"subprocess.Popen([sys.executable, '-c', {child!r}])"
+    code = f"import subprocess, sys; [p.wait() for p in [{start}, {start}]]"
+    used = harness.measure.run([sys.executable, "-c", code], time_limit=30, memory_limit_mb=1000, cwd=tmp_path)
+    assert used.exit == "ok"
+    assert 200 < used.peak_mb < 320
+    assert 0.05 < used.cpu < used.wall + 5
+
+
+def test_labels_for_some_spots_only_are_no_result(task: Any, harness: Any) -> None:
+    code = "import sys; open(sys.argv[2], 'w').write('spot,domain\\nnobody,1\\n')"
+    assert harness.accuracy.one(script(harness, code), task, 0, LIMITS, 1)["exit"] == "bad output: ProtocolError"
+
+
+def test_a_method_that_needs_counts_is_skipped_without_them(task: Any, harness: Any) -> None:
+    source = harness.accuracy.dataclasses.replace(task.source, rep="X_pca")
+    task = harness.accuracy.dataclasses.replace(task, source=source)
+    row = harness.accuracy.one(script(harness, "", needs_counts=True), task, 0, LIMITS, 1)
+    assert row["exit"] == "skipped: needs counts"
+
+
+def test_an_interrupted_benchmark_continues_where_it_stopped(data: Path, tmp_path: Path, harness: Any) -> None:
+    table = tmp_path / "results" / "table.tsv"
+    call = [str(data), "-o", str(table), "--manifest", str(data / "manifest.tsv"), "--methods", "mixture"]
+    harness.accuracy.main([*call, "--seeds", "1"])
+    first = table.read_text()
+    harness.accuracy.main([*call, "--seeds", "2"])
+    second = table.read_text()
+    assert second.startswith(first)
+    assert harness.tables.read(table)["seed"].tolist() == [0, 1]
+    assert {path.name for path in table.parent.iterdir()} == {
+        *("table.tsv", "table.md", "table-time.png", "table-sets.png")
+    }
+
+
+def runs(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"])
+    return table.astype({"ari": float})
+
+
+def test_tables_have_mean_deviation_and_the_reason_of_a_gap(harness: Any) -> None:
+    table = runs(
+        [
+            ("a", "x", 0, 0.1, "ok"),
+            ("a", "x", 1, 0.3, "ok"),
+            ("b", "x", 0, 0.5, "ok"),
+            ("a", "y", 0, 0.7, "ok"),
+            ("a", "y", 1, None, "crash: no"),
+            ("b", "y", 0, None, "skipped: needs counts"),
+        ]
+    )
+    found = harness.tables.scores(table, "ari")
+    assert found.loc["x"].tolist() == ["0.200 ± 0.141", "0.500", "2"]
+    assert found.loc["y"].tolist() == ["0.700 (crash too)", "skipped", "1"]
+    assert harness.tables.markdown(found).splitlines()[2] == "| x | 0.200 ± 0.141 | 0.500 | 2 |"
+
+
+def test_means_over_sets_are_over_the_sets_that_methods_share(harness: Any) -> None:
+    rows = [(name, "x", 0, ari, "ok") for name, ari in zip("abc", (0.1, 0.2, 0.9), strict=True)]
+    rows += [("a", "y", 0, 0.5, "ok"), ("b", "y", 0, 0.7, "ok"), ("c", "y", 0, None, "timeout")]
+    rows += [("a", "seldom", 0, 1.0, "ok")]
+    table = runs(rows).assign(nmi=0.5, cpu=2.0, peak_mb=[10.0, 30, 99, 20, 5, 5, 5])
+    found = harness.tables.summary(table)
+    assert found["ARI"].to_dict() == {"y": "0.600", "x": "0.150"}
+    assert found.loc["x", "largest peak MB"] == "30"
+
+
+def test_ranks_put_failures_last_and_leave_skipped_sets_out(harness: Any) -> None:
+    table = runs(
+        [
+            *[("a", "x", 0, 0.1, "ok"), ("a", "y", 0, 0.2, "ok"), ("a", "z", 0, None, "timeout")],
+            *[("b", "x", 0, 0.4, "ok"), ("b", "y", 0, 0.3, "ok"), ("b", "z", 0, None, "skipped: needs counts")],
+        ]
+    )
+    found = harness.tables.ranks(table)
+    assert found.loc["x"].tolist() == ["1.50", "2"]
+    assert found.loc["y"].tolist() == ["1.50", "2"]
+    assert found.loc["z"].tolist() == ["3.00", "1"]
+
+
+def test_paired_comparison_counts_sets(harness: Any) -> None:
+    rows = [(f"s{i}", "default", 0, 0.5 + i / 100, "ok") for i in range(8)]
+    rows += [(f"s{i}", "other", 0, 0.4 if i else 0.9, "ok") for i in range(8)]
+    found = harness.tables.paired(runs(rows)).loc["other"]
+    assert found[["sets", "wins", "losses"]].tolist() == ["8", "7", "1"]
+    assert found["sign test p"] == "0.070"
+    assert 0 < float(found["Wilcoxon p"]) < 1
+
+
+def test_scale_has_a_row_a_stage_and_exponents(tmp_path: Path, harness: Any) -> None:
+    table = tmp_path / "scale.tsv"
+    call = ["-o", str(table), "--genes", "40", "--methods", "default", "floor"]
+    harness.scale.main([*call, "--sizes", "200", "300"])
+    found = harness.scale.read(table)
+    whole = found[found["stage"] == ""]
+    assert list(zip(whole["n"], whole["method"], strict=True)) == [
+        *[(200, "default"), (200, "floor"), (300, "default"), (300, "floor")]
+    ]
+    assert set(found["exit"]) == {"ok"}
+    assert found.loc[found["stage"] != "", "method"].unique().tolist() == ["default"]
+    before = table.read_text()
+    harness.scale.main([*call, "--sizes", "200", "300"])
+    assert table.read_text() == before
+    assert "Growth" in table.with_suffix(".md").read_text()
+
+
+def test_exponents_are_those_of_a_power_law(harness: Any) -> None:
+    rows = [
+        {"n": n, "method": "m", "stage": "", "exit": "ok", "cpu": n**1.5, "peak_mb": 5.0 * n} for n in (10, 100, 1000)
+    ]
+    found = harness.scale.exponents(pd.DataFrame(rows)).loc["m"]
+    assert found["CPU time"] == found["CPU time, last step"] == "1.50"
+    assert found["memory"] == "1.00"
+
+
+def test_an_environment_that_cannot_be_made_is_a_row(
+    task: Any, tmp_path: Path, harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: list[str]) -> None:
+        raise harness.environments.InstallError("no wheel")
+
+    monkeypatch.setattr(harness.environments, "_call", refuse)
+    monkeypatch.setattr(harness.environments, "ENVIRONMENTS", tmp_path / "none")
+    row = harness.accuracy.one(harness.methods.METHODS["cellcharter"], task, 0, LIMITS, 1)
+    assert row["exit"] == "not installed: no wheel"
+
+
+def test_every_peer_is_pinned_and_cites_the_page_of_its_settings(harness: Any) -> None:
+    for runner in sorted((BENCHMARKS / "peers").glob("*/run.py")):
+        assert "https://" in runner.read_text().split('"""')[1], runner
+        pins = (runner.parent / "requirements.txt").read_text().splitlines()
+        assert all("==" in pin and "/" not in pin and "+" not in pin for pin in pins), runner
+        assert harness.environments.version_of(runner.parent.name)
+        assert runner.parent.name in harness.methods.METHODS
