@@ -252,3 +252,16 @@ def test_pyplot_is_not_loaded_for_given_axes() -> None:
     )
     here = str(Path(__file__).parent)
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": here}, check=False).returncode == 0
+
+
+def test_the_chosen_number_of_domains_stands_out(axes: Axes) -> None:
+    adata = finished()
+    with pytest.raises(InputError, match="n_domains='auto'"):
+        pl.n_domains(adata, ax=axes)
+    adata.uns["stmfg"]["n_domains_candidates"] = np.array([3, 4, 5])
+    adata.uns["stmfg"]["n_domains_stability"] = np.array([0.6, 0.9, 0.7])
+    assert pl.n_domains(adata, ax=axes) is axes
+    curve, chosen = axes.lines
+    np.testing.assert_array_equal(curve.get_xdata(), [3, 4, 5])
+    np.testing.assert_array_equal(chosen.get_xdata(), [4])
+    save(axes, "png")

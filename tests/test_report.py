@@ -236,3 +236,14 @@ def test_a_name_is_written_inside_its_domain() -> None:
     labels = _summary.labels(adata)
     places = _summary.deepest(adata.obsp["spatial_connectivities"], labels)
     assert list(labels.codes[places]) == [0, 1, 2, 3]
+
+
+def test_the_choice_of_the_number_of_domains_is_shown(tmp_path: Path) -> None:
+    adata = finished()
+    assert "by number of domains" not in written(tmp_path, adata)
+    adata.uns["stmfg"]["n_domains_candidates"] = np.array([3, 4])
+    adata.uns["stmfg"]["n_domains_stability"] = np.array([0.25, 0.875])
+    text = written(tmp_path, adata)
+    assert "Agreement of clusterings, by number of domains" in text
+    assert "0.25" in text
+    assert "0.88" in text

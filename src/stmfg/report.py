@@ -114,12 +114,21 @@ def _content(adata: AnnData, run: Mapping[str, Any]) -> dict[str, Any]:
         "curves": _curves(record.get("history") or run.get("history") or {}),
         "stages": stages,
         "seconds": sum(float(s.get("seconds") or 0.0) for s in stages),
-        "tables": {
+        "tables": _tried(record)
+        | {
             "Options": dict(_flat(options)),
             "Parameters": dict(_flat(run.get("params") or record.get("params") or {})),
             "Versions": dict(_flat(run.get("versions", {}))),
         },
     }
+
+
+def _tried(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the table of how well clusterings agree for each number of domains tried, where it was chosen."""
+    if "n_domains_stability" not in record:
+        return {}
+    pairs = zip(record["n_domains_candidates"], record["n_domains_stability"], strict=True)
+    return {"Agreement of clusterings, by number of domains": {str(k): f"{agreement:.2f}" for k, agreement in pairs}}
 
 
 def _sample(adata: AnnData, run: Mapping[str, Any]) -> str:
