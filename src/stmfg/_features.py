@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CLIP = 10.0
 """Scaled expression is clipped here, as scanpy's ``scale(max_value=10)`` does."""
-FIT_AT_MOST = 50_000
+FIT_AT_MOST = 20_000
 """Spots on which genes, their moments and the principal axes are found."""
 DENSE_COVARIANCE = 1000
 """Up to so many genes the principal axes come from the covariance matrix, beyond from a Krylov space."""

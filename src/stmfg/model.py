@@ -37,7 +37,7 @@ logger = logging.getLogger("stmfg")
 
 
 _UNTRAINED = "the model is not trained; call fit(adata) first or load one with STMFG.load(path)"
-TRAIN_AT_MOST = 50_000
+TRAIN_AT_MOST = 20_000
 """Spots the network is trained on: patches of tissue that hold about so many. It is applied to all."""
 
 
