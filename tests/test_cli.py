@@ -505,3 +505,23 @@ def test_version_needs_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
     )
     assert (shown.returncode, shown.stdout) == (0, f"stmfg {stmfg.__version__}\n")
+
+
+def test_a_run_is_repeated_from_its_record(tmp_path: Path) -> None:
+    stmfg.datasets.simulate(200, 60, n_domains=3).write_h5ad(tmp_path / "input.h5ad")
+    line = ["run", str(tmp_path / "input.h5ad"), "--quiet", "--n-domains", "3", "--seed", "4"]
+    assert cli.main([*line, "-o", str(tmp_path / "a")]) == 0
+    assert cli.main(["run", "--from", str(tmp_path / "a"), "-o", str(tmp_path / "b"), "--quiet"]) == 0
+    assert (tmp_path / "a" / "domains.csv").read_bytes() == (tmp_path / "b" / "domains.csv").read_bytes()
+    other = ["run", "--from", str(tmp_path / "a"), "-o", str(tmp_path / "c"), "--quiet", "--n-domains", "2"]
+    assert cli.main(other) == 0
+    record = json.loads((tmp_path / "c" / "run.json").read_text())
+    assert (record["n_domains"], record["options"]["random_state"]) == (2, 4)
+
+
+def test_the_input_is_needed(one_line: Callable[..., str]) -> None:
+    assert "INPUT" in one_line("run")
+
+
+def test_a_record_that_is_absent(one_line: Callable[..., str], tmp_path: Path) -> None:
+    assert "no record of a run" in one_line("run", "--from", str(tmp_path / "absent.json"))

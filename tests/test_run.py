@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -542,3 +542,36 @@ def test_real_cells_given_as_an_embedding(tmp_path: Path) -> None:
     domains = table(tmp_path / "out")
     assert len(domains) == 5488
     assert set(domains["domain"]) == set("12345678")
+
+
+def test_two_runs_into_one_folder(section: ad.AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
+    import fcntl
+
+    output = tmp_path / "out"
+    output.mkdir()
+    with (output / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is writing to"):
+            stmfg.run.run(section.copy(), output, n_domains=3, **quick)
+        assert [path.name for path in output.iterdir()] == [".lock"]
+    stmfg.run.run(section, output, n_domains=3, **quick)  # what a killed run leaves behind is no lock
+    assert {path.name for path in output.iterdir()} == set(stmfg.run.OUTPUTS)
+
+
+def test_a_record_repeats_its_run(section: ad.AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
+    section.write_h5ad(tmp_path / "input.h5ad")
+    stmfg.run.run(tmp_path / "input.h5ad", tmp_path / "a", n_domains=3, random_state=5, **quick)
+    options = stmfg.run.repeat(tmp_path / "a" / "run.json")
+    stmfg.run.run(options.pop("source"), tmp_path / "b", **options)
+    for name in ("domains.csv", "domains.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_record_that_is_none_is_refused(
+    section: ad.AnnData, quick: dict[str, Any], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    for path in (tmp_path, tmp_path / "absent.json"):
+        assert "no record of a run" in refused(stmfg.run.repeat, path)
+    stmfg.run.run(section, tmp_path / "memory", n_domains=3, **quick)
+    assert "in memory" in refused(stmfg.run.repeat, tmp_path / "memory")

@@ -32,7 +32,7 @@ def _n_domains(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'auto'") from None
 
 
-def _build() -> _Parser:
+def _build(**defaults: Any) -> _Parser:
     parser = _Parser(
         prog="stmfg",
         description="Find spatial domains in spatial transcriptomics data. No labels are used.",
@@ -47,7 +47,9 @@ def _build() -> _Parser:
         "report.html and run.json to OUTDIR.",
         epilog="example: stmfg run outs/ -o domains/ --n-domains 7",
     )
-    run.add_argument("input", metavar="INPUT", help=".h5ad, .zarr (AnnData or SpatialData) or a Space Ranger folder")
+    run.add_argument(
+        "input", metavar="INPUT", nargs="?", help=".h5ad, .zarr (AnnData or SpatialData) or a Space Ranger folder"
+    )
     run.add_argument("-o", "--output", metavar="OUTDIR", required=True, help="folder for the results")
     run.add_argument(
         "--n-domains", metavar="K|auto", type=_n_domains, default="auto", help="number of domains (default: auto)"
@@ -57,8 +59,11 @@ def _build() -> _Parser:
     run.add_argument("--use-rep", metavar="KEY", help="embedding in obsm to use instead of counts")
     run.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    run.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
     run.add_argument("--resume", action="store_true", help="continue an interrupted run in OUTDIR")
     run.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+    run.set_defaults(**defaults)
 
     demo = commands.add_parser(
         "demo",
@@ -79,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("stmfg").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # announces the processes it joins
     try:
-        options = vars(_build().parse_args(argv))
+        options = _parse(argv)
         command = {"run": _run, "demo": _demo}[options.pop("command")]
         command(options)
     except KeyboardInterrupt:
@@ -95,6 +100,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("stmfg").debug("traceback", exc_info=True)
         return INTERNAL
     return 0
+
+
+def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
+    """Return the options, those not given taken from the record of an earlier run where one is named."""
+    options = vars(_build().parse_args(argv))
+    if options["command"] == "run":
+        record = options.pop("record")
+        if record is not None:
+            from stmfg.run import repeat
+
+            earlier = repeat(record)
+            earlier |= {"input": earlier.pop("source"), "seed": earlier.pop("random_state")}
+            given = vars(_build(**earlier).parse_args(argv))
+            options = earlier | {key: value for key, value in given.items() if key != "record"}
+        if options["input"] is None:
+            raise InputError("the following arguments are required: INPUT (see stmfg run --help)")
+    return options
 
 
 def _run(options: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,12 +25,17 @@ from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.io import read
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing keeps two runs apart
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anndata import AnnData
 
-__all__ = ["OUTPUTS", "run"]
+__all__ = ["OUTPUTS", "repeat", "run"]
 
 logger = logging.getLogger("stmfg")
 
@@ -103,24 +108,27 @@ def run(
 
             STMFG(config, random_state=random_state, device=device).fit(adata, use_rep=use_rep, library_key=library_key)
             return {}
-        made = not output.exists()
-        output.mkdir(parents=True, exist_ok=True)
         checkpoint = output / CHECKPOINT
-        if not resume:
-            checkpoint.unlink(missing_ok=True)
-        try:
-            tl.domains(
-                adata,
-                n_domains=n_domains,
-                preset=preset,
-                use_rep=use_rep,
-                library_key=library_key,
-                random_state=random_state,
-                device=device,
-                checkpoint=checkpoint,
-                progress=progress,
-                **options,
-            )
+        with _reserved(output):
+            if not resume:
+                checkpoint.unlink(missing_ok=True)
+            try:
+                tl.domains(
+                    adata,
+                    n_domains=n_domains,
+                    preset=preset,
+                    use_rep=use_rep,
+                    library_key=library_key,
+                    random_state=random_state,
+                    device=device,
+                    checkpoint=checkpoint,
+                    progress=progress,
+                    **options,
+                )
+            except InputError:
+                if not resume:
+                    checkpoint.unlink(missing_ok=True)  # there is nothing to continue
+                raise
             record: dict[str, Any] = {
                 "version": __version__,
                 "input": str(source) if isinstance(source, (str, Path)) else "",
@@ -144,14 +152,72 @@ def run(
                 "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
             }
             _write(adata, output, record)
-        except BaseException as error:
-            if isinstance(error, InputError) and not resume:
-                checkpoint.unlink(missing_ok=True)  # there is nothing to continue
-            if made and not any(output.iterdir()):
-                output.rmdir()
-            raise
-    checkpoint.unlink(missing_ok=True)
+            checkpoint.unlink(missing_ok=True)
     return record
+
+
+def repeat(path: str | Path) -> dict[str, Any]:
+    """Return what :func:`run` was called with, from the ``run.json`` it wrote.
+
+    Parameters
+    ----------
+    path
+        The ``run.json``, or the folder it is in.
+
+    Returns
+    -------
+    ``source`` and the options of :func:`run`. Hyperparameters whose defaults have changed since are among them.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is no record of a run, or the input was no file.
+    """
+    path = Path(path).expanduser()
+    path = path / "run.json" if path.is_dir() else path
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        options, params = dict(record["options"]), Config(**record["params"]).to_dict()
+        preset = Config.preset(options["preset"]).to_dict()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is no record of a run ({reason}); give the run.json of one") from error
+    if not record.get("input"):
+        raise InputError(f"{path} is of data that were in memory; give INPUT too")
+    if record.get("version") != __version__:
+        logger.warning("the record is of stmfg %s, this is %s", record.get("version"), __version__)
+    return {"source": record["input"]} | options | {k: v for k, v in params.items() if v != preset[k]}
+
+
+@contextmanager
+def _reserved(output: Path) -> Iterator[None]:
+    """Make the output folder and keep other runs out of it; leave no empty folder behind."""
+    made = not output.exists()
+    output.mkdir(parents=True, exist_ok=True)
+    lock = output / ".lock"
+    try:
+        with lock.open("w") as file:
+            if not _locked(file, lock):
+                made = False  # it is the other run's
+                raise InputError(f"another run is writing to {output}; wait for it to end or give another folder")
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    finally:
+        if made and not any(output.iterdir()):
+            output.rmdir()
+
+
+def _locked(file: IO[str], path: Path) -> bool:
+    """Lock a file for this process, until it ends in whatever way; False where another one has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())  # not one the other run has just removed
+    except OSError:
+        return False
 
 
 def _check(adata: AnnData, n_domains: int | str, use_rep: str | None, library_key: str | None) -> None:
