@@ -36,7 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no training": {"epochs": 0},
     "trained weights (relu, 64)": {"convolution": "relu", "widths": (64, 64, 64), "epochs": 100, "learning_rate": 1e-3},
     # Around it.
-    "genes in place of spatial factors": {"features": "genes", "n_top_genes": 3000},
+    # Lag 0: every direction agrees with itself, and the factors are 15 whitened principal components.
+    "principal components, no factors": {"factor_steps": 0, "n_components": 15, "max_factors": 15},
     "expression graph not smoothed": {"feature_steps": 0},
     "no vote": {"scales": "embedding", "n_votes": 1},
     "embedding alone votes": {"scales": "embedding"},
