@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,9 @@ import torch
 from scipy import sparse
 
 from stmfg import _features, _validate, gr
-from stmfg._blocks import Counts, row_sums
 from stmfg._errors import InputError
-from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
 from stmfg._processes import Processes
+from stmfg._slice import Slice, take, warn_left_out
 from stmfg._stages import stage
 from stmfg._version import __version__
 from stmfg.config import Config
@@ -33,37 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["STMFG", "Fitted"]
 
-logger = logging.getLogger("stmfg")
-
-
 _UNTRAINED = "the model is not trained; call fit(adata) first or load one with STMFG.load(path)"
 TRAIN_AT_MOST = 20_000
 """Spots the network is trained on: patches of tissue that hold about so many. It is applied to all."""
-
-
-@dataclass
-class Slice:
-    """The used observations of an AnnData as arrays, in canonical order."""
-
-    order: NDArray[np.int64]
-    """Positions of the used observations in the AnnData."""
-    left_out: NDArray[np.int64]
-    """Positions of the observations without a single count."""
-    coordinates: NDArray[np.float64]
-    counts: Counts | None
-    depth: NDArray[np.float64] | None
-    """Total counts, (n,)."""
-    representation: NDArray[np.float32] | None
-    graph: sparse.csr_matrix
-    """Spatial graph."""
-    feature_graph: sparse.csr_matrix | None
-    """Expression graph, when the AnnData brings one."""
-
-    def spatial_graph(self, n: int) -> sparse.csr_matrix:
-        """Return the spatial graph in the order of the AnnData, of n observations, all used."""
-        rank = np.empty(n, dtype=np.int64)
-        rank[self.order] = np.arange(n)
-        return sparse.csr_matrix(self.graph[rank][:, rank])
 
 
 @dataclass
@@ -199,8 +169,8 @@ class STMFG:
         progress: bool,
     ) -> tuple[Slice, NDArray[np.float32], Graphs]:
         with stage("check"):
-            part = self._slice(adata, use_rep=use_rep, layer=layer, library_key=library_key)
-            _warn_left_out(adata, part.left_out)
+            part = take(adata, self.config, use_rep, layer, library_key)
+            warn_left_out(adata, part.left_out)
         self.use_rep = use_rep
         self.genes = list(map(str, adata.var_names))
         with stage("features"):
@@ -277,54 +247,6 @@ class STMFG:
             graphs["feature"] = feature
         return graphs
 
-    def _slice(self, adata: AnnData, *, use_rep: str | None, layer: str | None, library_key: str | None) -> Slice:
-        """Check the input and bring its used observations into canonical order.
-
-        The order depends on the values alone, so that permuting the observations of the input permutes
-        every result and changes nothing else.
-        """
-        _validate.observations(adata)
-        coordinates = _validate.coordinates(adata, SPATIAL)
-        counts = depth = representation = None
-        if use_rep is None:
-            counts = _validate.counts(adata, layer)
-            entries, depth, square = row_sums(counts)
-            keys = [entries, square, depth]
-            used = depth > 0
-        else:
-            representation = _validate.representation(adata, use_rep)
-            keys = [*representation.T[2::-1]]
-            used = np.ones(len(representation), dtype=bool)
-        # A large tissue is sorted by place first: what is close in tissue is then close in memory.
-        order = np.lexsort([*coordinates.T, *keys] if len(coordinates) <= TRAIN_AT_MOST else [*keys, *coordinates.T])
-        left_out = np.flatnonzero(~used)
-        order = order[used[order]]
-        if len(order) < _validate.MIN_OBSERVATIONS:
-            raise InputError(f"only {len(order)} spots have counts; at least {_validate.MIN_OBSERVATIONS} are needed")
-        libraries = None
-        if library_key is not None:
-            libraries = gr.library_names(adata, library_key)[order]
-        if SPATIAL_GRAPH in adata.obsp:
-            logger.info("using the spatial graph in obsp[%r]", SPATIAL_GRAPH)
-            graph = _reused(adata.obsp[SPATIAL_GRAPH], order)
-        else:
-            graph = gr.spatial_graph(
-                coordinates[order],
-                n_neighbors=self.config.spatial_neighbors,
-                radius=self.config.spatial_radius,
-                libraries=libraries,
-            )
-        return Slice(
-            order,
-            left_out,
-            coordinates[order],
-            None if counts is None else Counts(counts, order),
-            None if depth is None else depth[order],
-            None if representation is None else representation[order],
-            graph,
-            _reused(adata.obsp[FEATURE_GRAPH], order) if FEATURE_GRAPH in adata.obsp else None,
-        )
-
     def _fingerprint(self, features: NDArray[np.float32], *matrices: sparse.csr_matrix | None) -> str:
         digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, __version__]).encode())
         digest.update(np.ascontiguousarray(features).tobytes())
@@ -354,7 +276,7 @@ class STMFG:
                 f"the data have {adata.n_vars} genes, the model was trained on {len(self.genes)}, "
                 "or their order differs; bring the genes into the order of model.genes"
             )
-        part = self._slice(adata, use_rep=self.use_rep, layer=layer, library_key=library_key)
+        part = take(adata, self.config, self.use_rep, layer, library_key)
         if part.representation is not None and part.representation.shape[1] != len(feature_map.center):
             raise InputError(
                 f"obsm[{self.use_rep!r}] has {part.representation.shape[1]} columns, the model was trained on "
@@ -464,26 +386,6 @@ class STMFG:
         from stmfg import _model_files
 
         return _model_files.load(Path(path).expanduser(), device)
-
-
-def _warn_left_out(adata: AnnData, left_out: NDArray[np.int64]) -> None:
-    if len(left_out):
-        names = ", ".join(map(str, adata.obs_names[left_out[:5]])) + (", ..." if len(left_out) > 5 else "")
-        logger.warning(
-            "%d spots without a single count are left out of the model and take their neighbourhood's domain: %s",
-            len(left_out),
-            names,
-        )
-
-
-def _reused(graph: Any, order: NDArray[np.int64]) -> sparse.csr_matrix:
-    """Bring a user's graph into our order and form: symmetric, ones, no diagonal."""
-    matrix = sparse.csr_matrix(graph)[order][:, order]
-    matrix = sparse.csr_matrix(matrix.maximum(matrix.T) != 0, dtype=np.float32)
-    matrix.setdiag(0)
-    matrix.eliminate_zeros()
-    matrix.sort_indices()
-    return matrix
 
 
 def _scatter(values: NDArray[np.float32], order: NDArray[np.int64], n: int) -> NDArray[np.float32]:
