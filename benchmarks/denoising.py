@@ -66,12 +66,13 @@ def main() -> None:
             for method, options in (("default", {}), ("default, 200 epochs", {"epochs": 200})):
                 fitted = stmfg.tl.embed(adata, denoised=True, random_state=seed, copy=True, **options)
                 denoised = fitted.layers["stmfg_denoised"]
-                known = ~np.isnan(denoised).any(axis=0)
-                used = known & (np.asarray(test.sum(axis=0)).ravel() > 0)
-                rows.append((source.name, method, seed, gain(test[:, used].toarray(), denoised[:, used])))
-            profile = train[:, used].toarray()
-            truth = test[:, used].toarray()
-            operator = gr.walk_operator(gr.spatial_graph(np.asarray(bare.obsm["spatial"])))
+                # Genes that are not decoded are missing, and spots without a count in the training half.
+                used = ~np.isnan(denoised).all(axis=0) & (np.asarray(test.sum(axis=0)).ravel() > 0)
+                spots = ~np.isnan(denoised).all(axis=1)
+                truth = test[spots][:, used].toarray()
+                rows.append((source.name, method, seed, gain(truth, denoised[spots][:, used])))
+            profile = train[spots][:, used].toarray()
+            operator = gr.walk_operator(gr.spatial_graph(np.asarray(bare.obsm["spatial"])[spots]))
             pseudo = 0.01 * profile.mean(axis=0)
             for name, steps in (("own counts", 0), ("mean of 18 neighbours", 1), ("mean, two steps", 2)):
                 rows.append((source.name, name, seed, gain(truth, gr.walk(operator, profile, steps) + pseudo)))
