@@ -30,13 +30,12 @@ def accuracy(runs: pd.DataFrame, stem: Path) -> None:
     axes = figure.add_subplot()
     for name, row in fair.iterrows():
         x, y = seconds.loc[name, fair.columns].mean(), row.mean()
-        axes.scatter(x, y, s=55, **style[name])
-        axes.annotate(name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        axes.scatter(x, y, s=55, label=name, **style[name])
     axes.set(xscale="log", xlabel="CPU seconds, mean", ylabel="ARI, mean")
     axes.set_title(f"over the {fair.shape[1]} sets that most methods share", fontsize=9)
     axes.xaxis.set(major_formatter="{x:g}", minor_formatter="{x:g}")
-    axes.margins(x=0.15)
     axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(f"{stem}-time.png", dpi=110)
 
     figure = Figure(figsize=(7.5, 0.45 * means.shape[1] + 1.6), layout="constrained")
@@ -60,6 +59,7 @@ def growth(runs: pd.DataFrame, path: Path) -> None:
             line = group.groupby("n")[key].mean()
             axes.plot(line.index, line.to_numpy(), label=name if key == "cpu" else None, **style[name])
         axes.set(xscale="log", yscale="log", xlabel="cells", ylabel=label)
+        axes.yaxis.set(major_formatter="{x:g}", minor_formatter="{x:g}")
         axes.grid(alpha=0.3, which="both")
     figure.legend(loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)

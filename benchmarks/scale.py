@@ -94,10 +94,10 @@ def exponents(runs: pd.DataFrame) -> pd.DataFrame:
 
 def report(runs: pd.DataFrame) -> str:
     """Return tables of time, memory and growth as Markdown."""
-    whole = runs[runs["stage"] == ""].assign(set=lambda table: table["n"].map("{:,}".format))
+    whole = runs[runs["stage"] == ""].rename(columns={"n": "set"})
     parts = ["# Scale\n\nMade from the table of runs of the same name by `benchmarks/scale.py`; simulated cells."]
     for title, key, digits in (("CPU seconds", "cpu", 0), ("Peak MB", "peak_mb", 0), ("ARI (simulated)", "ari", 3)):
-        table = tables.scores(whole, key, digits).drop(columns="sets")
+        table = tables.scores(whole, key, digits).drop(columns="sets").rename(columns="{:,}".format)
         parts.append(f"## {title}\n\n{tables.markdown(table)}")
     parts.append(f"## Growth: exponent of the number of cells\n\n{tables.markdown(exponents(runs))}")
     return "\n\n".join(parts) + "\n"
