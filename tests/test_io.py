@@ -361,7 +361,7 @@ def test_counts_left_on_disk_give_the_same(
     stored: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stmfg._blocks.BLOCK", 70)
-    monkeypatch.setattr("stmfg.io.BLOCK", 70)
+    monkeypatch.setattr("stmfg._io_anndata.BLOCK", 70)
     whole, lazy = stmfg.read(stored), stmfg.read(stored, lazy=True)
     assert type(lazy.X).__module__.startswith("dask")
     for adata in (whole, lazy):
@@ -378,7 +378,7 @@ def test_large_counts_are_left_on_disk_by_themselves(
 ) -> None:
     section.write_h5ad(tmp_path / "section.h5ad")
     assert sparse.issparse(stmfg.read(tmp_path / "section.h5ad").X)
-    monkeypatch.setattr("stmfg.io._SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr("stmfg._io_anndata._SHARE_OF_MEMORY", 0.0)
     assert not sparse.issparse(stmfg.read(tmp_path / "section.h5ad").X)
     assert sparse.issparse(stmfg.read(tmp_path / "section.h5ad", lazy=False).X)
 

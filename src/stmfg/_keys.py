@@ -11,6 +11,8 @@ SPATIAL: Final = "spatial"
 """``obsm``: (x, y) of each observation."""
 COUNTS: Final = "counts"
 """``layers``: raw counts, used instead of ``X`` when present."""
+PLATFORM: Final = "spatial_platform"
+"""``uns``: which instrument a folder was read as, why, what was taken from it, and the unit of the positions."""
 
 DOMAIN: Final = "stmfg_domain"
 """``obs``: domain of each observation, string categories ``"1"``, ``"2"``, ..."""

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stmfg._errors import InputError, MissingDependencyError, StmfgError
+from stmfg._platforms import PLATFORMS
 from stmfg._version import __version__
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _build(**defaults: Any) -> _Parser:
         epilog="example: stmfg run outs/ -o domains/ --n-domains 7",
     )
     run.add_argument(
-        "input", metavar="INPUT", nargs="?", help=".h5ad, .zarr (AnnData or SpatialData) or a Space Ranger folder"
+        "input", metavar="INPUT", nargs="?", help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder"
     )
     run.add_argument("-o", "--output", metavar="OUTDIR", required=True, help="folder for the results")
     run.add_argument(
@@ -56,6 +57,7 @@ def _build(**defaults: Any) -> _Parser:
     )
     run.add_argument("--preset", choices=("default", "paper"), default="default", help="hyperparameters")
     run.add_argument("--seed", metavar="S", type=int, default=0, help="same seed, same result (default: 0)")
+    run.add_argument("--platform", choices=PLATFORMS, help="what wrote the folder (default: seen from its files)")
     run.add_argument("--use-rep", metavar="KEY", help="embedding in obsm to use instead of counts")
     run.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
@@ -123,6 +125,8 @@ def _run(options: dict[str, Any]) -> None:
     from stmfg.run import run
 
     quiet, source, output = options.pop("quiet"), options.pop("input"), options.pop("output")
+    if not quiet:
+        logging.getLogger("stmfg").setLevel(logging.INFO)  # what a folder was taken for, and where a run continues
     record = run(source, output, random_state=options.pop("seed"), progress=not quiet, **options)
     if not quiet and record:
         _summary(record, output)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -52,6 +51,7 @@ def run(
     *,
     n_domains: int | str = "auto",
     preset: str = "default",
+    platform: str | None = None,
     use_rep: str | None = None,
     library_key: str | None = None,
     random_state: int = 0,
@@ -65,12 +65,14 @@ def run(
     Parameters
     ----------
     source
-        ``.h5ad``, ``.zarr``, a Space Ranger folder, or an AnnData (changed in place).
+        ``.h5ad``, ``.zarr``, the folder of an instrument, or an AnnData (changed in place).
     output
         Folder for the results; made when missing. Files of an earlier run are replaced only when the new
         ones are whole.
     n_domains
         Number of domains or ``"auto"``.
+    platform
+        What wrote the folder, as in :func:`stmfg.read`.
     preset, use_rep, library_key, random_state, device, progress
         As in :func:`stmfg.tl.domains`.
     resume
@@ -95,7 +97,7 @@ def run(
     _validate.writable(output)
     with recording() as stages, _collected_warnings() as messages:
         with stage("read"):
-            adata = read(source) if isinstance(source, (str, Path)) else source
+            adata = read(source, platform=platform) if isinstance(source, (str, Path)) else source
         _check(adata, n_domains, use_rep, library_key)
         from stmfg import tl
         from stmfg.train import pick_device
@@ -138,6 +140,7 @@ def run(
                 "options": {
                     "n_domains": n_domains,
                     "preset": preset,
+                    "platform": platform,
                     "use_rep": use_rep,
                     "library_key": library_key,
                     "random_state": random_state,
@@ -264,7 +267,7 @@ def _write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"python": sys.version.split()[0]}
     for name in _LIBRARIES:
         try:
             found[name] = version(name)

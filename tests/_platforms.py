@@ -1,0 +1,267 @@
+"""Folders as instruments write them, made from simulated tissue.
+
+Every function writes a folder and returns what reading it should give: x and y of each spot, bead or cell by its name,
+in the order of the section, of which gene and counts are those of the section.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import io, sparse
+
+CONTROLS = {
+    "NegControlProbe_00042": "Negative Control Probe",
+    "antisense_PROKR2": "Negative Control Probe",
+    "NegControlCodeword_0500": "Negative Control Codeword",
+    "UnassignedCodeword_0001": "Unassigned Codeword",
+}
+Expected = pd.DataFrame
+
+
+def _expected(section: AnnData, ids: list[str], xy: np.ndarray | None = None) -> Expected:
+    xy = section.obsm["spatial"] if xy is None else xy
+    return pd.DataFrame(np.asarray(xy, float), index=pd.Index(ids, dtype=object), columns=["x", "y"])
+
+
+def _background(n: int, m: int) -> sparse.csr_matrix:
+    """Counts of controls: where there are any, a reader has left none in by chance."""
+    return sparse.csr_matrix(1 + np.random.default_rng(5).poisson(1.0, (n, m)))
+
+
+def _write_10x_h5(path: Path, counts: sparse.csr_matrix, barcodes: list[str], kinds: dict[str, str]) -> None:
+    """Write a 10x HDF5 matrix, genes by cells."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix")
+        for name, values in {
+            "barcodes": np.array(barcodes, "S"),
+            "data": counts.data.astype(np.int32),
+            "indices": counts.indices.astype(np.int64),
+            "indptr": counts.indptr.astype(np.int64),
+            "shape": np.array(counts.shape[::-1], np.int32),
+            "features/id": np.array([f"ENSG{i:011d}" for i in range(len(kinds))], "S"),
+            "features/name": np.array(list(kinds), "S"),
+            "features/feature_type": np.array(list(kinds.values()), "S"),
+            "features/genome": np.array(["GRCh38"] * len(kinds), "S"),
+            "features/_all_tag_keys": np.array(["genome"], "S"),
+        }.items():
+            group[name] = values
+
+
+def _write_10x_mtx(folder: Path, counts: sparse.csr_matrix, barcodes: list[str], kinds: dict[str, str]) -> None:
+    """Write the same as a folder of three gzipped files."""
+    folder.mkdir()
+    io.mmwrite(folder / "matrix.mtx", counts.T.astype(np.int64))
+    features = [f"ENSG{i:011d}\t{name}\t{kind}\n" for i, (name, kind) in enumerate(kinds.items())]
+    (folder / "features.tsv").write_text("".join(features))
+    (folder / "barcodes.tsv").write_text("".join(f"{name}\n" for name in barcodes))
+    for path in list(folder.iterdir()):
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+
+
+def write_visium_hd(folder: Path, section: AnnData, sizes: tuple[int, ...] = (2, 8, 16)) -> Expected:
+    """Write a Visium HD folder; every bin size has the same counts and its own names and positions."""
+    (folder / "spatial").mkdir(parents=True)  # the images of the whole slide
+    for size in sizes:
+        bins = folder / "binned_outputs" / f"square_{size:03d}um"
+        (bins / "spatial").mkdir(parents=True)
+        row, column = np.divmod(np.arange(section.n_obs), 20)
+        ids = [f"s_{size:03d}um_{r:05d}_{c:05d}-1" for r, c in zip(row, column, strict=True)]
+        kinds = dict.fromkeys(section.var_names, "Gene Expression")
+        _write_10x_h5(bins / "filtered_feature_bc_matrix.h5", section.X, ids, kinds)
+        xy = np.column_stack([100 + 3.5 * size * column, 900 + 3.5 * size * row])
+        positions = pd.DataFrame({"barcode": ids, "in_tissue": 1, "array_row": row, "array_col": column})
+        positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = xy[:, 1], xy[:, 0]
+        positions.to_parquet(bins / "spatial" / "tissue_positions.parquet", index=False)
+        factors = {"spot_diameter_fullres": 3.5 * size, "bin_size_um": size, "microns_per_pixel": 1 / 3.5}
+        (bins / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    return _expected(section, ids, xy)
+
+
+def write_xenium(folder: Path, section: AnnData, *, h5: bool = True, parquet: bool = True) -> Expected:
+    """Write what a Xenium run has of cells: the matrix and the table in one of two forms each."""
+    folder.mkdir(parents=True)
+    letters = np.array(list("abcdefghijklmnop"))
+    numbers = np.random.default_rng(3).integers(0, 16, (section.n_obs, 8))
+    ids = ["".join(letters[each]) + "-1" for each in numbers]
+    kinds = dict.fromkeys(section.var_names, "Gene Expression") | CONTROLS
+    counts = sparse.hstack([section.X, _background(section.n_obs, len(CONTROLS))], format="csr")
+    if h5:
+        _write_10x_h5(folder / "cell_feature_matrix.h5", counts, ids, kinds)
+    else:
+        _write_10x_mtx(folder / "cell_feature_matrix", counts, ids, kinds)
+    total = np.asarray(section.X.sum(axis=1)).ravel().astype(np.int64)
+    cells = pd.DataFrame({"cell_id": ids, "x_centroid": section.obsm["spatial"][:, 0]})
+    cells["y_centroid"], cells["transcript_counts"] = section.obsm["spatial"][:, 1], total
+    for name in ("control_probe_counts", "control_codeword_counts", "unassigned_codeword_counts"):
+        cells[name] = 1
+    cells["total_counts"], cells["cell_area"], cells["nucleus_area"] = total + 3, 80.0, 20.0
+    if parquet:
+        cells.to_parquet(folder / "cells.parquet", index=False)
+    else:
+        cells.to_csv(folder / "cells.csv.gz", index=False)
+    said = {"major_version": 5, "run_name": "run 7", "region_name": "cortex", "panel_name": "Human Brain"}
+    said |= {"analysis_sw_version": "xenium-3.0.0.15", "pixel_size": 0.2125, "num_cells": section.n_obs}
+    (folder / "experiment.xenium").write_text(json.dumps(said))
+    return _expected(section, ids)
+
+
+def write_merscope(folder: Path, section: AnnData, *, first: str = "EntityID") -> Expected:
+    """Write a region of a MERSCOPE run; older software leaves the header of the first column empty."""
+    folder.mkdir(parents=True)
+    ids = [str(2716456800031100000 + 7 * i) for i in range(section.n_obs)]  # more digits than a float has
+    table = pd.DataFrame(section.X.toarray().astype(int), index=pd.Index(ids), columns=section.var_names)
+    blanks = pd.DataFrame(_background(section.n_obs, 2).toarray(), index=ids, columns=["Blank-1", "Blank-20"])
+    counts = pd.concat([table, blanks], axis=1)
+    counts.to_csv(folder / "cell_by_gene.csv", index_label="cell" if first else "")
+    x, y = section.obsm["spatial"].T
+    cells = pd.DataFrame({"fov": 12, "volume": 900.5, "center_x": x, "center_y": y, "min_x": x - 5, "max_x": x + 5})
+    cells = cells.assign(min_y=y - 5, max_y=y + 5).set_axis(ids, axis=0)
+    cells.to_csv(folder / "cell_metadata.csv", index_label=first)
+    return _expected(section, ids)
+
+
+def write_cosmx(folder: Path, section: AnnData, *, gz: bool = True, beside: bool = False) -> Expected:
+    """Write the flat files of a CosMx run; newer ones have other names of the cell beside its numbers."""
+    folder.mkdir(parents=True)
+    x, y = section.obsm["spatial"].T
+    fov = 1 + (x > np.median(x)) + 9 * (y > np.median(y))
+    number = pd.Series(fov).groupby(fov).cumcount().to_numpy() + 1  # cells are counted anew in every field
+    names = [*section.var_names, "NegPrb3", "Negative12", "SystemControl7", "FalseCode9"]
+    counts = sparse.hstack([section.X, _background(section.n_obs, 4)]).toarray().astype(int)
+    frame = pd.DataFrame(counts, columns=names)
+    frame.insert(0, "fov", fov)
+    frame.insert(1, "cell_ID", number)
+    outside = pd.DataFrame({"fov": np.unique(fov), "cell_ID": 0} | dict.fromkeys(names, 3))
+    matrix = pd.concat([outside, frame]).sort_values("fov", kind="stable")
+    if beside:
+        matrix.insert(2, "cell", "c_1_" + matrix["fov"].astype(str) + "_" + matrix["cell_ID"].astype(str))
+    end = ".csv.gz" if gz else ".csv"
+    matrix.to_csv(folder / f"Run5642_S3_exprMat_file{end}", index=False)
+    metadata = pd.DataFrame({"fov": fov, "cell_ID": number, "Area": 4000, "AspectRatio": 0.9})
+    metadata["CenterX_local_px"], metadata["CenterY_local_px"] = (x % 5000).round(), (y % 3000).round()
+    metadata["CenterX_global_px"], metadata["CenterY_global_px"] = x, y
+    if beside:
+        metadata["cell_id"] = [f"c_1_{f}_{c}" for f, c in zip(fov, number, strict=True)]
+    metadata.to_csv(folder / f"Run5642_S3_metadata_file{end}", index=False)
+    places = pd.DataFrame({"fov": np.unique(fov), "x_global_px": 0.0, "y_global_px": 0.0})
+    places.to_csv(folder / f"Run5642_S3_fov_positions_file{end}", index=False)
+    ids = [f"{f}_{c}" for f, c in zip(fov, number, strict=True)]
+    return _expected(section, ids)
+
+
+def write_slideseq(folder: Path, section: AnnData, *, text: bool = False) -> Expected:
+    """Write a puck: the table for R of the first pipeline, or what Drop-seq's tools write."""
+    folder.mkdir(parents=True)
+    bases = np.array(list("ACGT"))
+    letters = bases[np.random.default_rng(4).integers(0, 4, (section.n_obs, 14))]
+    ids = ["".join(each) for each in letters]
+    table = pd.DataFrame(section.X.T.toarray().astype(int), index=section.var_names, columns=ids)
+    if text:
+        with gzip.open(folder / "Puck_200115_08.digital_expression.txt.gz", "wt") as file:
+            file.write("#DGE_HEADER\tVERSION:2.3.0\tEXPRESSION_FORMAT:raw\n")
+            table.to_csv(file, sep="\t", index_label="GENE")
+    else:
+        table.to_csv(folder / "MappedDGEForR.csv", index_label="Row")
+    x, y = section.obsm["spatial"].T
+    beads = pd.DataFrame({"barcodes": ids, "xcoord": x, "ycoord": y})
+    beads.to_csv(folder / "BeadLocationsForR.csv", index=False)
+    return _expected(section, ids)
+
+
+def _compound(fields: dict[str, tuple[str, object]]) -> np.ndarray:
+    n = max(np.size(values) for _, values in fields.values())
+    array = np.zeros(n, dtype=[(name, kind) for name, (kind, _) in fields.items()])
+    for name, (_, values) in fields.items():
+        array[name] = values
+    return array
+
+
+def _gene_fields(names: pd.Index, *, new: bool, old_name: str) -> dict[str, tuple[str, object]]:
+    """Return the names as GEF has them, by version: an identifier and a symbol, or one of both."""
+    text = np.array(names, "S64")
+    ids = np.array([f"ENSMUSG{i:011d}" for i in range(len(names))], "S64")
+    return {"geneID": ("S64", ids), "geneName": ("S64", text)} if new else {old_name: ("S32", text)}
+
+
+def write_cell_gef(path: Path, section: AnnData, *, new: bool = True) -> Expected:
+    """Write a cell bin GEF file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    xy = section.obsm["spatial"].round().astype(int)
+    X, n_genes = section.X.tocsr(), np.diff(section.X.indptr)
+    ids = 10 + 3 * np.arange(section.n_obs)  # not all numbers are cells
+    of_genes = section.X.tocsc()
+    cell = {"id": ("<u4", ids), "x": ("<i4", xy[:, 0]), "y": ("<i4", xy[:, 1]), "offset": ("<u4", X.indptr[:-1])}
+    cell |= {"geneCount": ("<u2", n_genes), "expCount": ("<u2", np.asarray(X.sum(axis=1)).ravel())}
+    cell |= {"dnbCount": ("<u2", 120), "area": ("<u2", 300), "cellTypeID": ("<u2", 0), "clusterID": ("<u2", 0)}
+    gene = _gene_fields(section.var_names, new=new, old_name="geneName") | {
+        "offset": ("<u4", of_genes.indptr[:-1]),
+        "cellCount": ("<u4", np.diff(of_genes.indptr)),
+        "expCount": ("<u4", np.asarray(X.sum(axis=0)).ravel()),
+        "maxMIDcount": ("<u2", of_genes.max(axis=0).toarray().ravel()),
+    }
+    kind = "<u4" if new else "<u2"
+    with h5py.File(path, "w") as file:
+        file.attrs["version"] = np.array([2], "<u4")
+        file.attrs["resolution"] = np.array([500], "<u4")
+        file["cellBin/cell"] = _compound(cell)
+        file["cellBin/gene"] = _compound(gene)
+        file["cellBin/cellExp"] = _compound({"geneID": (kind, X.indices), "count": ("<u2", X.data)})
+        file["cellBin/geneExp"] = _compound({"cellID": ("<u4", of_genes.indices), "count": ("<u2", of_genes.data)})
+        file["cellBin/cellBorder"] = np.full((section.n_obs, 32, 2), 32767, "<i2")
+    return _expected(section, [str(i) for i in ids], xy)
+
+
+def write_square_gef(
+    path: Path, section: AnnData, bins: tuple[int, ...] = (1, 20, 50, 100), *, size: int = 50, new: bool = True
+) -> Expected:
+    """Write a square bin GEF file in which each observation of the section is one square of the given size.
+
+    Of smaller bins each count is split over two places in the square, of larger ones it is left where it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row, column = np.divmod(np.arange(section.n_obs), 9)
+    corners = np.column_stack([size * (40 + column), size * (300 + row)])  # x, y
+    of_genes = section.X.tocsc()
+    with h5py.File(path, "w") as file:
+        file.attrs["version"] = np.array([2], "<u4")
+        for width in bins:
+            inside = [(0, 0)] if width >= size else [(0, 0), (size - width, size - width)]
+            x, y, count, of = [], [], [], []
+            for j in range(section.n_vars):
+                part = slice(of_genes.indptr[j], of_genes.indptr[j + 1])
+                for k, (dx, dy) in enumerate(inside):
+                    half = of_genes.data[part] // len(inside) if k == 0 else -(-of_genes.data[part] // len(inside))
+                    there = half > 0
+                    x.append(corners[of_genes.indices[part][there], 0] + dx)
+                    y.append(corners[of_genes.indices[part][there], 1] + dy)
+                    count.append(half[there])
+                    of.append(np.full(there.sum(), j))
+            lengths = np.bincount(np.concatenate(of), minlength=section.n_vars)
+            fields = {name: ("<i4", np.concatenate(each)) for name, each in (("x", x), ("y", y))}
+            expression = _compound(fields | {"count": ("u1", np.concatenate(count))})
+            gene = _gene_fields(section.var_names, new=new, old_name="gene")
+            gene |= {"offset": ("<u4", np.cumsum(lengths) - lengths), "count": ("<u4", lengths)}
+            file[f"geneExp/bin{width}/expression"] = expression
+            file[f"geneExp/bin{width}/expression"].attrs["resolution"] = np.array([500], "<u4")
+            file[f"geneExp/bin{width}/gene"] = _compound(gene)
+    return _expected(section, [f"{x}_{y}" for x, y in corners], corners)
+
+
+WRITERS: dict[str, Callable[[Path, AnnData], Expected]] = {
+    "visiumhd": write_visium_hd,
+    "xenium": write_xenium,
+    "merscope": write_merscope,
+    "cosmx": write_cosmx,
+    "slideseq": write_slideseq,
+    "stereoseq": lambda folder, section: write_cell_gef(folder / "feature_expression" / "C04.cellbin.gef", section),
+}
+"""A folder of every platform by its name; that of Space Ranger is in ``_data``."""
