@@ -312,10 +312,17 @@ def spatial_factors(
     Returns
     -------
     Rotation (k, d) and the autocorrelation of each factor (d,), decreasing.
+
+    Raises
+    ------
+    InputError
+        If the scores do not vary.
     """
     n, k = scores.shape
     total = np.asarray(scores.T @ scores, dtype=np.float64) / n
     shared = np.asarray(scores.T @ walk(operator, scores, config.factor_steps), dtype=np.float64) / n
+    if np.trace(total) < 1e-10 * k:  # rounding errors: what differed was depth alone
+        raise InputError("the spots do not differ once scaled to the same depth; give data with several genes")
     # Directions with next to no variance would win by chance.
     ridge = 1e-6 * np.trace(total) / k * np.eye(k)
     values, vectors = linalg.eigh((shared + shared.T) / 2, total + ridge)
