@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from tables import by_set, shared
 
 # Distinct for every kind of colour vision (Okabe and Ito 2008), with a shape as a second cue.
-COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#7F7F7F", "#B2B200")
-MARKERS = "osD^vP*Xhd"
+COLORS = (
+    *("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#7F7F7F", "#B2B200"),
+    *("#6A3D9A", "#A6761D"),
+)
+MARKERS = "osD^vP*Xhdp8"
 
 
 def _style(names: list[str]) -> dict[str, dict[str, str]]:
@@ -59,7 +63,8 @@ def growth(runs: pd.DataFrame, path: Path) -> None:
             line = group.groupby("n")[key].mean()
             axes.plot(line.index, line.to_numpy(), label=name if key == "cpu" else None, **style[name])
         axes.set(xscale="log", yscale="log", xlabel="cells", ylabel=label)
-        axes.yaxis.set(major_formatter="{x:g}", minor_formatter="{x:g}")
+        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axes.grid(alpha=0.3, which="both")
     figure.legend(loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)

@@ -159,6 +159,8 @@ def main(argv: list[str] | None = None) -> None:
                     write([key | row for row in rows], args.output)
                     print(n, method.name, seed, rows[0].get("cpu", ""), rows[0]["exit"], file=sys.stderr)
     runs = read(args.output)
+    if runs["genes"].nunique() > 1:  # growth is that of cells alone
+        runs["method"] += runs["genes"].map(", {:.0f} genes".format)
     args.output.with_suffix(".md").write_text(report(runs))
     figures.growth(runs, args.output.with_suffix(".png"))
 
