@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.metrics import adjusted_rand_score
 
 from stmfg import cluster
 from stmfg._errors import InputError
@@ -124,6 +125,19 @@ def test_leiden_says_when_there_is_no_such_number(refused: Callable[..., str]) -
     said = refused(cluster.leiden, round_clusters(), 2, random_state=0)
     assert "exactly 2" in said
     assert "mixture" in said
+
+
+def test_agreement_is_the_adjusted_rand_index() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(4, size=(5, 60))
+    labels[1] = (labels[0] + 1) % 4
+    found = cluster.agreement([np.eye(4)[row] for row in labels])
+    np.testing.assert_allclose(found, [[adjusted_rand_score(a, b) for a in labels] for b in labels], atol=1e-12)
+    assert found[0, 1] == 1
+
+
+def test_clusterings_of_one_cluster_agree() -> None:
+    assert (cluster.agreement([np.eye(2)[np.zeros(9, dtype=int)]] * 2) == 1).all()
 
 
 def test_consensus_of_renamed_copies_is_the_clustering_itself() -> None:

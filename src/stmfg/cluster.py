@@ -171,16 +171,21 @@ def leiden(x: NDArray[Any], k: int, *, n_starts: int = 1, random_state: int = 0)
 
 
 def agreement(posteriors: Sequence[Posterior]) -> NDArray[np.float64]:
-    """Return the adjusted Rand index between every two of m clusterings, (m, m)."""
-    from sklearn.metrics import adjusted_rand_score
+    """Return the adjusted Rand index between every two of m clusterings, (m, m).
 
+    From the contingency tables of all pairs at once, which one product of indicator matrices gives (Hubert and
+    Arabie 1985, eq. 5).
+    """
     rows = subsample(len(posteriors[0]), FIT_AT_MOST, 0)
-    labels = [p[rows].argmax(axis=1) for p in posteriors]
-    result = np.eye(len(labels))
-    for i, a in enumerate(labels):
-        for j in range(i):
-            result[i, j] = result[j, i] = adjusted_rand_score(a, labels[j])
-    return result
+    k = posteriors[0].shape[1]
+    member = np.concatenate([np.eye(k, dtype=np.float32)[p[rows].argmax(axis=1)] for p in posteriors], axis=1)
+    tables = (member.T @ member).astype(np.float64).reshape(len(posteriors), k, len(posteriors), k)
+    together = (tables * (tables - 1) / 2).sum(axis=(1, 3))  # pairs of observations that both keep together
+    each = np.diag(together)
+    expected = np.outer(each, each) / max(len(rows) * (len(rows) - 1) / 2, 1)
+    excess = np.add.outer(each, each) / 2 - expected
+    # Two clusterings of one cluster each, or of nothing but single observations, agree.
+    return np.divide(together - expected, excess, out=np.ones_like(excess), where=excess != 0)
 
 
 def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posterior:
