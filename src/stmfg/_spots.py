@@ -52,10 +52,15 @@ class Spots:
         return Spots(self.xy, max(self.diameter, _FILL * spacing(self.xy)), self.square, slices=self.slices)
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """Return left, top, right, bottom of the spots with a margin of 2 % of the larger side and a spot."""
+        """Return left, top, right, bottom of the spots with a margin of 2 % of the larger side and a spot.
+
+        Above several slices there is room for a name.
+        """
         low, high = self.xy.min(axis=0), self.xy.max(axis=0)
-        margin = self.diameter + 0.02 * float((high - low).max())
-        return float(low[0] - margin), float(low[1] - margin), float(high[0] + margin), float(high[1] + margin)
+        side = float((high - low).max())
+        margin = self.diameter + 0.02 * side
+        above = margin + (0.02 * side if self.slices else 0.0)
+        return float(low[0] - margin), float(low[1] - above), float(high[0] + margin), float(high[1] + margin)
 
 
 def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None) -> Spots:

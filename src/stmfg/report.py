@@ -34,6 +34,7 @@ _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
 _MARKER_SPOTS = 5_000  # of a domain
 _CURVE_POINTS = 300
+_NAME = 16  # letters of a name on the map; the legend has all of them
 _SCRIPTS = ("points.js", "map.js", "report.js")
 
 
@@ -173,7 +174,8 @@ def _sample(adata: AnnData, run: Mapping[str, Any]) -> str:
 def _places(where: Spots, domains: pd.Categorical[Any]) -> list[tuple[float, float, str]]:
     """Return where to write the name of each domain, (x, y, name) in the units of the spots."""
     at = where.xy[_summary.deepest(where.xy, domains)].tolist()
-    return [(x, y, str(name)) for (x, y), name in zip(at, domains.categories, strict=True)]
+    short = [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in map(str, domains.categories)]
+    return [(x, y, name) for (x, y), name in zip(at, short, strict=True)]
 
 
 def _stills(

@@ -178,6 +178,10 @@ class SpotMap {
     for (const { x, y, text, align } of this.texts()) {
       context.textAlign = align ?? "center";
       const at = [(x * k + tx) * ratio, (y * k + ty) * ratio];
+      if (!align && at[0] > 0 && at[0] < this.canvas.width) {
+        const half = context.measureText(text).width / 2 + context.lineWidth;
+        at[0] = Math.max(Math.min(at[0], this.canvas.width - half), half); // a name at the border stays whole
+      }
       context.strokeText(text, ...at);
       context.fillText(text, ...at);
     }
