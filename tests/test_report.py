@@ -21,6 +21,7 @@ from scipy import sparse
 
 from _finished import NASTY, SPACING, finished, run_record
 from stmfg import _map_data, _spots, _summary, _svg, report
+from stmfg._palette import CONFIDENCE, ramp
 
 SECTIONS = [
     "Domains", "Confidence and embedding", "Marker genes", "Neighbours: which domains touch",
@@ -300,7 +301,8 @@ def test_slices_lie_side_by_side_and_can_be_chosen(tmp_path: Path) -> None:
     assert right < left
     x = unpacked(found["x"], "<u2")
     assert ((x <= right + 1) == (adata.obs["section"] == "<tt>")).all()
-    assert text.count("data-slice=") == 3
+    choice = text.partition('<select id="slice">')[2].partition("</select>")[0]
+    assert re.findall(r'<option value="(-?\d+)">', choice) == ["-1", "0", "1"]
     assert "<tt>" not in text
 
 
@@ -313,6 +315,11 @@ def test_a_picture_shows_each_spot_in_its_colour() -> None:
     at = ((xy - (left, top)) / (right - left) * image.shape[1]).astype(int)
     seen = [image[y, x].round().tolist() for x, y in at]
     assert seen == [[1, 0, 0, 1], [0, 0, 1, 1], [0, 0, 0, 0]]
+
+
+def test_a_ramp_passes_through_its_colours() -> None:
+    assert ramp(("#000000", "#ff0000", "#ff00ff"), 5) == ["#000000", "#800000", "#ff0000", "#ff0080", "#ff00ff"]
+    assert ramp(CONFIDENCE, 3) == list(CONFIDENCE)
 
 
 def test_warnings_in_plain_words() -> None:

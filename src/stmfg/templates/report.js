@@ -177,12 +177,12 @@
     });
     cell.replaceChildren(button);
   }
-  for (const button of document.querySelectorAll("[data-slice]")) {
-    const { box } = data.tissue.slices[Number(button.dataset.slice)] ?? { box: null };
-    const margin = box ? 0.035 * Math.max(box[2] - box[0], box[3] - box[1]) : 0;
-    const framed = box && [box[0] - margin, box[1] - 2 * margin, box[2] + margin, box[3] + margin];
-    button.addEventListener("click", () => tissue.fit(framed ?? tissue.whole));
-  }
+  find("#slice")?.addEventListener("change", (event) => {
+    const box = data.tissue.slices[Number(event.target.value)]?.box;
+    if (!box) return tissue.fit(tissue.whole);
+    const margin = 0.035 * Math.max(box[2] - box[0], box[3] - box[1]);
+    tissue.fit([box[0] - margin, box[1] - 2 * margin, box[2] + margin, box[3] + margin]);
+  });
   dark.addEventListener("change", () => recolour(colouring));
 
   document.documentElement.classList.add("alive");
