@@ -19,8 +19,9 @@ import pytest
 from matplotlib.image import imread
 from scipy import sparse
 
+import stmfg
 from _finished import NASTY, SPACING, finished, run_record
-from stmfg import _map_data, _spots, _summary, _svg, report
+from stmfg import _blocks, _map_data, _spots, _summary, _svg, report
 from stmfg._palette import CONFIDENCE, ramp
 
 SECTIONS = [
@@ -276,6 +277,16 @@ def test_of_very_many_spots_a_sample_is_shown(tmp_path: Path, monkeypatch: pytes
     assert list(unpacked(found["tissue"]["x"], "<u2")) == list(unpacked(whole["tissue"]["x"], "<u2")[chosen])
     assert 'id="tissue-map"' in text
     assert "a random sample" not in written(tmp_path, finished(8))
+
+
+def test_counts_on_disk_give_the_same_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dask", reason="dask, which leaves counts on disk, is not installed")
+    monkeypatch.setattr(_blocks, "BLOCK", 150)
+    path = tmp_path / "result.h5ad"
+    finished(image=True).write_h5ad(path)
+    expected = written(tmp_path, stmfg.read(path))
+    assert 'class="dotplot"' in expected
+    assert written(tmp_path, stmfg.read(path, lazy=True)) == expected
 
 
 def test_the_best_marker_of_every_domain_comes_first() -> None:

@@ -81,6 +81,10 @@ def test_a_spot_tells_what_it_is(plain: Any) -> None:
     for gene in genes:
         value = np.log1p(adata[number, gene].X.toarray()[0, 0] * np.median(depth) / depth[number])
         assert float(told[gene]) == pytest.approx(value, abs=0.06)
+    gene = Select(plain.find_element(By.ID, "colour")).options[-1].text
+    Select(plain.find_element(By.ID, "colour")).select_by_visible_text(gene)
+    rest(plain)
+    assert f"\n{gene}\n" in note.text
     # The same spot is ringed in the embedding.
     assert plain.find_element(By.CSS_SELECTOR, "#embedding-map .ring").get_attribute("hidden") is None
     ActionChains(plain).move_to_element(plain.find_element(By.TAG_NAME, "h1")).perform()

@@ -128,6 +128,8 @@
       button.setAttribute("aria-pressed", String(button.parentElement.dataset.gene === by));
     }
     redraw();
+    const source = maps.find((map) => !map.tip.hidden);
+    if (source) look(source.spot, source); // its note tells the chosen gene
   };
   const redraw = () => {
     for (let i = 0; i < on.length; i++) {
