@@ -20,7 +20,7 @@ from stmfg import Config, cli
 from stmfg.datasets import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/method.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/method.md", "docs/report.md"]
 FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
 # One thread: short runs gain nothing from more, and the tests share the machine.
 ENVIRONMENT = os.environ | {
