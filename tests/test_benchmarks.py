@@ -286,6 +286,23 @@ def test_paired_comparison_counts_sets(harness: Any) -> None:
     assert found[["sets", "wins", "losses"]].tolist() == ["8", "7", "1"]
     assert found["sign test p"] == "0.070"
     assert 0 < float(found["Wilcoxon p"]) < 1
+    assert found["Wilcoxon p, Holm"] == found["Wilcoxon p"]  # one comparison, nothing to correct
+
+
+def test_holm_multiplies_the_smallest_most_and_keeps_the_order(harness: Any) -> None:
+    p = pd.Series({"a": 0.04, "b": 0.01, "none": np.nan, "c": 0.03})
+    assert harness.tables.holm(p).round(4).to_dict() == pytest.approx(
+        {"a": 0.06, "b": 0.03, "none": np.nan, "c": 0.06}, nan_ok=True
+    )
+
+
+def test_nemenyi_distance_is_that_of_the_published_table(harness: Any) -> None:
+    """Demsar 2006: q is 2.728 for five methods and 2.343 for three, at 0.05."""
+    rows = [(f"s{i}", name, 0, 0.9 - 0.1 * j, "ok") for i in range(30) for j, name in enumerate("vwxyz")]
+    found = harness.tables.friedman(runs(rows))
+    assert f"{2.728 * (5 * 6 / (6 * 30)) ** 0.5:.2f} apart" in found
+    assert found.endswith("v (1.00), are: x (3.00), y (4.00), z (5.00).")
+    assert harness.tables.friedman(runs(rows[:10])) == ""
 
 
 def test_scale_has_a_row_a_stage_and_exponents(tmp_path: Path, harness: Any) -> None:
