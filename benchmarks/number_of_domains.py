@@ -37,8 +37,8 @@ def main() -> None:
             row: dict[str, object] = {"set": source.name, "seed": seed, "annotated": source.k}
             stmfg.tl.domains(adata, n_domains="auto", use_rep=source.rep or None, random_state=seed)
             row["chosen"] = adata.uns["stmfg"]["n_domains"]
-            stability = adata.uns["stmfg"]["n_domains_stability"]
-            row["stability"] = " ".join(f"{value:.2f}" for value in stability)
+            evidence = adata.uns["stmfg"]["n_domains_evidence"]
+            row["evidence"] = " ".join(f"{value:.1f}" for value in evidence)
             found = adata.obs["stmfg_domain"].astype(str)
             row["ari_chosen"] = stmfg.metrics.ari(task.truth, found.loc[task.truth.index])
             stmfg.tl.domains(adata, n_domains=source.k, random_state=seed)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.stats import multivariate_normal
+from sklearn.metrics import adjusted_rand_score
 
 from stmfg import cluster
 from stmfg._errors import InputError
@@ -126,6 +128,19 @@ def test_leiden_says_when_there_is_no_such_number(refused: Callable[..., str]) -
     assert "mixture" in said
 
 
+def test_agreement_is_the_adjusted_rand_index() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(4, size=(5, 60))
+    labels[1] = (labels[0] + 1) % 4
+    found = cluster.agreement([np.eye(4)[row] for row in labels])
+    np.testing.assert_allclose(found, [[adjusted_rand_score(a, b) for a in labels] for b in labels], atol=1e-12)
+    assert found[0, 1] == 1
+
+
+def test_clusterings_of_one_cluster_agree() -> None:
+    assert (cluster.agreement([np.eye(2)[np.zeros(9, dtype=int)]] * 2) == 1).all()
+
+
 def test_consensus_of_renamed_copies_is_the_clustering_itself() -> None:
     posterior = one_hot(TRUTH, 3)
     copies = [posterior[:, order] for order in ([0, 1, 2], [2, 0, 1], [1, 0, 2], [2, 1, 0])]
@@ -193,3 +208,27 @@ def test_no_cluster_is_left_empty() -> None:
 def test_as_many_clusters_as_spots_are_one_each() -> None:
     posterior = np.tile([0.4, 0.3, 0.2, 0.1], (4, 1))
     assert sorted(cluster.non_empty(posterior)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("k", [2, 4, 6])
+def test_evidence_is_greatest_at_the_number_of_clusters(k: int) -> None:
+    rng = np.random.default_rng(k)
+    x = rng.normal(size=(150 * k, 3)) + 8 * rng.permutation(k).repeat(150)[:, None] * [1, 0, 0]
+    found = {n: cluster.evidence(x, n, n_starts=8) for n in range(1, 10)}
+    assert max(found, key=found.__getitem__) == k
+
+
+def test_evidence_of_one_cluster_is_the_criterion_of_a_gaussian() -> None:
+    x = np.random.default_rng(0).normal(size=(5000, 2))
+    x = (x - x.mean(axis=0)) / x.std()
+    likelihood = multivariate_normal(cov=np.cov(x.T, bias=True)).logpdf(x).sum()
+    assert cluster.evidence(x, 1) == pytest.approx(likelihood - 3 / 2 * np.log(5000), rel=1e-3)
+
+
+def test_observations_that_count_less_support_fewer_clusters() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 2)) + 2.5 * rng.integers(4, size=(400, 1))
+    one_each, shared = (
+        max(range(1, 9), key=lambda k: cluster.evidence(x, k, independent=share, n_starts=8)) for share in (1.0, 0.02)
+    )
+    assert shared < one_each

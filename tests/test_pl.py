@@ -259,7 +259,7 @@ def test_the_chosen_number_of_domains_stands_out(axes: Axes) -> None:
     with pytest.raises(InputError, match="n_domains='auto'"):
         pl.n_domains(adata, ax=axes)
     adata.uns["stmfg"]["n_domains_candidates"] = np.array([3, 4, 5])
-    adata.uns["stmfg"]["n_domains_stability"] = np.array([0.6, 0.9, 0.7])
+    adata.uns["stmfg"]["n_domains_evidence"] = np.array([-9.5, 0.0, -2.0])
     assert pl.n_domains(adata, ax=axes) is axes
     curve, chosen = axes.lines
     np.testing.assert_array_equal(curve.get_xdata(), [3, 4, 5])

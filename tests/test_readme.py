@@ -155,7 +155,7 @@ def test_hyperparameters_exist(page: str) -> None:
             assert name in fields, name
             Config().replace(**{name: eval(value, {})})  # noqa: S307 - our own page
     assert set(re.findall(r"\b(?:n|min|max|spatial|feature|decoder)_[a-z_]+\b(?=`)", text(page))) <= {
-        *fields, "n_domains", "n_domains_candidates", "n_domains_stability",
+        *fields, "n_domains", "n_domains_candidates", "n_domains_evidence",
     }  # fmt: skip
 
 

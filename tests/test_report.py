@@ -242,8 +242,7 @@ def test_the_choice_of_the_number_of_domains_is_shown(tmp_path: Path) -> None:
     adata = finished()
     assert "by number of domains" not in written(tmp_path, adata)
     adata.uns["stmfg"]["n_domains_candidates"] = np.array([3, 4])
-    adata.uns["stmfg"]["n_domains_stability"] = np.array([0.25, 0.875])
+    adata.uns["stmfg"]["n_domains_evidence"] = np.array([-12.25, 0.0])
     text = written(tmp_path, adata)
-    assert "Agreement of clusterings, by number of domains" in text
-    assert "0.25" in text
-    assert "0.88" in text
+    assert "Evidence less the best (nats), by number of domains" in text
+    assert "-12.2" in text

@@ -243,9 +243,9 @@ def test_an_embedding_keeps_the_hyperparameters_it_was_trained_with(
 
 def test_a_chosen_number_of_domains_leaves_no_trace_on_a_given_one(section: AnnData, quick: dict[str, Any]) -> None:
     tl.domains(section, n_domains="auto", **quick)
-    assert "n_domains_stability" in section.uns["stmfg"]
+    assert "n_domains_evidence" in section.uns["stmfg"]
     tl.domains(section, n_domains=4)
-    assert "n_domains_stability" not in section.uns["stmfg"]
+    assert "n_domains_evidence" not in section.uns["stmfg"]
 
 
 def test_a_second_call_without_the_graph_says_what_is_missing(
@@ -395,7 +395,7 @@ def test_no_module_that_computes_knows_of_labels() -> None:
         if path.suffix in {".py", ".j2", ".html", ".js"} and "ground_truth" in path.read_text(encoding="utf-8"):
             mentions.add(path.relative_to(package).as_posix())
     # The simulation makes them, and the demo compares with them when everything is done.
-    assert mentions <= {"datasets.py", "cli.py"}
+    assert mentions <= {"datasets.py", "_cli_demo.py"}
 
 
 def test_input_errors_are_value_errors(section: AnnData) -> None:

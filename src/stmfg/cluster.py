@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Posterior = NDArray[np.float64]
 
-__all__ = ["agreement", "consensus", "kmeans", "leiden", "mixture", "non_empty", "refine"]
+__all__ = ["agreement", "consensus", "evidence", "kmeans", "leiden", "mixture", "non_empty", "refine"]
 
 FIT_AT_MOST = 20_000
 """Observations a clustering is fitted, and two are compared, on; all of them are assigned."""
@@ -46,22 +46,56 @@ def mixture(x: NDArray[Any], k: int, *, n_starts: int = 5, random_state: int = 0
     -------
     Posterior of each component, (n, k).
     """
+    x = _unit_scale(x)
+    _, slope, offset = _likeliest(x[subsample(len(x), FIT_AT_MOST, random_state)], k, n_starts, random_state)
+    return _softmax(x @ slope + offset)[0]
+
+
+def evidence(x: NDArray[Any], k: int, *, independent: float = 1.0, n_starts: int = 5, random_state: int = 0) -> float:
+    """Evidence for a number of clusters: minus half the Bayesian information criterion of :func:`mixture`.
+
+    Schwarz (1978), up to what every ``k`` shares: log-likelihood less half a logarithm of the number of observations
+    for each mean and share. Observations that resemble each other because they were averaged over the same surroundings
+    count less than one each.
+
+    Parameters
+    ----------
+    x, k, n_starts, random_state
+        As in :func:`mixture`.
+    independent
+        Independent observations per row, in 0..1.
+
+    Returns
+    -------
+    Evidence in nats; differences between numbers of clusters are log-odds.
+    """
+    x = _unit_scale(x)
+    sample = x[subsample(len(x), FIT_AT_MOST, random_state)]
+    n, free = len(sample) * independent, k * (x.shape[1] + 1)
+    likelihood = _likeliest(sample, k, n_starts, random_state)[0]
+    return float(n * likelihood - free / 2 * np.log(max(n, 1.0)))
+
+
+def _unit_scale(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Centre and scale, for the k-means start and the covariance floor to mean the same on every data set."""
+    x = np.asarray(x, dtype=np.float64)
+    return np.asarray((x - x.mean(axis=0)) / max(float(x.std()), 1e-12))
+
+
+def _likeliest(
+    x: NDArray[np.float64], k: int, n_starts: int, random_state: int
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Fit the mixture from several k-means starts and return the likeliest fit."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    x = np.asarray(x, dtype=np.float64)
-    # Unit scale for the k-means start and for the covariance floor to mean the same on every data set.
-    x = (x - x.mean(axis=0)) / max(float(x.std()), 1e-12)
-    sample = x[subsample(len(x), FIT_AT_MOST, random_state)]
-    seeds = np.random.default_rng(random_state).integers(2**31, size=n_starts)
     fits = []
-    for seed in seeds:
+    for seed in np.random.default_rng(random_state).integers(2**31, size=n_starts):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # duplicate points only leave a start empty
-            start = KMeans(k, n_init=1, random_state=int(seed)).fit(sample).labels_
-        fits.append(_expectation_maximization(sample, np.eye(k)[start]))
-    _, slope, offset = max(fits, key=lambda fit: fit[0])
-    return _softmax(x @ slope + offset)[0]
+            start = KMeans(k, n_init=1, random_state=int(seed)).fit(x).labels_
+        fits.append(_expectation_maximization(x, np.eye(k)[start]))
+    return max(fits, key=lambda fit: fit[0])
 
 
 def _expectation_maximization(
@@ -171,16 +205,21 @@ def leiden(x: NDArray[Any], k: int, *, n_starts: int = 1, random_state: int = 0)
 
 
 def agreement(posteriors: Sequence[Posterior]) -> NDArray[np.float64]:
-    """Return the adjusted Rand index between every two of m clusterings, (m, m)."""
-    from sklearn.metrics import adjusted_rand_score
+    """Return the adjusted Rand index between every two of m clusterings, (m, m).
 
+    From the contingency tables of all pairs at once, which one product of indicator matrices gives (Hubert and
+    Arabie 1985, eq. 5).
+    """
     rows = subsample(len(posteriors[0]), FIT_AT_MOST, 0)
-    labels = [p[rows].argmax(axis=1) for p in posteriors]
-    result = np.eye(len(labels))
-    for i, a in enumerate(labels):
-        for j in range(i):
-            result[i, j] = result[j, i] = adjusted_rand_score(a, labels[j])
-    return result
+    k = posteriors[0].shape[1]
+    member = np.concatenate([np.eye(k, dtype=np.float32)[p[rows].argmax(axis=1)] for p in posteriors], axis=1)
+    tables = (member.T @ member).astype(np.float64).reshape(len(posteriors), k, len(posteriors), k)
+    together = (tables * (tables - 1) / 2).sum(axis=(1, 3))  # pairs of observations that both keep together
+    each = np.diag(together)
+    expected = np.outer(each, each) / max(len(rows) * (len(rows) - 1) / 2, 1)
+    excess = np.add.outer(each, each) / 2 - expected
+    # Two clusterings of one cluster each, or of nothing but single observations, agree.
+    return np.asarray(np.divide(together - expected, excess, out=np.ones_like(excess), where=excess != 0))
 
 
 def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posterior:

@@ -91,7 +91,7 @@ class Config:
     clusterer: Literal["mixture", "kmeans", "leiden"] = "mixture"
     n_starts: int = 4
     """Starts of one clustering; the likeliest is kept."""
-    n_votes: int = 4
+    n_votes: int = 8
     """Clusterings per scale that vote on the domains; 1 with ``scales="embedding"`` is a single clustering."""
     scales: Literal["every", "embedding"] = "every"
     """Cluster the fused features of every layer and the embedding, or the embedding alone."""

@@ -214,7 +214,7 @@ def loss(adata: AnnData, *, ax: Axes | None = None) -> Axes:
 
 
 def n_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Draw how well repeated clusterings agree for every number of domains that was tried, and which was chosen.
+    """Draw the evidence for every number of domains that was tried, and which was chosen.
 
     Parameters
     ----------
@@ -228,14 +228,14 @@ def n_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     The axes.
     """
     record = require(adata, "uns", _keys.UNS, _RUN)
-    if "n_domains_stability" not in record:
+    if "n_domains_evidence" not in record:
         raise InputError("the number of domains was given, not chosen; run stmfg.tl.domains(adata, n_domains='auto')")
-    tried, agreement = np.asarray(record["n_domains_candidates"]), np.asarray(record["n_domains_stability"])
-    chosen = int(agreement.argmax())
+    tried, evidence = np.asarray(record["n_domains_candidates"]), np.asarray(record["n_domains_evidence"])
+    chosen = int(evidence.argmax())
     ax = _axes(ax, 6.0, 3.5)
-    ax.plot(tried, agreement, color="0.5", marker="o", markersize=4, linewidth=1.4)
-    ax.plot(tried[chosen], agreement[chosen], color=_cycle(1)[0], marker="o", markersize=9)
-    ax.set(xlabel="Number of domains", ylabel="Agreement of clusterings (ARI)", xticks=tried)
+    ax.plot(tried, evidence, color="0.5", marker="o", markersize=4, linewidth=1.4)
+    ax.plot(tried[chosen], evidence[chosen], color=_cycle(1)[0], marker="o", markersize=9)
+    ax.set(xlabel="Number of domains", ylabel="Evidence less the best (nats)", xticks=tried)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

@@ -126,11 +126,11 @@ def _content(adata: AnnData, run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tried(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the table of how well clusterings agree for each number of domains tried, where it was chosen."""
-    if "n_domains_stability" not in record:
+    """Return the table of the evidence for each number of domains tried, where it was chosen."""
+    if "n_domains_evidence" not in record:
         return {}
-    pairs = zip(record["n_domains_candidates"], record["n_domains_stability"], strict=True)
-    return {"Agreement of clusterings, by number of domains": {str(k): f"{agreement:.2f}" for k, agreement in pairs}}
+    pairs = zip(record["n_domains_candidates"], record["n_domains_evidence"], strict=True)
+    return {"Evidence less the best (nats), by number of domains": {str(k): f"{value:.1f}" for k, value in pairs}}
 
 
 def _sample(adata: AnnData, run: Mapping[str, Any]) -> str:

@@ -189,8 +189,8 @@ def domains(
     adata
         As in :func:`embed`.
     n_domains
-        Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number on which
-        repeated clusterings of the layers agree best, see :func:`choose_n_domains`.
+        Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number with the most
+        evidence, see :func:`choose_n_domains`.
     preset
         ``"default"`` when not given, or the preset of the embedding that is there.
     use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
@@ -238,7 +238,7 @@ def domains(
             **options,
         )
     record = adata.uns[UNS]
-    for key in ("n_domains_candidates", "n_domains_stability"):
+    for key in ("n_domains_candidates", "n_domains_evidence"):
         record.pop(key, None)  # of an earlier choice
     left_out = np.isin(adata.obs_names, record.get("left_out", []))
     embedding = np.asarray(adata.obsm[EMBEDDING])
@@ -246,16 +246,16 @@ def domains(
     used = np.flatnonzero(~left_out)
     used = used[np.lexsort([*_validate.coordinates(adata, SPATIAL)[used].T, *embedding[used].T[2::-1]])]
     scales = [int(width) for width in record["scales"]]
+    graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))[used][:, used]
     if n_domains == "auto":
         with stage("number of domains"):
-            table = choose_n_domains(embedding[used], scales, config, random_state)
+            table = choose_n_domains(embedding[used], 1 + graph.nnz / len(used), config, random_state)
         n_domains = int(table.index[int(table.to_numpy().argmax())])
         record["n_domains_candidates"] = table.index.to_numpy()
-        record["n_domains_stability"] = table.to_numpy()
+        record["n_domains_evidence"] = table.to_numpy()
     n_domains = int(n_domains)
     if len(used) < n_domains:
         raise InputError(f"{n_domains} domains were asked for, but only {len(used)} spots have counts")
-    graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))[used][:, used]
     with stage("domains"):
         posterior = cluster.consensus(clusterings(embedding[used], scales, n_domains, config, random_state))
         posterior = cluster.refine(posterior, gr.walk_operator(graph), config.refine)
@@ -330,29 +330,37 @@ def clusterings(
 
 
 def choose_n_domains(
-    embedding: NDArray[np.float32], scales: list[int], config: Config, random_state: int
+    embedding: NDArray[np.float32], neighbourhood: float, config: Config, random_state: int
 ) -> pd.Series[float]:
-    """Measure how well clusterings into k domains agree, for every k that is tried.
+    """Measure the evidence for every number of domains that is tried.
 
-    Clusterings of different layers and starts agree where the tissue has that many domains and part ways
-    where a domain must be split, or two merged, arbitrarily (stability selection, after von Luxburg 2010).
+    It is that of the mixture on the embedding (:func:`stmfg.cluster.evidence`), where a spot and the neighbours it was
+    averaged with count as one independent observation: taken one each, they would support ever more domains.
 
     Parameters
     ----------
-    embedding, scales, config, random_state
-        As in :func:`clusterings`.
+    embedding
+        (n, d).
+    neighbourhood
+        Spots in a neighbourhood: the mean number of spatial neighbours, and the spot itself.
+    config
+        ``n_starts``.
+    random_state
+        Seed.
 
     Returns
     -------
-    Mean adjusted Rand index between two clusterings, indexed by k from 3 to 15.
+    Evidence in nats less that of the best number, so at most 0, indexed by k from 3 to 15.
     """
-    config = config.replace(n_starts=1, n_votes=max(2, config.n_votes // 2))
     candidates = range(3, max(4, min(15, len(embedding) // 10) + 1))
-    stability = []
-    for k in candidates:
-        agreement = cluster.agreement(clusterings(embedding, scales, k, config, random_state))
-        stability.append(float(agreement[np.triu_indices(len(agreement), 1)].mean()))
-    return pd.Series(stability, index=list(candidates))
+    with threadpool_limits(1):
+        found = [
+            cluster.evidence(
+                embedding, k, independent=1 / neighbourhood, n_starts=config.n_starts, random_state=random_state
+            )
+            for k in candidates
+        ]
+    return pd.Series(found, index=list(candidates)) - max(found)
 
 
 def _by_size(labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
