@@ -5,7 +5,8 @@ usage: accuracy.py [DATA] [-o TABLE.tsv] [--sets NAME ...] [--methods NAME ...] 
 
 One row a run is appended to the table. Runs that are there already are skipped, so an interrupted benchmark continues;
 delete rows to repeat them. A run that fails is a row too, with the reason under ``exit``. From the whole table,
-``TABLE.md`` and the figures ``TABLE-*.png`` are made at the end.
+``TABLE.md`` and the figures ``TABLE-*.png`` are made at the end, and, where it is not there, ``environment.md`` with
+the machine and all versions.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import environments
 import figures
+import machine
 import measure
 import methods
 import protocol
@@ -125,6 +127,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f"nothing was run: none of the data sets is in {args.data}")
     table = tables.read(args.output)
     args.output.with_suffix(".md").write_text(tables.report(table))
+    if not (record := args.output.with_name(machine.RECORD)).exists():
+        record.write_text(machine.report())
     figures.accuracy(table, args.output.with_suffix(""))
 
 

@@ -18,7 +18,8 @@ COLORS = (
 MARKERS = "osD^vP*Xhdp8"
 
 
-def _style(names: list[str]) -> dict[str, dict[str, str]]:
+def styles(names: list[str]) -> dict[str, dict[str, str]]:
+    """Return a colour and a marker for each name."""
     return {
         name: {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)
     }
@@ -27,7 +28,7 @@ def _style(names: list[str]) -> dict[str, dict[str, str]]:
 def accuracy(runs: pd.DataFrame, stem: Path) -> None:
     """Draw ``STEM-time.png`` and ``STEM-sets.png``."""
     means, seconds = by_set(runs, "ari"), by_set(runs, "cpu")
-    style = _style(list(means.index))
+    style = styles(list(means.index))
     fair = shared(means)
 
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
@@ -56,7 +57,7 @@ def accuracy(runs: pd.DataFrame, stem: Path) -> None:
 def growth(runs: pd.DataFrame, path: Path) -> None:
     """Draw CPU seconds and peak memory against the number of cells."""
     runs = runs[(runs["stage"] == "") & (runs["exit"] == "ok")]
-    style = _style(list(runs["method"].unique()))
+    style = styles(list(runs["method"].unique()))
     figure = Figure(figsize=(8.5, 3.8), layout="constrained")
     for axes, (key, label) in zip(figure.subplots(1, 2), (("cpu", "CPU seconds"), ("peak_mb", "peak MB")), strict=True):
         for name, group in runs.groupby("method", sort=False):

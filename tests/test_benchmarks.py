@@ -230,7 +230,7 @@ def test_an_interrupted_benchmark_continues_where_it_stopped(data: Path, tmp_pat
     assert second.startswith(first)
     assert harness.tables.read(table)["seed"].tolist() == [0, 1]
     assert {path.name for path in table.parent.iterdir()} == {
-        *("table.tsv", "table.md", "table-time.png", "table-sets.png", ".labels")
+        *("table.tsv", "table.md", "table-time.png", "table-sets.png", ".labels", "environment.md")
     }
 
 
