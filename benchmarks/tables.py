@@ -1,7 +1,14 @@
-"""Tables of the benchmark as Markdown: mean and standard deviation per set, ranks, paired tests, time and memory."""
+"""Tables of the benchmark as Markdown: mean and standard deviation per set, ranks, paired tests, time and memory.
+
+usage: tables.py
+
+Makes ``results/accuracy.md`` and the tables of ``docs/benchmark.md`` anew from ``results/accuracy.tsv``; a test checks
+that they agree.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +16,8 @@ import pandas as pd
 from scipy import stats
 
 REFERENCE = "default"
+HERE = Path(__file__).resolve().parent
+TABLE, DOCUMENT = HERE / "results" / "accuracy.tsv", HERE.parent / "docs" / "benchmark.md"
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -167,3 +176,37 @@ def report(runs: pd.DataFrame) -> str:
     ):
         parts.append(f"## {title}\n\n{markdown(scores(runs, key, digits))}")
     return "\n\n".join(parts) + "\n"
+
+
+def document(text: str, runs: pd.DataFrame) -> str:
+    """Return a document with what lies between ``<!-- table NAME -->`` and ``<!-- end -->`` made anew."""
+    ari = shared(by_set(runs, "ari"))
+    parts = {
+        "summary": f"Over the {ari.shape[1]} sets that most methods share: {', '.join(ari.columns)}\n\n"
+        + markdown(summary(runs)),
+        "ari": markdown(scores(runs, "ari").loc[ranks(runs).index].drop(columns="sets").T, "set"),
+        "paired": f"{markdown(paired(runs))}\n\n{friedman(runs)}",
+        "failed": markdown(failures(runs), "set"),
+    }
+
+    def fill(match: re.Match[str]) -> str:
+        return f"<!-- table {match[1]} -->\n\n{parts[match[1]]}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def failures(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that should have given labels and gave none."""
+    failed = runs[runs["exit"].ne("ok") & ~runs["exit"].str.startswith("skipped")]
+    table = failed[["set", "method", "seed", "exit", "cpu"]].astype({"seed": str})
+    return table.assign(cpu=[f"{cpu:.0f}" for cpu in failed["cpu"]]).set_index("set").rename(columns={"cpu": "CPU s"})
+
+
+def main() -> None:
+    runs = read(TABLE)
+    TABLE.with_suffix(".md").write_text(report(runs))
+    DOCUMENT.write_text(document(DOCUMENT.read_text(), runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -24,9 +24,10 @@ def harness() -> Any:
     import machine
     import maps
     import sensitivity
+    import tables
 
     found = ModuleType("harness")
-    found.__dict__.update(machine=machine, maps=maps, sensitivity=sensitivity)
+    found.__dict__.update(machine=machine, maps=maps, sensitivity=sensitivity, tables=tables)
     yield found
     sys.path.remove(str(BENCHMARKS))
 
@@ -97,3 +98,27 @@ def test_the_record_names_machine_and_the_versions_of_every_method(harness: Any)
     assert "torch" in said
     assert str(Path.home()) not in said
     assert str(BENCHMARKS) not in said
+
+
+def test_the_tables_of_the_page_are_those_of_the_runs(harness: Any) -> None:
+    runs, page = harness.tables.read(harness.tables.TABLE), harness.tables.DOCUMENT.read_text()
+    advice = "python benchmarks/tables.py makes them anew"
+    assert page.count("<!-- table ") == page.count("<!-- end -->") >= 3
+    assert harness.tables.document(page, runs) == page, advice
+    assert harness.tables.report(runs) == harness.tables.TABLE.with_suffix(".md").read_text(), advice
+
+
+def test_what_a_page_says_between_its_tables_stays(harness: Any) -> None:
+    rows = [
+        (name, m, 0, 0.1 * i + 0.01 * j, "ok")
+        for j, m in enumerate(("default", "x", "y"))
+        for i, name in enumerate("abc")
+    ]
+    runs = pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"]).assign(nmi=0.5, cpu=1.0, peak_mb=1.0)
+    page = "before\n<!-- table ari -->\nold\n<!-- end -->\nbetween\n<!-- table paired -->\n<!-- end -->\nafter\n"
+    found = harness.tables.document(page, runs)
+    assert [line for line in found.splitlines() if line in ("before", "old", "between", "after")] == [
+        *("before", "between", "after")
+    ]
+    assert "| b | 0.120 | 0.110 | 0.100 |" in found
+    assert harness.tables.document(found, runs) == found
