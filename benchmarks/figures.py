@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
 
 from tables import by_set, shared
 
@@ -38,16 +38,18 @@ def accuracy(runs: pd.DataFrame, stem: Path) -> None:
         axes.scatter(x, y, s=55, label=name, **style[name])
     axes.set(xscale="log", xlabel="CPU seconds, mean", ylabel="ARI, mean")
     axes.set_title(f"over the {fair.shape[1]} sets that most methods share", fontsize=9)
-    axes.xaxis.set(major_formatter="{x:g}", minor_formatter="{x:g}")
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(f"{stem}-time.png", dpi=110)
 
     figure = Figure(figsize=(7.5, 0.45 * means.shape[1] + 1.6), layout="constrained")
     axes = figure.add_subplot()
+    spread = runs.groupby(["method", "set"])["ari"].std().unstack().reindex_like(means).fillna(0)
     for name in means.index[means.notna().any(axis=1)]:
-        axes.scatter(means.loc[name], range(means.shape[1]), s=40, alpha=0.85, label=name, **style[name])
-    axes.set(yticks=range(means.shape[1]), yticklabels=means.columns, xlabel="ARI, mean over seeds")
+        at = {"x": means.loc[name], "y": range(means.shape[1]), "xerr": spread.loc[name]}
+        axes.errorbar(**at, ls="none", ms=6, alpha=0.85, elinewidth=1, label=name, **style[name])
+    axes.set(yticks=range(means.shape[1]), yticklabels=means.columns, xlabel="ARI, mean ± sd over seeds")
     axes.invert_yaxis()
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
