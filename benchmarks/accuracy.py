@@ -109,7 +109,10 @@ def main(argv: list[str] | None = None) -> None:
         chosen = [methods.ablation({key: json.loads(value) for key, value in (o.split("=", 1) for o in args.option)})]
     limits = {"time_limit": args.time_limit, "memory_limit_mb": args.memory_limit}
     there = done(args.output)
-    for source in protocol.manifest(args.manifest):
+    sources = protocol.manifest(args.manifest)
+    for name in sorted(set(args.sets or ()) - {source.name for source in sources}):
+        print(f"{name}: not in {args.manifest}", file=sys.stderr)
+    for source in sources:
         runs = [(method, seed) for method in chosen for seed in range(args.seeds)]
         runs = [(m, seed) for m, seed in runs if (source.name, m.name, str(seed)) not in there]
         if not runs or (args.sets and source.name not in args.sets):

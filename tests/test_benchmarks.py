@@ -169,8 +169,11 @@ def test_a_set_that_is_absent_is_named_and_left_out(
 ) -> None:
     (data / "section.h5ad").unlink()
     with pytest.raises(SystemExit, match="none of the data sets"):
-        harness.accuracy.main([str(data), "-o", str(tmp_path / "t.tsv"), "--manifest", str(data / "manifest.tsv")])
-    assert "section: no section.h5ad" in capsys.readouterr().err
+        call = [str(data), "-o", str(tmp_path / "t.tsv"), "--manifest", str(data / "manifest.tsv")]
+        harness.accuracy.main([*call, "--sets", "section", "x"])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("x: not in")
+    assert second.startswith("section: no section.h5ad in")
 
 
 def test_a_changed_data_set_is_refused(data: Path, tmp_path: Path, harness: Any) -> None:
