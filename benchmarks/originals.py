@@ -130,7 +130,7 @@ def make(name: str, original: Original, table: pd.DataFrame, folder: Path) -> pr
     parts = {row.part: fetch(row.file, row.address, row.sha256, folder / "originals") for row in rows}
     try:
         adata, truth = original.convert(**parts)
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # each library has its own for a file that is not what its name says
         found = ", ".join(path.name for path in parts.values())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise OriginalError(f"{name} is not of the form expected ({reason}); look at {found}") from error

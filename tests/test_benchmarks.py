@@ -168,8 +168,8 @@ def test_a_set_that_is_absent_is_named_and_left_out(
     data: Path, tmp_path: Path, harness: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "section.h5ad").unlink()
+    call = [str(data), "-o", str(tmp_path / "t.tsv"), "--manifest", str(data / "manifest.tsv")]
     with pytest.raises(SystemExit, match="none of the data sets"):
-        call = [str(data), "-o", str(tmp_path / "t.tsv"), "--manifest", str(data / "manifest.tsv")]
         harness.accuracy.main([*call, "--sets", "section", "x"])
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("x: not in")

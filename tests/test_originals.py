@@ -309,14 +309,14 @@ def test_from_address_to_scores(section: AnnData, server: Server, tmp_path: Path
     assert row["ari"] > 0.3  # of a method that knows no space
 
 
+@pytest.mark.parametrize("name", ["osmfish_somatosensory_cortex", "starmap_mpfc_BZ5_public"])
 def test_a_file_of_another_form_is_refused(
-    section: AnnData, server: Server, tmp_path: Path, harness: Any, capsys: pytest.CaptureFixture[str]
+    name: str, server: Server, tmp_path: Path, harness: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    server.pages["/cells.loom"] = b"<html>moved</html>"
+    server.pages["/cells"] = b"<html>moved</html>"
     table = tmp_path / "files.tsv"
-    name = "osmfish_somatosensory_cortex"
     table.write_text(
-        f"set\tpart\tfile\taddress\tsha256\tpage\n{name}\tdata\tcells.loom\t{server.address}/cells.loom\t\thttps://x\n"
+        f"set\tpart\tfile\taddress\tsha256\tpage\n{name}\tdata\tcells\t{server.address}/cells\t\thttps://x\n"
     )
     assert harness.originals.main([str(tmp_path / "data"), "--files", str(table), "--sets", name]) == 1
     (line,) = capsys.readouterr().err.splitlines()
