@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from stmfg._cli_common import n_domains, print_summary
 from stmfg._errors import InputError
+from stmfg._keys import IMAGE_FEATURES
 from stmfg._platforms import PLATFORMS
 
 if TYPE_CHECKING:
     from stmfg._cli_common import Parser
+
+
+def _view(text: str) -> str:
+    """Read ``NAME=KEY``, or ``image`` for the features of the tissue image."""
+    view = f"image={IMAGE_FEATURES}" if text == "image" else text
+    if "=" not in view:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=KEY, a name and a key of obsm, nor 'image'")
+    return view
 
 
 def add(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -33,6 +42,14 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument("--seed", metavar="S", type=int, help="same seed, same result (default: 0)")
     run.add_argument("--platform", choices=PLATFORMS, help="what wrote the folder (default: seen from its files)")
     run.add_argument("--use-rep", metavar="KEY", help="embedding in obsm to use instead of counts")
+    run.add_argument(
+        "--view",
+        metavar="NAME=KEY",
+        type=_view,
+        action="append",
+        dest="views",
+        help="one more view of the spots, described by obsm[KEY]; 'image' alone is the tissue image (repeatable)",
+    )
     run.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
     run.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
@@ -43,12 +60,15 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def call(given: dict[str, Any]) -> None:
     """Run with what was given, and for the rest what the record of an earlier run says."""
+    from stmfg.config import Config
     from stmfg.run import repeat, run
 
     quiet, output = given.pop("quiet", False), given.pop("output")
     for name, parameter in (("input", "source"), ("seed", "random_state")):
         if name in given:
             given[parameter] = given.pop(name)
+    if "views" in given:
+        given["views"] = (*Config().views, *given["views"])
     record = given.pop("record", None)
     options = ({} if record is None else repeat(record)) | given
     if "source" not in options:

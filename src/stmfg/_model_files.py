@@ -28,6 +28,8 @@ def save(model: STMFG, folder: Path) -> None:
     """Write a trained model; the record is put in place last, and says which arrays belong to it."""
     feature_map, net = model.fitted()
     arrays = {f"map.{k}": np.asarray(v) for k, v in vars(feature_map).items()}
+    for name, view_map in model.view_maps.items():
+        arrays |= {f"view.{name}.{k}": np.asarray(v) for k, v in vars(view_map).items()}
     arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
     arrays["decoded"] = model.decoded
     record = {
@@ -53,6 +55,12 @@ def save(model: STMFG, folder: Path) -> None:
             written.unlink(missing_ok=True)
 
 
+def _feature_map(arrays: dict[str, Any], prefix: str) -> FeatureMap:
+    parts = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    parts["target_sum"] = float(parts["target_sum"].item())
+    return FeatureMap(**parts)
+
+
 def load(folder: Path, device: str) -> STMFG:
     """Read a model, or say in one line why the folder holds none."""
     try:
@@ -63,9 +71,8 @@ def load(folder: Path, device: str) -> STMFG:
         model = STMFG(Config(**record["config"]), random_state=record["random_state"], device=device)
         model.genes, model.use_rep, model.history = record["genes"], record["use_rep"], record["history"]
         model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
-        parts: dict[str, Any] = {k.removeprefix("map."): v for k, v in arrays.items() if k.startswith("map.")}
-        parts["target_sum"] = float(parts["target_sum"].item())
-        model.feature_map = FeatureMap(**parts)
+        model.feature_map = _feature_map(arrays, "map.")
+        model.view_maps = {name: _feature_map(arrays, f"view.{name}.") for name in model.config.extra_views}
         state = {k.removeprefix("net."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("net.")}
         counts = "decoder.mean.weight" in state
         n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
