@@ -29,7 +29,7 @@ from stmfg._palette import MISSING, palette
 from stmfg._spots import spacing
 
 HERE = Path(__file__).resolve().parent
-COLUMNS, WIDTH = 5, 2.0  # panels in a row, inches of one
+COLUMNS, WIDTH = 5, 2.0  # panels in a row at most, inches of one
 
 
 def kept(folder: Path) -> dict[str, tuple[int, pd.Series]]:
@@ -63,7 +63,7 @@ def draw(name: str, truth: pd.Series, positions: pd.DataFrame, found: dict[str, 
     span = positions.max() - positions.min()
     height = float(np.clip(WIDTH * span["y"] / span["x"], 0.5 * WIDTH, 1.6 * WIDTH))
     n_rows = -(-len(panels) // COLUMNS)
-    n_columns = min(COLUMNS, len(panels))
+    n_columns = -(-len(panels) // n_rows)
     figure = Figure(figsize=(WIDTH * n_columns, (height + 0.25) * n_rows + 0.3), layout="constrained")
     figure.suptitle(
         f"{name}: {len(positions):,} spots, {truth.nunique()} domains, ARI of the labelling shown", fontsize=9
