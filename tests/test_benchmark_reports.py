@@ -108,6 +108,8 @@ def test_the_tables_of_the_pages_are_those_of_the_runs(harness: Any) -> None:
         assert page.count("<!-- table ") == page.count("<!-- end -->") >= 1
         assert harness.tables.document(page, runs) == page, advice
     assert harness.tables.report(runs) == harness.tables.TABLE.with_suffix(".md").read_text(), advice
+    grid = harness.tables.TABLE.with_name("sensitivity.tsv")
+    assert harness.sensitivity.report(pd.read_csv(grid, sep="\t")) == grid.with_suffix(".md").read_text()
 
 
 def test_what_a_page_says_between_its_tables_stays(harness: Any) -> None:
