@@ -37,6 +37,15 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         "input", metavar="INPUT", nargs="?", help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder"
     )
     run.add_argument("-o", "--output", metavar="OUTDIR", required=True, help="folder for the results")
+    add_options(run)
+    run.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
+    run.add_argument("--resume", action="store_true", help="continue an interrupted run in OUTDIR")
+    run.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    run.set_defaults(call=call)
+
+
+def add_options(run: Parser) -> None:
+    """Add the options that say how to analyse an input."""
     run.add_argument("--n-domains", metavar="K|auto", type=n_domains, help="number of domains (default: auto)")
     run.add_argument("--preset", choices=("default", "paper"), help="hyperparameters (default: default)")
     run.add_argument("--seed", metavar="S", type=int, help="same seed, same result (default: 0)")
@@ -52,10 +61,6 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     run.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
-    run.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
-    run.add_argument("--resume", action="store_true", help="continue an interrupted run in OUTDIR")
-    run.add_argument("--quiet", action="store_true", help="no progress, no summary")
-    run.set_defaults(call=call)
 
 
 def call(given: dict[str, Any]) -> None:

@@ -1,0 +1,149 @@
+"""Where the samples of a batch are run: each in a process of its own on this machine, or as a job of Slurm.
+
+One process a sample, and none is used twice: its memory goes back to the system when it ends, so that a batch needs
+what its largest sample needs, and a process the system kills takes no other sample with it, as it would in a pool.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from stmfg._errors import InputError, MissingDependencyError
+from stmfg._sample import Failure, analyse
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+    from pathlib import Path
+
+    from stmfg._sample import Task
+
+_GRACE: Final = 3.0
+"""Seconds in which a process that was interrupted together with this one is left to tidy up."""
+_MINUTES: Final = 240
+"""What a Slurm job may take unless ``time`` is given; submitit's own five minutes are too few."""
+
+
+def here(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, Failure | None]]:
+    """Run samples on this machine, so many at a time.
+
+    Parameters
+    ----------
+    tasks
+        The runs.
+    jobs
+        How many at a time. They share the processors: each has its part of the threads, unless ``OMP_NUM_THREADS``
+        says how many.
+
+    Yields
+    ------
+    Name of a sample and what went wrong with it, or None, as the samples end. Closing the iterator interrupts those
+    that run, which leave a checkpoint.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | ({"OMP_NUM_THREADS": str(threads)} if jobs > 1 else {}) | os.environ
+    running: set[subprocess.Popen[str]] = set()
+
+    def alone(task: Task) -> Failure | None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stmfg._sample"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        running.add(process)
+        try:
+            said, errors = process.communicate(json.dumps(task))
+        finally:
+            running.discard(process)
+        return _failure(process.returncode, said, errors)
+
+    pool = ThreadPoolExecutor(jobs)  # its threads only wait for the processes
+    try:
+        names = {pool.submit(alone, task): task.name for task in tasks}
+        for future in as_completed(names):
+            yield names[future], future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            try:
+                process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+        pool.shutdown()
+
+
+def _failure(status: int, said: str, errors: str) -> Failure | None:
+    """Return what went wrong in a process that has ended."""
+    if status < 0:
+        killed = signal.Signals(-status).name
+        hint = ": most often the memory was too small" if killed == "SIGKILL" else ""
+        return Failure(f"the process was ended by {killed}{hint}; run again to continue", bad_input=False)
+    if status:
+        last = errors.strip().splitlines()[-1:] or ["no message"]
+        return Failure(f"the process ended with status {status} ({last[0]})", bad_input=False)
+    failure = json.loads(said)
+    return None if failure is None else Failure(*failure)
+
+
+def slurm(
+    tasks: Sequence[Task], jobs: int, folder: Path, settings: Mapping[str, str], *, cluster: str = "slurm"
+) -> Generator[tuple[str, Failure | None]]:
+    """Run samples as one array of Slurm jobs, and wait for them.
+
+    Parameters
+    ----------
+    tasks
+        The runs. Files and results must lie where the nodes see them.
+    jobs
+        How many at a time.
+    folder
+        For what the jobs say and what submitit keeps.
+    settings
+        Options of ``sbatch`` by the names submitit gives them: ``partition``, ``time``, ``mem``, ``cpus_per_task``...
+    cluster
+        Kind of submitit's executor; ``"local"`` tries the same without Slurm.
+
+    Yields
+    ------
+    As :func:`here`; closing the iterator cancels the jobs.
+
+    Raises
+    ------
+    MissingDependencyError
+        Without submitit.
+    InputError
+        If there is no Slurm here, it knows no such setting, or refuses the jobs.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise MissingDependencyError('Slurm needs submitit: pip install "stmfg[slurm]"') from error
+    chosen: dict[str, Any] = {"time": _MINUTES, **settings, "array_parallelism": jobs}
+    try:
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        executor.update_parameters(name="stmfg", **{f"slurm_{name}": value for name, value in chosen.items()})
+        submitted = dict(zip(executor.map_array(analyse, tasks), (task.name for task in tasks), strict=True))
+    except (RuntimeError, NameError, OSError, submitit.core.utils.FailedJobError) as error:
+        raise InputError(f"Slurm cannot take the samples ({str(error).splitlines()[0]}); see sbatch --help") from error
+    try:
+        for job in submitit.helpers.as_completed(list(submitted), poll_frequency=1 if cluster == "local" else 10):
+            lost = job.exception()
+            if lost is None:
+                yield submitted[job], job.result()
+            else:
+                reason = f"Slurm job {job.job_id} failed ({str(lost).splitlines()[0]}); it said why in {folder}"
+                yield submitted[job], Failure(reason, bad_input=False)
+    finally:
+        for job in submitted:
+            with suppress(Exception):  # one that has ended, or is gone
+                if not job.done():
+                    job.cancel()
