@@ -82,13 +82,11 @@ def read(path: str | Path) -> list[Sample]:
         raise InputError(f"sheet {path} cannot be read ({reason}); give a CSV file in UTF-8") from error
     if not samples:
         raise InputError(f"sheet {path} names no sample; give one a line, with the columns {', '.join(REQUIRED)}")
-    seen: dict[str, str] = {}
-    for sample in samples:  # some file systems do not tell upper from lower case
-        earlier = seen.setdefault(sample.name.casefold(), sample.name)
-        if earlier is not sample.name:
-            raise InputError(
-                f"sheet {path} names sample {sample.name!r} twice; each needs a name, and a folder, of its own"
-            )
+    seen: set[str] = set()
+    for name in (sample.name for sample in samples):
+        if name.casefold() in seen:  # some file systems do not tell upper from lower case
+            raise InputError(f"sheet {path} names sample {name!r} twice; each needs a name, and a folder, of its own")
+        seen.add(name.casefold())
     return samples
 
 

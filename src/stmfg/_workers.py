@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -49,17 +50,21 @@ def here(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, Failure | Non
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | ({"OMP_NUM_THREADS": str(threads)} if jobs > 1 else {}) | os.environ
     running: set[subprocess.Popen[str]] = set()
+    starting, ended = threading.Lock(), threading.Event()
 
     def alone(task: Task) -> Failure | None:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "stmfg._sample"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        running.add(process)
+        with starting:  # so that none starts unseen after the last look at those that run
+            if ended.is_set():
+                return None
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stmfg._sample"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            running.add(process)
         try:
             said, errors = process.communicate(json.dumps(task))
         finally:
@@ -73,6 +78,8 @@ def here(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, Failure | Non
             yield names[future], future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        with starting:
+            ended.set()
         for process in list(running):
             try:
                 process.wait(_GRACE)
