@@ -276,14 +276,42 @@ def test_an_end_ends_the_processes(program: Callable[[str], None], monkeypatch: 
 # -- Slurm ---------------------------------------------------------------------------------------------
 
 
-def test_jobs_of_submitit(slices: Path, tmp_path: Path) -> None:
+SLURM = {
+    # Runs the array's jobs at once, as a cluster with room for all does.
+    "sbatch": """
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+cp "$1" "$FAKE_SLURM/script"
+for i in $(seq 0 $last); do
+  SLURM_JOB_ID=7$i SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$i SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NTASKS=1 \\
+  SLURM_NNODES=1 SLURM_NODEID=0 SLURM_JOB_NODELIST=node sh "$1" >/dev/null 2>&1 &
+done
+echo "Submitted batch job 7"
+""",
+    "srun": 'while [ "${1#-}" != "$1" ]; do case $1 in --*=*|--unbuffered) shift;; *) shift 2;; esac; done; exec "$@"',
+    "sacct": 'echo "JobID|State|NodeList"; for i in 0 1; do echo "7_$i|RUNNING|node"; done',
+    "scancel": "exit 0",
+}
+
+
+def test_slurm(slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the sheet to the page, by stand-ins for the commands of Slurm."""
     pytest.importorskip("submitit", reason='needs pip install "stmfg[slurm]"')
-    todo = [Task(name, str(slices / f"{name}.h5ad"), str(tmp_path / "out" / name), QUICK) for name in ("0", "gone")]
-    found = dict(_workers.slurm(todo, 2, tmp_path / ".slurm", {"mem": "4G"}, cluster="local"))
-    assert found["0"] is None
-    assert {path.name for path in (tmp_path / "out" / "0").iterdir()} == FILES
-    assert found["gone"] is not None
-    assert "no such file" in found["gone"].reason
+    (tmp_path / "bin").mkdir()
+    for name, script in SLURM.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path))
+    monkeypatch.setattr(_workers, "_POLL", 0.2)
+    settings = {"partition": "long", "mem": "4G", "time": "30"}
+    output = tmp_path / "out"
+    found = batch(sheet(tmp_path / "s.csv", slices, "az"), output, slurm=settings, jobs=5, **QUICK)
+    assert {path.name for path in (output / "a").iterdir()} == FILES
+    assert list(found.failures) == ["z"]
+    assert "no such file" in found.failures["z"].reason
+    script = (tmp_path / "script").read_text()
+    for line in ("--array=0-1%2", "--partition=long", "--mem=4G", "--time=30", "--job-name=stmfg"):
+        assert f"#SBATCH {line}\n" in script
 
 
 def test_slurm_that_is_not_here(
@@ -293,6 +321,8 @@ def test_slurm_that_is_not_here(
     monkeypatch.setenv("PATH", str(tmp_path))
     path = sheet(tmp_path / "s.csv", slices, "a")
     assert "Slurm cannot take the samples (Could not detect" in refused(batch, path, tmp_path / "out", slurm={})
+    assert "give whole minutes" in refused(batch, path, tmp_path / "out", slurm={"time": "1:00:00"})
+    assert not (tmp_path / "out").exists()
 
 
 def test_slurm_without_submitit(slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def main() -> int:
         failure = analyse(task)
     except KeyboardInterrupt:
         return 130
-    json.dump(failure, sys.stdout)
+    sys.stdout.write(f"\n{json.dumps(failure)}\n")  # the last line, whatever a library may have said before
     return 0
 
 

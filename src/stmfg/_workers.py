@@ -14,7 +14,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from stmfg._errors import InputError, MissingDependencyError
 from stmfg._sample import Failure, analyse
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 _GRACE: Final = 3.0
 """Seconds in which a process that was interrupted together with this one is left to tidy up."""
-_MINUTES: Final = 240
+_POLL: Final = 10.0
+"""Seconds between two looks at the jobs of Slurm."""
+_MINUTES: Final = "240"
 """What a Slurm job may take unless ``time`` is given; submitit's own five minutes are too few."""
 
 
@@ -97,12 +99,12 @@ def _failure(status: int, said: str, errors: str) -> Failure | None:
     if status:
         last = errors.strip().splitlines()[-1:] or ["no message"]
         return Failure(f"the process ended with status {status} ({last[0]})", bad_input=False)
-    failure = json.loads(said)
+    failure = json.loads(said.splitlines()[-1])
     return None if failure is None else Failure(*failure)
 
 
 def slurm(
-    tasks: Sequence[Task], jobs: int, folder: Path, settings: Mapping[str, str], *, cluster: str = "slurm"
+    tasks: Sequence[Task], jobs: int, folder: Path, settings: Mapping[str, str]
 ) -> Generator[tuple[str, Failure | None]]:
     """Run samples as one array of Slurm jobs, and wait for them.
 
@@ -116,8 +118,6 @@ def slurm(
         For what the jobs say and what submitit keeps.
     settings
         Options of ``sbatch`` by the names submitit gives them: ``partition``, ``time``, ``mem``, ``cpus_per_task``...
-    cluster
-        Kind of submitit's executor; ``"local"`` tries the same without Slurm.
 
     Yields
     ------
@@ -134,21 +134,28 @@ def slurm(
         import submitit
     except ImportError as error:
         raise MissingDependencyError('Slurm needs submitit: pip install "stmfg[slurm]"') from error
-    chosen: dict[str, Any] = {"time": _MINUTES, **settings, "array_parallelism": jobs}
+    chosen = {k: int(v) if v.isdecimal() else v for k, v in ({"time": _MINUTES} | dict(settings)).items()}
+    if not isinstance(chosen["time"], int):
+        raise InputError(f"Slurm's time is {chosen['time']!r}; give whole minutes, as in time=120")
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        executor.update_parameters(name="stmfg", **{f"slurm_{name}": value for name, value in chosen.items()})
+        executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
+        parameters = chosen | {"array_parallelism": jobs}
+        executor.update_parameters(name="stmfg", **{f"slurm_{name}": value for name, value in parameters.items()})
         submitted = dict(zip(executor.map_array(analyse, tasks), (task.name for task in tasks), strict=True))
-    except (RuntimeError, NameError, OSError, submitit.core.utils.FailedJobError) as error:
-        raise InputError(f"Slurm cannot take the samples ({str(error).splitlines()[0]}); see sbatch --help") from error
+    except (RuntimeError, NameError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"Slurm cannot take the samples ({reason}); see sbatch --help") from error
     try:
-        for job in submitit.helpers.as_completed(list(submitted), poll_frequency=1 if cluster == "local" else 10):
+        for job in submitit.helpers.as_completed(list(submitted), poll_frequency=_POLL):
             lost = job.exception()
             if lost is None:
                 yield submitted[job], job.result()
             else:
-                reason = f"Slurm job {job.job_id} failed ({str(lost).splitlines()[0]}); it said why in {folder}"
-                yield submitted[job], Failure(reason, bad_input=False)
+                reason = str(lost).splitlines()[0]
+                failure = Failure(
+                    f"Slurm job {job.job_id} failed ({reason}); {folder} has what it said", bad_input=False
+                )
+                yield submitted[job], failure
     finally:
         for job in submitted:
             with suppress(Exception):  # one that has ended, or is gone

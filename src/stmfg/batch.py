@@ -81,13 +81,12 @@ def batch(
     records = {task.name: record for task in tasks if (record := _sample.finished(task)) is not None}
     todo = [task for task in tasks if task.name not in records]
     logger.info("%d of %d samples are finished already", len(records), len(tasks))
-    output.mkdir(parents=True, exist_ok=True)
     failures: dict[str, _sample.Failure] = {}
     if todo:
         results = (
             _workers.here(todo, min(jobs or 1, len(todo)))
             if slurm is None
-            else _workers.slurm(todo, jobs or len(todo), output / ".slurm", slurm)
+            else _workers.slurm(todo, min(jobs or len(todo), len(todo)), output / ".slurm", slurm)
         )
         bar = tqdm(total=len(tasks), initial=len(records), unit="sample", disable=not progress)
         with closing(results), bar:
@@ -107,6 +106,7 @@ def batch(
                 records[task.name] = record
     from stmfg import _overview  # loads matplotlib, when the processes that need the memory have ended
 
+    output.mkdir(parents=True, exist_ok=True)
     reasons = {name: failure.reason for name, failure in failures.items()}
     return Batch(_overview.write(samples, records, reasons, output), failures)
 
