@@ -18,8 +18,10 @@ import pandas as pd
 import pytest
 
 import stmfg.run
-from stmfg import _fingerprint, _sample, _workers, cli
+from _finished import finished, run_record
+from stmfg import _fingerprint, _overview, _sample, _workers, cli
 from stmfg._sample import Failure, Task
+from stmfg._sheet import Sample
 from stmfg.batch import batch
 from stmfg.datasets import simulate
 
@@ -111,6 +113,20 @@ def test_page(done: tuple[Path, Any]) -> None:
     assert "&lt;y&gt;" in text
     assert "<y>" not in text
     assert not re.search(r'(src|href)="(?!data:|[abc]/report\.html|#)', text)
+
+
+def test_slices_of_one_sample_are_side_by_side_on_its_map(tmp_path: Path) -> None:
+    adata = finished(10)
+    adata.obs["slice"] = pd.Categorical(["p", "q"] * 50)
+    (tmp_path / "a").mkdir()
+    adata.write_h5ad(tmp_path / "a" / "result.h5ad")
+    pages = []
+    for key in (None, "slice"):
+        record = run_record(adata, n_domains=4, options={"library_key": key})
+        _overview.write([Sample("a", tmp_path / "in.h5ad")], {"a": record}, {}, tmp_path)
+        pages.append((tmp_path / "index.html").read_text())
+    pictures = [re.findall(r"data:image/webp;base64,[^\"]+", page) for page in pages]
+    assert pictures[0] != pictures[1]
 
 
 # -- what is run again ---------------------------------------------------------------------------------

@@ -73,9 +73,10 @@ def write(
             rows.append(row | {"status": "failed", "reason": reasons[sample.name]})
             maps.append("")
             continue
-        result = _light(output / sample.name / "result.h5ad")
+        slices = record["options"].get("library_key")
+        result = _light(output / sample.name / "result.h5ad", slices)
         rows.append(row | _numbers(record, result) | {"report": f"{quote(sample.name)}/report.html"})
-        maps.append(_map(result))
+        maps.append(_map(result, slices))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     whole = table.astype(dict.fromkeys(("n_obs", "n_vars", "n_domains"), "Int64"))
     _replace(output / "summary.csv", whole.to_csv(index=False, float_format="%.4f"))
@@ -103,10 +104,11 @@ def _numbers(record: Mapping[str, Any], result: AnnData) -> dict[str, Any]:
     }
 
 
-def _light(path: Path) -> AnnData:
-    """Read positions, domains and confidence of a result, and leave counts, graphs and layers on disk."""
+def _light(path: Path, slices: str | None) -> AnnData:
+    """Read positions, domains, confidence and slices of a result, and leave counts, graphs and layers on disk."""
     with h5py.File(path) as file:
-        obs = pd.DataFrame({key: read_elem(file["obs"][key]) for key in (DOMAIN, CONFIDENCE)})
+        keys = [DOMAIN, CONFIDENCE, *([] if slices is None else [slices])]
+        obs = pd.DataFrame({key: read_elem(file["obs"][key]) for key in keys})
         adata = AnnData(obs=obs.set_axis(obs.index.astype(str)))
         adata.obsm[SPATIAL] = np.asarray(read_elem(file["obsm"][SPATIAL]))
         if "n_domains_stability" in file["uns"][UNS]:
@@ -114,11 +116,12 @@ def _light(path: Path) -> AnnData:
     return adata
 
 
-def _map(result: AnnData) -> str:
+def _map(result: AnnData, slices: str | None) -> str:
     """Return a small map of the domains as an address that needs no network."""
     chosen = result[np.sort(subsample(result.n_obs, _MAP_SPOTS, 0))].copy()
     figure = Figure(figsize=(_MAP_INCHES, _MAP_INCHES), dpi=_MAP_DPI)
-    pl.domains(chosen, image=False, legend=False, ax=figure.add_axes((0.0, 0.0, 1.0, 1.0)))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    pl.domains(chosen, image=False, library_key=slices, legend=False, ax=axes)
     out = io.BytesIO()
     figure.savefig(out, format="webp", transparent=True, pil_kwargs={"lossless": True})
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"

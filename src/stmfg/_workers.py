@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -64,6 +65,7 @@ def here(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, Failure | Non
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                errors="replace",
                 env=environment,
             )
             running.add(process)
@@ -82,9 +84,10 @@ def here(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, Failure | Non
         pool.shutdown(wait=False, cancel_futures=True)
         with starting:
             ended.set()
+        deadline = time.monotonic() + _GRACE
         for process in list(running):
             try:
-                process.wait(_GRACE)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)
         pool.shutdown()
