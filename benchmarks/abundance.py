@@ -20,7 +20,7 @@ from scipy import stats
 from stmfg import tl
 
 HERE = Path(__file__).resolve().parent
-DOMAINS, SPOTS, SPREAD, LEVEL = 5, 400, 0.35, 0.05
+DOMAINS, SPOTS, SPREAD, LEVEL = 5, 225, 0.35, 0.05
 
 
 def cohort(samples: int, odds_ratio: float, rng: np.random.Generator) -> AnnData:
@@ -34,7 +34,7 @@ def cohort(samples: int, odds_ratio: float, rng: np.random.Generator) -> AnnData
     )
     obs["condition"] = np.repeat(["a", "b"], samples * SPOTS)
     adata = AnnData(obs=obs.set_axis(obs.index.astype(str)))
-    adata.obsm["spatial"] = np.tile(np.column_stack(np.divmod(np.arange(SPOTS), 20)), (2 * samples, 1)).astype(float)
+    adata.obsm["spatial"] = np.tile(np.column_stack(np.divmod(np.arange(SPOTS), 15)), (2 * samples, 1)).astype(float)
     return adata
 
 
@@ -47,11 +47,11 @@ def naive(adata: AnnData) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "abundance.tsv")
-    parser.add_argument("--cohorts", type=int, default=400, help="simulated cohorts a row (default: 400)")
+    parser.add_argument("--cohorts", type=int, default=200, help="simulated cohorts a row (default: 200)")
     args = parser.parse_args()
     rows = []
     for samples in (2, 3, 5, 10):
-        for odds_ratio in (1.0, 2.0, 4.0):
+        for odds_ratio in (1.0, 3.0):
             rng = np.random.default_rng(samples)
             found = []
             for _ in range(args.cohorts):
@@ -68,7 +68,7 @@ def main() -> None:
                     "chi_square_of_spots_below_0.05": spots,
                 }
             )  # fmt: skip
-            print(rows[-1])
+            print(rows[-1], flush=True)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(args.output, sep="\t", index=False, float_format="%.3f")
 
