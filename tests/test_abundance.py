@@ -93,6 +93,17 @@ def test_holes_have_no_area() -> None:
     assert pierced == pytest.approx(39**2 - 21**2, rel=0.03)  # the corners of the hole are rounded off
 
 
+def test_spots_without_a_domain_are_left_out(refused: Callable[..., str]) -> None:
+    adata = cohort(np.array([[0.5, 0.5], [0.5, 0.5]]), 100)
+    adata.obs.loc[adata.obs_names[:30], "domain"] = None
+    table = composition(adata, sample_key="sample", key="domain")
+    assert table["spots"].tolist() == [20, 50, 50, 50]
+    assert table["proportion"].tolist() == [20 / 70, 50 / 70, 0.5, 0.5]
+    assert table["area"].iloc[0] < table["area"].iloc[1]
+    adata.obs.loc[adata.obs_names[:100], "domain"] = None
+    assert "sample 's0' has no spot with a domain" in refused(composition, adata, sample_key="sample", key="domain")
+
+
 def test_spots_on_a_line_have_no_area() -> None:
     adata = cohort(np.ones((2, 1)), 100)
     adata.obsm["spatial"][:100, 0] = 0.0

@@ -61,8 +61,8 @@ def composition(
         raise InputError(f"microns_per_unit is {microns_per_unit}; give the micrometres in a unit of obsm['spatial']")
     spots, area = _spots(adata, sample_key, key), _area(adata, sample_key, key, microns_per_unit)
     share = spots.div(spots.sum(axis=1), axis=0)
-    columns = {"spots": spots.stack(), "proportion": share.stack(), "area": area.stack()}
-    return pd.DataFrame(columns).reset_index()
+    parts = {"spots": spots, "proportion": share, "area": area}
+    return pd.DataFrame({name: table.stack(future_stack=True) for name, table in parts.items()}).reset_index()
 
 
 def _spots(adata: AnnData, sample_key: str, key: str) -> pd.DataFrame:
@@ -207,17 +207,17 @@ def abundance(
             raise InputError(
                 f"condition {name!r} has {number} {what}; at least 2 are needed to tell chance from effect"
             )
-    donors = response.index.get_level_values("donor").to_numpy()
-    rows = []
-    for name, fit in _compare(response.to_numpy(), condition, donors, conditions).items():
-        found = pd.DataFrame({"domain": list(response.columns)} | fit)
-        found.insert(1, "n", numbers[name])
-        found.insert(2, "n_reference", numbers[conditions[0]])
-        for i, (column, which) in enumerate((("mean", name), ("mean_reference", conditions[0]))):
-            found.insert(3 + i, column, level.to_numpy()[condition == which].mean(axis=0))
-        found.insert(0, "reference", conditions[0])
-        found.insert(0, "condition", name)
-        rows.append(found)
+    donors, first = response.index.get_level_values("donor").to_numpy(), conditions[0]
+    means = {name: level.to_numpy()[condition == name].mean(axis=0) for name in conditions}
+    rows = [
+        pd.DataFrame(
+            {"condition": name, "reference": first, "domain": list(response.columns)}
+            | {"n": numbers[name], "n_reference": numbers[first]}
+            | {"mean": means[name], "mean_reference": means[first]}
+            | fit
+        )
+        for name, fit in _compare(response.to_numpy(), condition, donors, conditions).items()
+    ]
     result = pd.concat(rows, ignore_index=True)
     return result.assign(p_adjusted=stats.false_discovery_control(result["p"].to_numpy()))
 
@@ -305,6 +305,7 @@ def moderation(variance: NDArray[np.float64], df: int) -> tuple[float, float]:
     ----------
     Smyth (2004), section 6.2.
     """
+    # A variance of zero has no logarithm; limma raises it so far, too.
     logs = np.log(np.maximum(variance, 1e-5 * np.median(variance) + np.finfo(float).tiny))
     centred = logs - special.digamma(df / 2) + np.log(df / 2)
     excess = float(centred.var(ddof=1) - special.polygamma(1, df / 2))
