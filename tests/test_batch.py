@@ -402,6 +402,8 @@ def test_refused_before_anything_is_done(slices: Path, tmp_path: Path, refused: 
     path = sheet(tmp_path / "s.csv", slices, "a")
     assert "jobs is 0" in refused(batch, path, tmp_path / "out", jobs=0)
     assert "unknown option 'epoch'" in refused(batch, path, tmp_path / "out", epoch=3)
+    assert "n_domains is 1" in refused(batch, path, tmp_path / "out", n_domains=1)
+    assert "random_state is -1" in refused(batch, path, tmp_path / "out", random_state=-1)
     assert "preset 'fast'" in refused(batch, path, tmp_path / "out", preset="fast")
     pd.DataFrame({"sample": ["a"], "path": [str(tmp_path)]}).to_csv(path, index=False)
     assert "lies in" in refused(batch, path, tmp_path / "out")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stmfg import _validate
 from stmfg._errors import InputError, MissingDependencyError
 from stmfg._fingerprint import fingerprint
 from stmfg.config import Config
@@ -40,13 +41,16 @@ _OPTIONS = {
 
 
 def check(options: dict[str, Any]) -> Config:
-    """Return the hyperparameters that options of a run lead to.
+    """Check what can be without the input, and return the hyperparameters that options of a run lead to.
 
     Raises
     ------
     InputError
         If an option is unknown or has no such value.
     """
+    if options.get("n_domains", "auto") != "auto":
+        _validate.n_domains(options["n_domains"], sys.maxsize)
+    _validate.random_state(options.get("random_state", 0))
     own = {name: value for name, value in options.items() if name not in _OPTIONS}
     return Config.preset(options.get("preset", _OPTIONS["preset"])).replace(**own)
 
