@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
-from stmfg._cli_run import add_options
+from stmfg._cli_run import add_options, parameters
 from stmfg._errors import InputError, StmfgError
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         help="run as Slurm jobs: partition=... time=... mem=...",
     )
     add_options(batch)
-    batch.add_argument("--from", metavar="RUN.json", dest="record", help="the options of an earlier run")
     batch.add_argument("--quiet", action="store_true", help="no progress, no summary")
     batch.set_defaults(call=call)
 
@@ -54,21 +53,16 @@ def setting(text: str) -> tuple[str, str]:
 def call(given: dict[str, Any]) -> None:
     """Run the batch; samples that failed make the exit status that of their reason."""
     from stmfg.batch import batch
-    from stmfg.run import repeat
 
     quiet, sheet, output = given.pop("quiet", False), given.pop("sheet"), given.pop("output")
-    if "seed" in given:
-        given["random_state"] = given.pop("seed")
     if "slurm" in given:
         given["slurm"] = dict(given["slurm"])
-    if "record" in given:
-        earlier = repeat(given.pop("record"))
-        del earlier["source"]
-        given = earlier | given
+    options = parameters(given)
+    options.pop("source", None)  # of the record
     if not quiet:
         logging.getLogger("stmfg").setLevel(logging.INFO)  # how many samples are finished already
     try:
-        summary, failures = batch(sheet, output, progress=not quiet, **given)
+        summary, failures = batch(sheet, output, progress=not quiet, **options)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the same command continues where it stopped") from None
     page = f"{output.rstrip('/')}/index.html"

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from stmfg import _summary, pl
 from stmfg._blocks import subsample
-from stmfg._keys import CONFIDENCE, DOMAIN, SPATIAL, UNS
+from stmfg._keys import CONFIDENCE, DOMAIN, SPATIAL
 from stmfg._version import __version__
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stmfg._sheet import Sample
 
 COLUMNS: Final = (
-    "sample", "path", "donor", "condition", "status", "n_obs", "n_vars", "n_domains", "uncertain", "agreement",
+    "sample", "path", "donor", "condition", "status", "n_obs", "n_vars", "n_domains", "uncertain",
     "seconds", "peak_mb", "warnings", "reason", "report", "version",
 )  # fmt: skip
 """Columns of ``summary.csv``."""
@@ -58,7 +58,7 @@ def write(
     Returns
     -------
     The table, one row a sample: ``status`` is ``finished`` or ``failed``, ``uncertain`` the share of the spots with a
-    confidence below 0.5, ``agreement`` that of repeated clusterings where the number of domains was chosen by it.
+    confidence below 0.5.
     """
     rows, maps = [], []
     for sample in samples:
@@ -96,7 +96,6 @@ def _numbers(record: Mapping[str, Any], result: AnnData) -> dict[str, Any]:
         "n_vars": record["n_vars"],
         "n_domains": record["n_domains"],
         "uncertain": float((result.obs[CONFIDENCE].to_numpy() < _summary.UNCERTAIN).mean()),
-        "agreement": result.uns.get("agreement"),
         "seconds": sum(float(stage["seconds"]) for stage in stages),
         "peak_mb": max((float(stage["peak_mb"]) for stage in stages), default=None),
         "warnings": "; ".join(record["warnings"]),
@@ -111,8 +110,6 @@ def _light(path: Path, slices: str | None) -> AnnData:
         obs = pd.DataFrame({key: read_elem(file["obs"][key]) for key in keys})
         adata = AnnData(obs=obs.set_axis(obs.index.astype(str)))
         adata.obsm[SPATIAL] = np.asarray(read_elem(file["obsm"][SPATIAL]))
-        if "n_domains_stability" in file["uns"][UNS]:
-            adata.uns["agreement"] = float(np.max(read_elem(file["uns"][UNS]["n_domains_stability"])))
     return adata
 
 
@@ -145,7 +142,6 @@ def _page(rows: list[dict[str, Any]], output: Path) -> str:
         threshold=_summary.UNCERTAIN,
         conditions=sorted({row["condition"] for row in rows} - {""}),
         donors=any(row["donor"] for row in rows),
-        agreement=any(row["agreement"] is not None for row in finished),
         script=Markup(script),  # noqa: S704 - our own script is the one piece of the page that is not escaped
         script_digest=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
     )
