@@ -18,6 +18,7 @@ import numpy as np
 from stmfg import _validate, gr, pp
 from stmfg._blocks import row_sums
 from stmfg._errors import InputError
+from stmfg._fingerprint import fingerprint
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, IMAGE_FEATURES, UNS, VIEW_WEIGHTS
 from stmfg._stages import recording, stage
 from stmfg._version import __version__
@@ -95,6 +96,7 @@ def run(
     config = Config.preset(preset).replace(**options)
     random_state = _validate.random_state(random_state)
     _validate.writable(output)
+    state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, _collected_warnings() as messages:
         with stage("read"):
             adata = read(source, platform=platform) if isinstance(source, (str, Path)) else source
@@ -139,6 +141,7 @@ def run(
             record: dict[str, Any] = {
                 "version": __version__,
                 "input": str(source) if isinstance(source, (str, Path)) else "",
+                "input_state": state,
                 "n_obs": adata.n_obs,
                 "n_vars": adata.n_vars,
                 "n_domains": int(adata.uns[UNS]["n_domains"]),

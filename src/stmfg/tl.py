@@ -1,4 +1,4 @@
-"""What a user calls: ``embed`` and ``domains``."""
+"""What a user calls: ``embed`` and ``domains``, and what domains are worth between samples."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from stmfg import _validate, cluster, gr
+from stmfg._abundance import abundance, composition
 from stmfg._errors import InputError, require
 from stmfg._keys import CONFIDENCE, DENOISED, DOMAIN, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
 from stmfg._stages import stage
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from stmfg.model import STMFG, Fitted
 
-__all__ = ["domains", "embed"]
+__all__ = ["abundance", "composition", "domains", "embed"]
 
 logger = logging.getLogger("stmfg")
 
