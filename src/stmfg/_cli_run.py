@@ -30,11 +30,14 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         help="domains, figure and report from a file or folder",
         description="Read INPUT, find its spatial domains, and write result.h5ad, domains.csv, domains.png, "
         "report.html and run.json to OUTDIR.",
-        epilog="example: stmfg run outs/ -o domains/ --n-domains 7",
+        epilog="examples: stmfg run outs/ -o domains/ --n-domains 7; stmfg run a.h5ad b.h5ad c.h5ad -o domains/",
         argument_default=argparse.SUPPRESS,
     )
     run.add_argument(
-        "input", metavar="INPUT", nargs="?", help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder"
+        "input",
+        metavar="INPUT",
+        nargs="*",
+        help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder; several are slices, with common domains",
     )
     run.add_argument("-o", "--output", metavar="OUTDIR", required=True, help="folder for the results")
     run.add_argument("--n-domains", metavar="K|auto", type=n_domains, help="number of domains (default: auto)")
@@ -51,6 +54,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         help="one more view of the spots, described by obsm[KEY]; 'image' alone is the tissue image (repeatable)",
     )
     run.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
+    run.add_argument("--stacked", action="store_true", help="slices are aligned; z, the third coordinate, joins them")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
     run.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
     run.add_argument("--resume", action="store_true", help="continue an interrupted run in OUTDIR")
@@ -64,6 +68,8 @@ def call(given: dict[str, Any]) -> None:
     from stmfg.run import repeat, run
 
     quiet, output = given.pop("quiet", False), given.pop("output")
+    if "input" in given and len(given["input"]) < 2:
+        given["input"] = given["input"][0]
     for name, parameter in (("input", "source"), ("seed", "random_state")):
         if name in given:
             given[parameter] = given.pop(name)

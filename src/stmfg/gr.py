@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from stmfg._errors import InputError, require
 from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH
+from stmfg._links import linked_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +143,14 @@ def spatial_graph(
     return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, n))
 
 
-def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, shares: int = 1) -> NDArray[np.int64]:
+def patches(
+    coordinates: NDArray[np.float64],
+    at_most: int,
+    *,
+    libraries: NDArray[np.int64] | None = None,
+    share: int = 0,
+    shares: int = 1,
+) -> NDArray[np.int64]:
     """Choose whole patches of tissue, spread over it, that hold about so many observations.
 
     The tissue is halved along its longer side again and again until a patch holds at most ``PATCH``
@@ -154,6 +162,8 @@ def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, s
         Positions, (n, 2) or (n, 3).
     at_most
         Observations wanted; with no more than that, all are taken.
+    libraries
+        Slice of each observation, codes (n,): no patch holds parts of two.
     share, shares
         Which of several disjoint choices to return; they repeat where the tissue has not patches enough.
 
@@ -164,7 +174,16 @@ def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, s
     n = len(coordinates)
     if n <= at_most:
         return np.arange(n)
-    parts = [np.arange(n)]
+    slices = [np.arange(n)] if libraries is None else [np.flatnonzero(libraries == c) for c in np.unique(libraries)]
+    parts = [part for one in slices for part in _halved(coordinates, one)]
+    step = n / at_most
+    chosen = [parts[int((i + share / shares) * step)] for i in range(max(1, int(len(parts) / step)))]
+    return np.sort(np.concatenate(chosen))
+
+
+def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Halve a part of the tissue along its longer side, and the halves again, down to ``PATCH`` observations."""
+    parts = [part]
     while len(parts[0]) > PATCH:
         halves = []
         for part in parts:
@@ -173,13 +192,16 @@ def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, s
             sorted_part = part[np.argsort(place[:, axis], kind="stable")]
             halves += [sorted_part[: len(part) // 2 + len(part) % 2], sorted_part[len(part) // 2 + len(part) % 2 :]]
         parts = halves
-    step = n / at_most
-    chosen = [parts[int((i + share / shares) * step)] for i in range(max(1, int(len(parts) / step)))]
-    return np.sort(np.concatenate(chosen))
+    return parts
 
 
-def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matrix:
+def feature_graph(
+    x: NDArray[Any], *, n_neighbors: int = 15, libraries: NDArray[np.int64] | None = None
+) -> sparse.csr_matrix:
     """Link observations with similar features, by cosine.
+
+    Of several slices, observations are linked to the nearest of their own, and between slices to those that are each
+    other's nearest (mutual nearest neighbours, Haghverdi et al. 2018).
 
     Parameters
     ----------
@@ -187,6 +209,8 @@ def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matri
         Features, (n, d).
     n_neighbors
         Nearest neighbours, symmetrised with OR.
+    libraries
+        Slice of each observation, codes (n,). The neighbours are shared out among the slices.
 
     Returns
     -------
@@ -194,8 +218,11 @@ def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matri
     """
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     # On the unit sphere the nearest by Euclidean distance are the nearest by cosine, and trees apply.
+    unit = x / np.maximum(norm, 1e-12)
     slack = SLACK if len(x) > EXACT_AT_MOST else 0.0
-    return _nearest_graph(x / np.maximum(norm, 1e-12), n_neighbors, slack=slack)
+    if libraries is None:
+        return _nearest_graph(unit, n_neighbors, slack=slack)
+    return linked_slices(unit, n_neighbors, libraries, slack=slack)
 
 
 def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -245,6 +272,7 @@ def spatial(
     n_neighbors: int = 18,
     radius: float = 0.0,
     library_key: str | None = None,
+    stacked: bool = False,
     copy: bool = False,
 ) -> AnnData | None:
     """Build the spatial graph.
@@ -256,7 +284,9 @@ def spatial(
     n_neighbors, radius
         As in :func:`spatial_graph`.
     library_key
-        Column of ``obs`` that names the slice; slices are never linked.
+        Column of ``obs`` that names the slice; slices are not linked.
+    stacked
+        Link slices after all, through their third coordinate: they are aligned, and z has the unit of x and y.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -277,10 +307,20 @@ def spatial(
     libraries = None
     if library_key is not None:
         libraries = library_names(adata, library_key)
+    places = coordinates(adata, SPATIAL)
     adata.obsp[SPATIAL_GRAPH] = spatial_graph(
-        coordinates(adata, SPATIAL), n_neighbors=n_neighbors, radius=radius, libraries=libraries
+        places, n_neighbors=n_neighbors, radius=radius, libraries=apart(places, libraries, stacked=stacked)
     )
     return adata if copy else None
+
+
+def apart(coordinates: NDArray[Any], libraries: NDArray[Any] | None, *, stacked: bool) -> NDArray[Any] | None:
+    """Return the slices (n,) that are not to be linked in tissue: none of a stack, which its third coordinate joins."""
+    if not stacked:
+        return libraries
+    if coordinates.shape[1] != 3:
+        raise InputError(f"stacked slices need z: give obsm[{SPATIAL!r}] a third column, in the unit of the other two")
+    return None
 
 
 def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
@@ -292,7 +332,15 @@ def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
     return np.asarray(column).astype(str)
 
 
-def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, copy: bool = False) -> AnnData | None:
+def library_codes(adata: AnnData, key: str) -> NDArray[np.int64] | None:
+    """Return the slice of each observation as a number from 0, (n,); None where there is one slice only."""
+    names, codes = np.unique(library_names(adata, key), return_inverse=True)
+    return codes if len(names) > 1 else None
+
+
+def features(
+    adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, library_key: str | None = None, copy: bool = False
+) -> AnnData | None:
     """Build the expression graph on spatially smoothed features.
 
     Parameters
@@ -304,6 +352,8 @@ def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, copy: boo
     steps
         Random-walk steps of smoothing on the spatial graph; 0 links spots by their own features, which on
         single cells links cell types rather than regions.
+    library_key
+        Column of ``obs`` that names the slice; slices are linked where observations are each other's nearest.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -321,5 +371,7 @@ def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, copy: boo
     graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))
     if steps < 0 or n_neighbors < 1:
         raise InputError(f"steps must be at least 0 and n_neighbors at least 1, got {steps} and {n_neighbors}")
-    adata.obsp[FEATURE_GRAPH] = feature_graph(walk(walk_operator(graph), x, steps), n_neighbors=n_neighbors)
+    libraries = None if library_key is None else library_codes(adata, library_key)
+    smooth = walk(walk_operator(graph), x, steps)
+    adata.obsp[FEATURE_GRAPH] = feature_graph(smooth, n_neighbors=n_neighbors, libraries=libraries)
     return adata if copy else None
