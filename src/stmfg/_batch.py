@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, sparse
 
 from stmfg._blocks import subsample
 from stmfg.gr import walk
@@ -31,6 +31,15 @@ def means(x: NDArray[Any], libraries: Codes) -> Floats:
     """Mean of each slice: of x (n, d) and codes (n,) from 0, (n_slices, d)."""
     sums = np.stack([np.bincount(libraries, weights=column) for column in x.T], axis=1)
     return np.asarray(sums / np.bincount(libraries)[:, None])
+
+
+def slice_means(x: csr_matrix, libraries: Codes) -> Floats:
+    """Mean of each slice of a sparse matrix (n, genes), (n_slices, genes); zero of a slice without a row."""
+    n_slices = int(libraries.max()) + 1
+    member = sparse.csr_matrix(
+        (np.ones(len(libraries)), (libraries, np.arange(len(libraries)))), shape=(n_slices, len(libraries))
+    )
+    return np.asarray((member @ x).toarray() / np.maximum(np.bincount(libraries), 1)[:, None])
 
 
 def centred(x: NDArray[Any], libraries: Codes | None) -> NDArray[Any]:

@@ -126,15 +126,6 @@ def moments(x: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float
     return mean, np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
 
 
-def moments_within(
-    x: sparse.csr_matrix, libraries: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean of each column on each slice, (n_slices, genes), and standard deviation within slices, (genes,)."""
-    found = [moments(x[libraries == code]) for code in range(int(libraries.max()) + 1)]
-    variance = np.average([scale**2 for _, scale in found], axis=0, weights=np.bincount(libraries))
-    return np.stack([mean for mean, _ in found]), np.sqrt(variance)
-
-
 def fit(
     counts: Counts | None,
     representation: NDArray[Any] | None,
@@ -183,8 +174,7 @@ def fit(
             return feature_map, transform(feature_map, counts, None, log1p=config.log1p)
         middle = Middle(center)
         if libraries is not None:
-            by_slice, scale = moments_within(x, libraries[rows])
-            middle = Middle(by_slice, libraries[rows])
+            middle = Middle(_batch.slice_means(x, libraries[rows]), libraries[rows])
         loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, random_state)
         scores = _scores(counts, genes, target, center, scale, loadings, log1p=config.log1p)
     elif representation is not None:

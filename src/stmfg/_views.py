@@ -46,7 +46,7 @@ def graphs(
     expression: FeatureMap,
     maps: dict[str, FeatureMap],
     features: NDArray[np.float32],
-    part: Slice,
+    spatial: csr_matrix,
     config: Config,
 ) -> dict[str, csr_matrix]:
     """Return the graph of every further view: neighbours in expression and in the view together.
@@ -60,8 +60,8 @@ def graphs(
         What the columns of the features came from: first the expression, then each view.
     features
         Input of the network, (n, d).
-    part
-        The observations, with their spatial graph and slices.
+    spatial
+        Spatial graph, (n, n).
     config
         ``feature_steps``, ``feature_neighbors``.
     """
@@ -70,16 +70,16 @@ def graphs(
     for name, feature_map in maps.items():
         columns = np.concatenate([ours, np.arange(end, end + feature_map.width)])
         weights = np.concatenate([expression.autocorrelation, feature_map.autocorrelation])
-        found[name] = neighbors(features[:, columns], weights, part, config)
+        found[name] = neighbors(features[:, columns], weights, spatial, config)
         end += feature_map.width
     return found
 
 
 def neighbors(
-    features: NDArray[np.float32], autocorrelation: NDArray[np.float64], part: Slice, config: Config
+    features: NDArray[np.float32], autocorrelation: NDArray[np.float64], spatial: csr_matrix, config: Config
 ) -> csr_matrix:
     """Return the graph of nearest neighbours among features smoothed in tissue, the more spatial ones counting more."""
-    x = gr.walk(gr.walk_operator(part.graph), features, config.feature_steps)
+    x = gr.walk(gr.walk_operator(spatial), features, config.feature_steps)
     if autocorrelation.size:
         x = x * np.sqrt(np.maximum(autocorrelation, 0)).astype(np.float32)
-    return gr.feature_graph(x, n_neighbors=config.feature_neighbors, libraries=part.libraries)
+    return gr.feature_graph(x, n_neighbors=config.feature_neighbors)

@@ -10,7 +10,6 @@ from scipy.spatial import cKDTree
 
 from stmfg._errors import InputError, require
 from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH
-from stmfg._links import linked_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,13 +194,8 @@ def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64]) -> list[N
     return parts
 
 
-def feature_graph(
-    x: NDArray[Any], *, n_neighbors: int = 15, libraries: NDArray[np.int64] | None = None
-) -> sparse.csr_matrix:
+def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matrix:
     """Link observations with similar features, by cosine.
-
-    Of several slices, observations are linked to the nearest of their own, and between slices to those that are each
-    other's nearest (mutual nearest neighbours, Haghverdi et al. 2018).
 
     Parameters
     ----------
@@ -209,8 +203,6 @@ def feature_graph(
         Features, (n, d).
     n_neighbors
         Nearest neighbours, symmetrised with OR.
-    libraries
-        Slice of each observation, codes (n,). The neighbours are shared out among the slices.
 
     Returns
     -------
@@ -218,11 +210,8 @@ def feature_graph(
     """
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     # On the unit sphere the nearest by Euclidean distance are the nearest by cosine, and trees apply.
-    unit = x / np.maximum(norm, 1e-12)
     slack = SLACK if len(x) > EXACT_AT_MOST else 0.0
-    if libraries is None:
-        return _nearest_graph(unit, n_neighbors, slack=slack)
-    return linked_slices(unit, n_neighbors, libraries, slack=slack)
+    return _nearest_graph(x / np.maximum(norm, 1e-12), n_neighbors, slack=slack)
 
 
 def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -338,9 +327,7 @@ def library_codes(adata: AnnData, key: str) -> NDArray[np.int64] | None:
     return codes if len(names) > 1 else None
 
 
-def features(
-    adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, library_key: str | None = None, copy: bool = False
-) -> AnnData | None:
+def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, copy: bool = False) -> AnnData | None:
     """Build the expression graph on spatially smoothed features.
 
     Parameters
@@ -352,8 +339,6 @@ def features(
     steps
         Random-walk steps of smoothing on the spatial graph; 0 links spots by their own features, which on
         single cells links cell types rather than regions.
-    library_key
-        Column of ``obs`` that names the slice; slices are linked where observations are each other's nearest.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -371,7 +356,5 @@ def features(
     graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))
     if steps < 0 or n_neighbors < 1:
         raise InputError(f"steps must be at least 0 and n_neighbors at least 1, got {steps} and {n_neighbors}")
-    libraries = None if library_key is None else library_codes(adata, library_key)
-    smooth = walk(walk_operator(graph), x, steps)
-    adata.obsp[FEATURE_GRAPH] = feature_graph(smooth, n_neighbors=n_neighbors, libraries=libraries)
+    adata.obsp[FEATURE_GRAPH] = feature_graph(walk(walk_operator(graph), x, steps), n_neighbors=n_neighbors)
     return adata if copy else None

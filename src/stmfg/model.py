@@ -243,8 +243,8 @@ class STMFG:
             graphs["feature"] = part.feature_graph
             if part.feature_graph is None:
                 ours = features[:, : expression.width]
-                graphs["feature"] = _views.neighbors(ours, expression.autocorrelation, part, self.config)
-        return graphs | _views.graphs(expression, self.view_maps, features, part, self.config)
+                graphs["feature"] = _views.neighbors(ours, expression.autocorrelation, part.graph, self.config)
+        return graphs | _views.graphs(expression, self.view_maps, features, part.graph, self.config)
 
     def _fingerprint(self, features: NDArray[np.float32], *matrices: sparse.csr_matrix | None) -> str:
         digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, __version__]).encode())
