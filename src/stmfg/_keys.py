@@ -14,6 +14,8 @@ COUNTS: Final = "counts"
 PLATFORM: Final = "spatial_platform"
 """``uns``: which instrument a folder was read as, why, what was taken from it, and the unit of the positions."""
 
+SLICE: Final = "stmfg_slice"
+"""``obs``: name of the slice, where several inputs were put together."""
 DOMAIN: Final = "stmfg_domain"
 """``obs``: domain of each observation, string categories ``"1"``, ``"2"``, ..."""
 CONFIDENCE: Final = "stmfg_confidence"

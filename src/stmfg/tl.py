@@ -60,7 +60,8 @@ def embed(
     layer
         Layer with the raw counts.
     library_key
-        Column of ``obs`` that names the slice; slices are never linked in tissue.
+        Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
+        expression is alike, and in tissue only when ``stacked``.
     denoised
         Also write the denoised expression.
     random_state
@@ -118,7 +119,13 @@ def _write_embedding(
         adata.obsp[SPATIAL_GRAPH] = fitted.graph
     elif SPATIAL_GRAPH not in adata.obsp:
         config = model.config
-        gr.spatial(adata, n_neighbors=config.spatial_neighbors, radius=config.spatial_radius, library_key=library_key)
+        gr.spatial(
+            adata,
+            n_neighbors=config.spatial_neighbors,
+            radius=config.spatial_radius,
+            library_key=library_key,
+            stacked=config.stacked,
+        )
     if denoised:
         adata.layers[DENOISED] = model.denoise(adata, layer=layer, library_key=library_key)
     near = _surroundings(adata, left_out, library_key)
