@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 
+from stmfg._comparison import Comparison, compare
 from stmfg._errors import InputError
 
-__all__ = ["ari", "asw", "chaos", "nmi", "pas", "stability"]
+__all__ = ["Comparison", "ari", "asw", "chaos", "compare", "nmi", "pas", "stability"]
 
 
 def ari(truth: ArrayLike, predicted: ArrayLike) -> float:
