@@ -114,7 +114,7 @@ def test_slices_have_coordinates_of_their_own(tmp_path: Path) -> None:
 
 
 def write_source(path: Path, shape: str = "circles", *, positions: bool = True) -> AnnData:
-    """Write a store as spatialdata-io writes that of a Xenium run: rows are numbered, the elements have the cells' ids."""
+    """Write a store as spatialdata-io does of a Xenium run: rows are numbered, the elements have the names of cells."""
     sd = optional("spatialdata")
     from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel, TableModel
 
