@@ -15,6 +15,7 @@ from scipy import sparse
 
 import stmfg
 from _finished import finished
+from _optional import optional
 from stmfg import tl
 from stmfg._palette import palette
 from stmfg.markers import marker_genes
@@ -93,8 +94,6 @@ def test_bands_touch_the_next_band_alone() -> None:
 
 
 def test_adjacency_is_that_of_squidpy() -> None:
-    from _optional import optional
-
     squidpy, adata = optional("squidpy"), finished(side=10)
     tl.adjacency(adata)
     found = adata.uns["stmfg_adjacency"].pivot(index="domain", columns="neighbor", values="observed").to_numpy()
@@ -175,6 +174,18 @@ def test_a_split_is_the_clustering_of_that_domain_alone(section: AnnData, quick:
     tl.domains(alone, n_domains=3, clusterer="kmeans")
     inside = section.obs["stmfg_subdomain"][alone.obs_names].astype(str)
     assert (inside == "1." + alone.obs["stmfg_domain"].astype(str)).all()
+
+
+def test_parts_may_be_left_open_and_hold_spots_without_counts(section: AnnData, quick: dict[str, Any]) -> None:
+    counts = section.X.toarray()
+    counts[[3, 40, 200]] = 0
+    section.X = sparse.csr_matrix(counts)
+    tl.domains(section, n_domains=2, **quick)
+    tl.subdomains(section, domain=2, n_domains="auto")
+    inside = section.obs["stmfg_domain"] == "2"
+    assert section.obs["stmfg_subdomain"].notna().all()
+    assert section.obs.loc[inside, "stmfg_subdomain"].nunique() >= 3
+    assert not section.obs.loc[~inside, "stmfg_subdomain"].str.contains(".", regex=False).any()
 
 
 def test_bad_input(section: AnnData, quick: dict[str, Any], refused: Callable[..., str]) -> None:

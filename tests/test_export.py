@@ -119,6 +119,8 @@ def write_source(path: Path, shape: str = "circles", *, positions: bool = True) 
     from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel, TableModel
 
     section = stmfg.datasets.simulate(120, 40, n_domains=3, layout="cells", random_state=2)
+    if shape == "labels":  # cells of one pixel, close together: spatialdata goes through the image row by row
+        section.obsm["spatial"] = 2.0 * np.column_stack(np.divmod(np.arange(section.n_obs), 10))
     xy = section.obsm["spatial"] = section.obsm["spatial"] - section.obsm["spatial"].min(axis=0) + 3
     ids = pd.Index([f"cell-{i}" for i in range(section.n_obs)])
     table = AnnData(section.X, obs=pd.DataFrame({"cell_id": ids}, index=[str(i) for i in range(section.n_obs)]))
@@ -202,6 +204,14 @@ def test_positions_are_those_of_the_elements(shape: str, tmp_path: Path) -> None
         adata = stmfg.read(path)
         np.testing.assert_allclose(adata.obsm["spatial"], section.obsm["spatial"], atol=1e-6)
         np.testing.assert_array_equal(sparse.csr_matrix(adata.X).toarray(), section.X.toarray())
+
+
+@quietly
+def test_positions_of_elements_take_spatialdata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_source(tmp_path / "source.zarr", positions=False)
+    monkeypatch.setitem(sys.modules, "spatialdata", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "stmfg\[spatialdata\]"'):
+        stmfg.read(tmp_path / "source.zarr")
 
 
 @quietly

@@ -132,7 +132,7 @@ def adjacency(
     graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
     slices = np.zeros(adata.n_obs) if library_key is None else library_names(adata, library_key)
     k = len(found.categories)
-    observed, expected = _contacts(sparse.coo_array(graph), np.asarray(found.codes), pd.factorize(slices)[0], k)
+    observed, expected = _contacts(graph, np.asarray(found.codes), pd.factorize(slices)[0], k)
     adata = adata.copy() if copy else adata
     names = np.asarray(found.categories, dtype=object)
     adata.uns[key_added] = pd.DataFrame(
@@ -149,27 +149,22 @@ def adjacency(
 
 
 def _contacts(
-    graph: sparse.coo_array, codes: NDArray[np.integer[Any]], slices: NDArray[np.integer[Any]], k: int
+    graph: Any, codes: NDArray[np.integer[Any]], slices: NDArray[np.integer[Any]], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return observed and expected pairs of neighbours between every two of k labels, both (k, k) and symmetric."""
-    linked = graph.data != 0
-    one, other = graph.row[linked], graph.col[linked]
-    apart = slices[one] == slices[other]
-    pairs = np.unique(np.sort(np.column_stack([one[apart], other[apart]]), axis=1), axis=0)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    linked = sparse.csr_array(graph) != 0
+    pairs = sparse.triu(linked + linked.T, k=1).tocoo()
+    same = slices[pairs.row] == slices[pairs.col]
+    one, other = pairs.row[same], pairs.col[same]
     observed = np.zeros((k, k), dtype=np.int64)
-    np.add.at(observed, (codes[pairs[:, 0]], codes[pairs[:, 1]]), 1)
-    within = np.diag(np.diag(observed))
-    observed = observed + observed.T - within
-    expected = np.zeros((k, k))
-    edges = np.bincount(slices[pairs[:, 0]], minlength=slices.max() + 1)
-    for i, m in enumerate(edges):
-        sizes = np.bincount(codes[slices == i], minlength=k).astype(np.float64)
-        n = sizes.sum()
-        if n > 1:
-            chance = 2 * np.outer(sizes, sizes)
-            np.fill_diagonal(chance, sizes * (sizes - 1))
-            expected += m * chance / (n * (n - 1))
+    np.add.at(observed, (codes[one], codes[other]), 1)
+    observed = observed + observed.T - np.diag(np.diag(observed))
+    sizes = np.zeros((slices.max() + 1, k))
+    np.add.at(sizes, (slices, codes), 1)
+    n = sizes.sum(axis=1)
+    share = np.bincount(slices[one], minlength=len(sizes)) / np.maximum(n * (n - 1), 1)
+    expected = 2 * (sizes * share[:, None]).T @ sizes
+    np.fill_diagonal(expected, share @ (sizes * (sizes - 1)))
     return observed, expected
 
 

@@ -33,7 +33,7 @@ def package() -> Any:
         import spatialdata
     except ImportError as error:
         raise MissingDependencyError(
-            f'spatialdata cannot be imported ({error}); pip install "stmfg[spatialdata]"'
+            f'this needs spatialdata, which cannot be imported ({error}); pip install "stmfg[spatialdata]"'
         ) from error
     return spatialdata
 
@@ -77,6 +77,7 @@ def place_by_elements(table: AnnData, store: Path) -> None:
         The store.
     """
     attrs = table.uns[SPATIALDATA]
+    logger.info("%s: there are no positions in its table; taken are the centres of what it annotates", store)
     with quiet():
         sd = package()
         elements = read_store(store, selection=("shapes", "labels", "points"))
@@ -94,5 +95,4 @@ def place_by_elements(table: AnnData, store: Path) -> None:
             centres = sd.get_centroids(element, coordinate_system=system).compute()
             here = regions == region
             xy[here] = centres.set_axis(centres.index.astype(str))[["x", "y"]].reindex(instances[here])
-    logger.info("%s: positions are the centres of %s", store, ", ".join(np.unique(regions)))
     table.obsm[SPATIAL] = xy
