@@ -113,6 +113,27 @@ def test_slices_have_coordinates_of_their_own(tmp_path: Path) -> None:
     assert list(store["table"].obs["stmfg_region"]) == ["one", "two"] * 8
 
 
+@quietly
+def test_names_that_spatialdata_does_not_take(tmp_path: Path, refused: Callable[..., str]) -> None:
+    sd, result = optional("spatialdata"), finished(side=4, k=2)
+    result.obs["cell type"], result.obs["slice"] = "x", ["donor 1/a", "donor 2"] * 8
+    export.spatialdata(result, tmp_path / "a.zarr", library_key="slice")
+    store = sd.read_zarr(tmp_path / "a.zarr")
+    assert set(store.shapes) == {"donor_1_a", "donor_2"}
+    assert set(store.coordinate_systems) == {"donor 1/a", "donor 2"}
+    assert "cell_type" in store["table"].obs
+    assert "cell type" in result.obs
+    result.obs["slice"] = ["donor 1", "donor_1"] * 8
+    said = refused(export.spatialdata, result, tmp_path / "b.zarr", library_key="slice")
+    assert "'donor_1' would name two slices" in said
+    section = write_source(tmp_path / "source.zarr")
+    section.obs["my domains"] = pd.Categorical(["1"] * section.n_obs)
+    options = {"source": tmp_path / "source.zarr", "key": "my domains"}
+    said = refused(export.spatialdata, section, tmp_path / "b.zarr", **options)
+    assert "obs/my domains: Name must contain only" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "source.zarr"]
+
+
 def write_source(path: Path, shape: str = "circles", *, positions: bool = True) -> AnnData:
     """Write a store as spatialdata-io does of a Xenium run: rows are numbered, the elements have the names of cells."""
     sd = optional("spatialdata")

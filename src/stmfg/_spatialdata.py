@@ -67,18 +67,21 @@ def of_spots(adata: AnnData, library_key: str | None) -> Any:
     _validate.names(adata)
     drawn = spots(adata)
     slices = np.full(adata.n_obs, "spots") if library_key is None else library_names(adata, library_key)
+    regions = {name: sd.sanitize_name(name) for name in map(str, np.unique(slices))}
     shapes, images = {}, {}
-    for name in np.unique(slices):
+    for name, region in regions.items():
         here = slices == name
+        if region in shapes:
+            raise InputError(f"{region!r} would name two slices of obs[{library_key!r}]; give them other names")
         options = {
             "index": adata.obs_names[here],
-            "transformations": {GLOBAL if library_key is None else str(name): Identity()},
+            "transformations": {GLOBAL if library_key is None else name: Identity()},
         }
         circles = ShapesModel.parse(drawn.xy[here], geometry=0, radius=drawn.diameter / 2, **options)
         if drawn.square:
             circles["geometry"] = circles.buffer(drawn.diameter / 2, cap_style="square")
             circles = ShapesModel.parse(circles.drop(columns="radius"))
-        shapes[name] = circles
+        shapes[region] = circles
     if drawn.image is not None and library_key is None:
         left, right, _, top = drawn.extent
         scale = (right - left) / drawn.image.shape[1]
@@ -87,7 +90,9 @@ def of_spots(adata: AnnData, library_key: str | None) -> Any:
         images["image"] = Image2DModel.parse(pixels, dims=("c", "y", "x"), transformations={GLOBAL: onto})
     table = adata.copy()
     table.uns.pop(SPATIALDATA, None)  # of a store it was read from
-    table.obs[REGION], table.obs[INSTANCE] = pd.Categorical(slices), adata.obs_names.to_numpy(dtype=object)
+    sd.sanitize_table(table)  # keys in SpatialData have no spaces and the like
+    table.obs[REGION] = pd.Categorical([regions[name] for name in slices])
+    table.obs[INSTANCE] = adata.obs_names.to_numpy(dtype=object)
     table = TableModel.parse(table, region=list(shapes), region_key=REGION, instance_key=INSTANCE)
     return sd.SpatialData(images=images, shapes=shapes, tables={"table": table})
 

@@ -103,7 +103,8 @@ def spatialdata(
     source
         SpatialData store that the result was made from, or one of the same spots. The new store has all its elements,
         and the table that annotates them has the domains. When not given, the new store has the spots as circles, or
-        squares where they are bins, the image under them if there is one, and `adata` as the table.
+        squares where they are bins, the image under them if there is one, and `adata` as the table, its keys without
+        characters that SpatialData does not take, such as spaces.
     table
         Name of the table in `source`, where there are several.
     key
@@ -133,10 +134,13 @@ def spatialdata(
         raise InputError("table names a table of source; give source, too")
     if source is not None and library_key is not None:
         raise InputError("source has elements of its own, to which library_key does not apply; leave it out")
-    with quiet():
+    with quiet(), _replacing(path) as partial:
         store = of_spots(adata, library_key) if source is None else annotated(adata, Path(source), table, key)
-        with _replacing(path) as partial:
+        try:
             store.write(partial)
+        except ValueError as error:  # names and values that SpatialData does not take; the last line says which
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+            raise InputError(f"{path} cannot be written as SpatialData ({reason}); change it in the result") from error
 
 
 def _write_table(adata: AnnData, path: str | Path, key: str, program: str, header: tuple[str, str]) -> None:
