@@ -17,6 +17,7 @@ __all__ = [
     "StmfgError",
     "__version__",
     "datasets",
+    "export",
     "gr",
     "metrics",
     "pl",
@@ -29,7 +30,7 @@ __all__ = [
 _HOME = {"STMFG": "model", "Config": "config", "StmfgError": "_errors", "read": "io", "read_slices": "_io_slices"}
 
 if TYPE_CHECKING:
-    from stmfg import datasets, gr, metrics, pl, pp, tl
+    from stmfg import datasets, export, gr, metrics, pl, pp, tl
     from stmfg._errors import StmfgError
     from stmfg._io_slices import read_slices
     from stmfg.config import Config

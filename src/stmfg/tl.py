@@ -1,4 +1,4 @@
-"""What a user calls: ``embed`` and ``domains``, and what domains are worth between samples."""
+"""What a user calls: ``embed`` and ``domains``, and what is done with domains once they are found."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from stmfg import _validate, cluster, gr
 from stmfg._abundance import abundance, composition
+from stmfg._downstream import adjacency, markers, pseudobulk, subdomains, write_colours
 from stmfg._errors import InputError, require
 from stmfg._keys import CONFIDENCE, DENOISED, DOMAIN, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
 from stmfg._stages import stage
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
 
     from stmfg.model import STMFG, Fitted
 
-__all__ = ["abundance", "composition", "domains", "embed"]
+__all__ = [
+    "abundance",
+    "adjacency",
+    "composition",
+    "domains",
+    "embed",
+    "markers",
+    "pseudobulk",
+    "subdomains",
+]
 
 logger = logging.getLogger("stmfg")
 
@@ -179,6 +189,7 @@ def domains(
     use_rep: str | None = None,
     layer: str | None = None,
     library_key: str | None = None,
+    denoised: bool = False,
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
@@ -201,8 +212,8 @@ def domains(
         evidence, see :func:`choose_n_domains`.
     preset
         ``"default"`` when not given, or the preset of the embedding that is there.
-    use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
-        As in :func:`embed`.
+    use_rep, layer, library_key, denoised, random_state, device, checkpoint, progress, copy
+        As in :func:`embed`. Denoising takes the trained network, so an embedding that is there must come with it.
     key_added
         Column of ``obs`` to write the domains to.
     options
@@ -217,6 +228,8 @@ def domains(
     ``obs["stmfg_confidence"]``
         Share of the vote for that domain, float32 in 0..1; 0 where an observation was left out. With another
         ``key_added`` it is that key followed by ``_confidence``.
+    ``uns["stmfg_domain_colors"]``
+        Colours of the domains, after ``key_added``, unless there were enough of them.
 
     Raises
     ------
@@ -230,6 +243,11 @@ def domains(
     random_state = _validate.random_state(random_state)
     adata = adata.copy() if copy else adata
     if EMBEDDING in adata.obsm:
+        if denoised and DENOISED not in adata.layers:
+            raise InputError(
+                f"denoising needs the network that made obsm[{EMBEDDING!r}]; "
+                f"del adata.obsm[{EMBEDDING!r}] to train anew, or call model.denoise(adata)"
+            )
         logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
         config = _trained_config(adata, preset, use_rep, options)
     else:
@@ -239,6 +257,7 @@ def domains(
             use_rep=use_rep,
             layer=layer,
             library_key=library_key,
+            denoised=denoised,
             random_state=random_state,
             device=device,
             checkpoint=checkpoint,
@@ -278,6 +297,7 @@ def domains(
     adata.obs[key_added] = pd.Categorical((labels + 1).astype(str), categories=[str(i + 1) for i in range(n_domains)])
     adata.obs[CONFIDENCE if key_added == DOMAIN else f"{key_added}_confidence"] = confidence
     adata.uns[UNS]["n_domains"] = n_domains
+    write_colours(adata, key_added)
     return adata if copy else None
 
 
