@@ -227,7 +227,7 @@ def test_slices_lie_side_by_side_and_can_be_chosen(tmp_path: Path) -> None:
     assert right < left
     x = unpacked(found["x"], "<u2")
     assert ((x <= right + 1) == (adata.obs["section"] == "<tt>")).all()
-    choice = text.partition('<select id="slice">')[2].partition("</select>")[0]
+    choice = text.partition('<select id="slice"')[2].partition("</select>")[0]
     assert re.findall(r'<option value="(-?\d+)">', choice) == ["-1", "0", "1"]
     assert "<tt>" not in text
 
@@ -246,6 +246,12 @@ def test_a_picture_shows_each_spot_in_its_colour() -> None:
 def test_a_ramp_passes_through_its_colours() -> None:
     assert ramp(("#000000", "#ff0000", "#ff00ff"), 5) == ["#000000", "#800000", "#ff0000", "#ff0080", "#ff00ff"]
     assert ramp(CONFIDENCE, 3) == list(CONFIDENCE)
+
+
+def test_markers_of_a_sample_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "drawn at random are used" not in written(tmp_path, finished())
+    monkeypatch.setattr(report, "_MARKER_SPOTS", 50)
+    assert "more than 50 spots, as many drawn at random are used" in written(tmp_path, finished())
 
 
 def test_more_views_than_two_are_shown(tmp_path: Path) -> None:
