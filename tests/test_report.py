@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 import time
-import zlib
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.image import imread
-from scipy import sparse
 
 import stmfg
-from _finished import NASTY, SPACING, finished, run_record
-from stmfg import _blocks, _map_data, _spots, _summary, _svg, report
+from _finished import NASTY, finished, run_record
+from _report import packed, unpacked, written
+from stmfg import _blocks, _spots, _svg, report
 from stmfg._palette import CONFIDENCE, ramp
 
 SECTIONS = [
@@ -53,23 +50,6 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if not self.open or self.open.pop() != tag:
             self.wrong.append(tag)
-
-
-def written(tmp_path: Path, adata: Any, **changes: Any) -> str:
-    path = tmp_path / "report.html"
-    report.write(adata, path, run=run_record(adata, **changes))
-    return path.read_text(encoding="utf-8")
-
-
-def packed(text: str) -> dict[str, Any]:
-    """Return the data of the map."""
-    found = re.search(r'<script type="application/json" id="map-data">(.*?)</script>', text, flags=re.DOTALL)
-    assert found
-    return dict(json.loads(found[1]))
-
-
-def unpacked(text: str, kind: str) -> np.ndarray[Any, Any]:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=kind)
 
 
 @pytest.fixture(params=["dots", "pictures"])
@@ -227,58 +207,6 @@ def test_it_is_quick(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size < 2_000_000
 
 
-def test_the_map_holds_what_the_result_says(tmp_path: Path) -> None:
-    adata = finished(image=True)
-    found = packed(written(tmp_path, adata))
-    assert found["n"] == adata.n_obs
-    assert found["names"] == list(adata.obs_names)
-    assert list(unpacked(found["codes"], "<u2")) == list(adata.obs["stmfg_domain"].cat.codes)
-    assert unpacked(found["confidence"], "u1") / 255 == pytest.approx(adata.obs["stmfg_confidence"], abs=0.002)
-    tissue = found["tissue"]
-    for name, column in (("x", 0), ("y", 1)):
-        steps = unpacked(tissue[name], "<u2").astype(float)
-        assert np.corrcoef(steps, adata.obsm["spatial"][:, column])[0, 1] == pytest.approx(1.0)
-        assert np.ptp(steps) / tissue["diameter"] == pytest.approx(
-            np.ptp(adata.obsm["spatial"][:, column]) / 75, abs=0.02
-        )
-    # The image lies under the spots: cut along its pixels, of which each is as wide as ten units.
-    pixel = 10 * tissue["diameter"] / 75
-    left, top, width, height = found["image"]
-    for start, extent, whole in ((left, width, tissue["width"]), (top, height, tissue["height"])):
-        assert -pixel - 10 <= start <= 10
-        assert whole - 10 <= start + extent <= whole + pixel + 10
-
-
-def test_genes_of_the_map_are_normalised_counts(tmp_path: Path) -> None:
-    adata = finished()
-    found = packed(written(tmp_path, adata))
-    assert 4 <= len(found["genes"]) <= 20
-    depth = np.asarray(adata.X.sum(axis=1)).ravel()
-    for gene in found["genes"]:
-        counts = adata[:, gene["name"]].X.toarray().ravel()
-        expected = np.log1p(counts * np.median(depth) / depth)
-        told = unpacked(gene["values"], "u1") / 255 * gene["top"]
-        assert told == pytest.approx(np.minimum(expected, gene["top"]), abs=gene["top"] / 255)
-        assert (expected > gene["top"]).mean() <= 0.005
-
-
-def test_of_very_many_spots_a_sample_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adata = finished()
-    whole = packed(written(tmp_path, adata))
-    monkeypatch.setattr(_map_data, "SPOTS", 100)
-    monkeypatch.setattr(_map_data, "_GENE_BYTES", 300)
-    text = written(tmp_path, adata)
-    assert "a random sample of 100 of the 400 spots" in text
-    found = packed(text)
-    assert len(unpacked(found["codes"], "<u2")) == len(unpacked(found["embedding"]["x"], "<u2")) == 100
-    assert len(found["genes"]) == 3
-    assert found["tissue"]["diameter"] == pytest.approx(2 * whole["tissue"]["diameter"])  # as much tissue is covered
-    chosen = _map_data.sample(400)
-    assert list(unpacked(found["tissue"]["x"], "<u2")) == list(unpacked(whole["tissue"]["x"], "<u2")[chosen])
-    assert 'id="tissue-map"' in text
-    assert "a random sample" not in written(tmp_path, finished(8))
-
-
 def test_counts_on_disk_give_the_same_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dask", reason="dask, which leaves counts on disk, is not installed")
     monkeypatch.setattr(_blocks, "BLOCK", 150)
@@ -287,19 +215,6 @@ def test_counts_on_disk_give_the_same_report(tmp_path: Path, monkeypatch: pytest
     expected = written(tmp_path, stmfg.read(path))
     assert 'class="dotplot"' in expected
     assert written(tmp_path, stmfg.read(path, lazy=True)) == expected
-
-
-def test_the_best_marker_of_every_domain_comes_first() -> None:
-    assert _map_data.chosen_genes([[5, 6, 7], [6, 8], []], 10) == [5, 6, 8, 7]
-    assert _map_data.chosen_genes([[5, 6, 7], [6, 8], []], 1_500_000) == [5, 6]
-
-
-def test_spots_without_a_domain_are_told_apart(tmp_path: Path) -> None:
-    adata = finished(genes=0)
-    adata.obs.iloc[7, 0] = None
-    codes = unpacked(packed(written(tmp_path, adata))["codes"], "<u2")
-    assert codes[7] == 4
-    assert codes.max() == 4
 
 
 def test_slices_lie_side_by_side_and_can_be_chosen(tmp_path: Path) -> None:
@@ -312,7 +227,7 @@ def test_slices_lie_side_by_side_and_can_be_chosen(tmp_path: Path) -> None:
     assert right < left
     x = unpacked(found["x"], "<u2")
     assert ((x <= right + 1) == (adata.obs["section"] == "<tt>")).all()
-    choice = text.partition('<select id="slice">')[2].partition("</select>")[0]
+    choice = text.partition('<select id="slice"')[2].partition("</select>")[0]
     assert re.findall(r'<option value="(-?\d+)">', choice) == ["-1", "0", "1"]
     assert "<tt>" not in text
 
@@ -333,64 +248,20 @@ def test_a_ramp_passes_through_its_colours() -> None:
     assert ramp(CONFIDENCE, 3) == list(CONFIDENCE)
 
 
-def test_warnings_in_plain_words() -> None:
-    adata = finished(20, genes=8)
-    adata.obs["stmfg_confidence"] = np.float32(0.2)
-    graph = adata.obsp["spatial_connectivities"].tolil()
-    graph[:100, 100:] = 0
-    graph[100:, :100] = 0
-    graph = graph.tocsr()
-    depth = np.r_[0.0, np.full(399, 8.0)]
-    rng = np.random.default_rng(0)
-    labels = _summary.labels(adata)
-    codes = labels.codes.copy()
-    codes[rng.integers(adata.n_obs)] = 4
-    scattered = pd.Categorical.from_codes(codes, categories=pd.Index(list("abcde")))
-    said = " ".join(_summary.warnings(adata, scattered, depth, graph))
-    for part in ("1 of 400 spots have no counts", "shallow", "100% of the spots", "2 separate pieces",
-                 "Domain e is scattered", "Domain e is very small (1 spots)"):  # fmt: skip
-        assert part in said
-    # Two slices are two pieces by their nature.
-    assert "pieces" not in " ".join(_summary.warnings(adata, scattered, depth, graph, slices=2))
-    assert _summary.warnings(finished(20), labels, None, finished(20).obsp["spatial_connectivities"]) == []
+def test_markers_of_a_sample_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "drawn at random are used" not in written(tmp_path, finished())
+    monkeypatch.setattr(report, "_MARKER_SPOTS", 50)
+    assert "more than 50 spots, as many drawn at random are used" in written(tmp_path, finished())
 
 
-def test_neighbourhoods_are_shares_of_edges() -> None:
-    adata = finished(20)
-    table, _ = _summary.neighbourhoods(adata.obsp["spatial_connectivities"], _summary.labels(adata))
-    assert table.sum(axis=1) == pytest.approx(np.ones(4))
-    assert table[0, 3] == 0
-    assert (np.diag(table) > 0.5).all()
-
-
-def test_neighbourhoods_over_chance_of_a_path() -> None:
-    graph = sparse.diags_array([np.ones(5)] * 2, offsets=(-1, 1), shape=(6, 6)).tocsr()
-    shares, over = _summary.neighbourhoods(graph, pd.Categorical(list("aabbbc")))
-    assert shares == pytest.approx(np.array([[2 / 3, 1 / 3, 0], [1 / 6, 4 / 6, 1 / 6], [0, 1, 0]]))
-    # Of the two neighbours that leave b, chance sends 4/3 to a and 2/3, less than one, to c.
-    assert over[1, 0] == pytest.approx(1 / (4 / 3))
-    assert np.isnan(over[1, 2])
-    assert over[0, 0] == pytest.approx(2 / 1)
-
-
-def test_shuffled_labels_are_neighbours_by_chance() -> None:
-    adata = finished(60, genes=0)
-    labels = pd.Categorical(np.random.default_rng(0).choice(list("abc"), adata.n_obs, p=[0.6, 0.3, 0.1]))
-    _, over = _summary.neighbourhoods(adata.obsp["spatial_connectivities"], labels)
-    assert over == pytest.approx(np.ones((3, 3)), abs=0.12)
-
-
-def test_a_name_is_written_deep_inside_its_domain() -> None:
-    adata = finished(30, genes=0)
-    labels = _summary.labels(adata)
-    xy = adata.obsm["spatial"]
-    places = _summary.deepest(xy, labels)
-    assert list(labels.codes[places]) == [0, 1, 2, 3]
-    others = np.array([np.delete(xy, labels.codes == labels.codes[i], axis=0) for i in places], dtype=object)
-    nearest = [np.linalg.norm(other - xy[i], axis=1).min() for i, other in zip(places, others, strict=True)]
-    assert min(nearest) > 1.5 * SPACING
-    lonely = pd.Categorical(np.where(np.arange(900) == 435, "e", "d"))
-    assert _summary.deepest(xy, lonely)[1] == 435
+def test_more_views_than_two_are_shown(tmp_path: Path) -> None:
+    adata = finished()
+    assert "any other view" not in written(tmp_path, adata)
+    adata.obsm["stmfg_view_weights"] = np.tile(np.float32([0.5, 0.3, 0.2]), (adata.n_obs, 1))
+    adata.uns["stmfg"]["view_weight_names"] = ["layer 1: spatial", "layer 1: feature", "layer 1: image"]
+    text = written(tmp_path, adata)
+    assert "any other view" in text
+    assert "20% went to <em>image</em>." in re.sub(r"\s+", " ", text)
 
 
 def test_the_choice_of_the_number_of_domains_is_shown(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def _content(adata: AnnData, run: Mapping[str, Any]) -> dict[str, Any]:
         "sampled": len(chosen) < adata.n_obs,
         "neighbours": None if graph is None else _neighbours(graph, domains),
         "markers": markers,
+        "marker_spots": _MARKER_SPOTS,
         "dot_plot": _dot_plot(markers or [], len(names)),
         "attention": _attention(adata, domains),
         "curves": _curves(record.get("history") or run.get("history") or {}),

@@ -34,7 +34,7 @@
   let highlighted = -1;
 
   // What a map writes and tells.
-  const texts = (map, places) => () => [
+  const texts = (map, places) => [
     ...places.filter((_, i) => paint.shown[i] === 1).map(([x, y, text]) => ({ x, y, text })),
     ...map.slices.map(({ name, box }) => ({
       x: box[0],
@@ -82,7 +82,7 @@
   };
 
   const tissue = new SpotMap(find("#tissue-map"), await cloud(data.tissue), data.n, paint, {
-    texts: () => texts(data.tissue, data.places)(),
+    texts: () => texts(data.tissue, data.places),
     look,
   });
   const maps = [tissue];
