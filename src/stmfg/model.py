@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from stmfg import _features, _validate, gr
+from stmfg import _features, _genes, _validate, gr
 from stmfg._errors import InputError
 from stmfg._processes import Processes
 from stmfg._slice import Slice, take, warn_left_out
@@ -26,6 +26,8 @@ from stmfg.train import History, pick_device, train
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from stmfg._domain_map import DomainMap
 
     Graphs = dict[str, sparse.csr_matrix]
 
@@ -96,6 +98,7 @@ class STMFG:
         self.spot_size = 1.0
         self.use_rep: str | None = None
         self.feature_map: _features.FeatureMap | None = None
+        self.domain_map: DomainMap | None = None
         self.net: STMFGNet | None = None
 
     # -- fitting ---------------------------------------------------------------------------------------
@@ -178,6 +181,7 @@ class STMFG:
             self.feature_map, features = _features.fit(
                 part.counts, part.representation, operator, self.config, self.random_state
             )
+            self.feature_map, self.domain_map = self.feature_map.folded(), None
         with stage("graphs"):
             graphs = self._graphs(part.graph, part.feature_graph, features)
         with stage("train"):
@@ -271,11 +275,8 @@ class STMFG:
     def apply(self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None) -> Fitted:
         """Run the trained encoder, as :meth:`transform`, and return the view weights too."""
         feature_map, _ = self.fitted()
-        if self.use_rep is None and list(map(str, adata.var_names)) != self.genes:
-            raise InputError(
-                f"the data have {adata.n_vars} genes, the model was trained on {len(self.genes)}, "
-                "or their order differs; bring the genes into the order of model.genes"
-            )
+        if self.use_rep is None:
+            adata, feature_map = _genes.matched(adata, self.genes, feature_map)
         part = take(adata, self.config, self.use_rep, layer, library_key)
         if part.representation is not None and part.representation.shape[1] != len(feature_map.center):
             raise InputError(
@@ -306,7 +307,8 @@ class STMFG:
         Parameters
         ----------
         adata
-            Data with the same genes, or the same embedding key, as the model was trained on.
+            Data with the model's genes, at least half of them, in any order, or the same embedding key. Genes are
+            matched by name; one that is missing counts as its mean.
         layer, library_key
             As in :meth:`fit`.
 
@@ -340,12 +342,14 @@ class STMFG:
             raise InputError("the model was trained on an embedding and has no count decoder; fit it on raw counts")
         embedding = self.transform(adata, layer=layer, library_key=library_key)
         result = np.full((adata.n_obs, adata.n_vars), np.nan, dtype=np.float32)
+        columns = _genes.columns(self.genes, adata.var_names)[self.decoded]
         used = np.flatnonzero(~np.isnan(embedding[:, 0]))
         with torch.inference_mode():
             for rows in np.array_split(used, max(1, len(used) // 4096)):
                 z = torch.from_numpy(embedding[rows]).to(self.device)
                 mu, _, pi_logits = net.decoder(z, torch.full((len(rows), 1), self.spot_size, device=self.device))
-                result[np.ix_(rows, self.decoded)] = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
+                expected = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
+                result[np.ix_(rows, columns[columns >= 0])] = expected[:, columns >= 0]
         return result
 
     def fitted_map(self) -> _features.FeatureMap:
@@ -375,17 +379,19 @@ class STMFG:
         _model_files.save(self, Path(path).expanduser())
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> STMFG:
-        """Read a model written by :meth:`save`. No code in the files is run.
+    def load(cls, path: str | Path | AnnData, *, device: str = "auto") -> STMFG:
+        """Read a model written by :meth:`save`, or the one in a result: a run's folder, ``.h5ad`` or AnnData.
+
+        No code in the files is run.
 
         Raises
         ------
         InputError
-            If the folder holds no model, or one of a newer format.
+            If there is no model, or one of a newer format.
         """
         from stmfg import _model_files
 
-        return _model_files.load(Path(path).expanduser(), device)
+        return _model_files.load(path, device)
 
 
 def _scatter(values: NDArray[np.float32], order: NDArray[np.int64], n: int) -> NDArray[np.float32]:
