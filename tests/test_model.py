@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -111,8 +112,10 @@ def test_what_does_not_fit_the_model_is_refused(
     section: AnnData, embedded: AnnData, quick: dict[str, Any], refused: Callable[..., str]
 ) -> None:
     model = STMFG(**quick).fit(section)
-    assert "80" in refused(model.transform, section[:, :70])
-    assert "order" in refused(model.transform, section[:, ::-1])
+    assert "30 of the 80 genes" in refused(model.transform, section[:, :30])
+    section.var_names = [f"other{i}" for i in range(80)]
+    assert "species" in refused(model.transform, section)
+    section.var_names = model.genes
     with_rep = STMFG(**quick).fit(embedded, use_rep="X_rep")
     for width in (5, 1, 12):
         other = embedded.copy()
@@ -120,6 +123,43 @@ def test_what_does_not_fit_the_model_is_refused(
         assert "'X_rep'" in refused(with_rep.transform, other)
     del embedded.obsm["X_rep"]
     assert "X_rep" in refused(with_rep.transform, embedded, kind=MissingKeyError)
+
+
+def test_genes_are_matched_by_name(section: AnnData, quick: dict[str, Any]) -> None:
+    model = STMFG(**quick).fit(section)
+    expected, denoised = model.transform(section), model.denoise(section)
+    more = section[:, ::-1].copy()
+    more = ad.concat(
+        [more, AnnData(more.X * 5, obs=more.obs, var=pd.DataFrame(index=[f"new{i}" for i in range(80)]))],
+        axis=1,
+        merge="first",
+    )  # genes the model does not know have no say, nor any in the depth
+    more.obsm["spatial"] = section.obsm["spatial"]
+    np.testing.assert_allclose(model.transform(more), expected, atol=1e-4)
+    np.testing.assert_allclose(model.denoise(more)[:, :80][:, ::-1], denoised, rtol=1e-3)
+    assert np.isnan(model.denoise(more)[:, 80:]).all()
+
+
+def test_a_missing_gene_counts_as_its_mean(section: AnnData) -> None:
+    section.X = sparse.csr_matrix(section.X.toarray() * 0 + 1 + (np.arange(80) == 7) * np.arange(300)[:, None] % 3)
+    section.X.data += np.random.default_rng(0).poisson(1.0, section.X.nnz)
+    model = STMFG(epochs=0, views=("spatial",)).fit(section)
+    part = section[:, np.arange(80) != 7]
+    feature_map = model.fitted_map()
+    from stmfg import _genes
+
+    _, restricted = _genes.matched(part, model.genes, feature_map)
+    place = int(np.flatnonzero(feature_map.genes == 7)[0])
+    np.testing.assert_array_equal(restricted.loadings, np.delete(feature_map.loadings, place, axis=0))
+    assert np.isfinite(model.transform(part)).all()
+
+
+def test_the_network_that_reads_genes_itself_needs_all(
+    section: AnnData, quick: dict[str, Any], refused: Callable[..., str]
+) -> None:
+    model = STMFG(preset="paper", **quick | {"widths": (8, 4)}).fit(section)
+    np.testing.assert_allclose(model.transform(section[:, ::-1]), model.transform(section), atol=1e-4)
+    assert "79 of the 80" in refused(model.transform, section[:, :79])
 
 
 def test_a_model_that_is_not_trained_says_so(section: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:

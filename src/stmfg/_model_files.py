@@ -94,13 +94,14 @@ def _read_uns(path: Path) -> dict[str, Any]:
     from anndata.io import read_elem
 
     with h5py.File(path) as file:
-        return {key: read_elem(file["uns"][UNS][key]) for key in ("model", "domain_map") if key in file["uns"][UNS]}
+        kept = [key for key in ("model", "domain_map") if f"uns/{UNS}/{key}" in file]
+        return {key: read_elem(file[f"uns/{UNS}/{key}"]) for key in kept}
 
 
 def _of_result(record: dict[str, Any], name: str) -> tuple[str, Arrays]:
     """Return the parts of the model in a result, with the domains found last."""
     if "model" not in record:
-        raise InputError(f"{name} holds no model, as one written before there was any; run stmfg on its data again")
+        raise InputError(f"{name} holds no model; give a result of this version of stmfg: run it on the data again")
     arrays = {k: np.asarray(v) for k, v in record["model"]["arrays"].items()}
     return str(record["model"]["record"]), arrays | {f"domain.{k}": v for k, v in record.get("domain_map", {}).items()}
 
