@@ -18,6 +18,7 @@ from anndata import AnnData
 from scipy import sparse
 
 import stmfg
+from _data import data_file
 from stmfg import STMFG, tl
 from stmfg.metrics import ari
 
@@ -172,6 +173,19 @@ def test_a_model_without_domains_is_refused(
     before = set(new.obsm)
     assert "species" in refused(tl.apply, new[:, :10].copy(), reference)
     assert set(new.obsm) == before
+
+
+def test_sections_of_the_cortex_and_a_lung() -> None:
+    reference, sibling = (ad.read_h5ad(data_file(f"dlpfc_{name}.h5ad")) for name in ("151673", "151676"))
+    lung = stmfg.read(data_file("visium_human_lung") / "outs")
+    tl.domains(reference, n_domains=7)
+    tl.apply(sibling, reference)
+    truth = sibling.obs["ground_truth"]
+    known = truth.notna().to_numpy()
+    assert ari(truth[known], sibling.obs["stmfg_domain"][known]) > 0.5
+    assert sibling.uns["stmfg"]["far"][0] < 0.05
+    tl.apply(lung, reference)
+    assert lung.uns["stmfg"]["far"][0] > 0.95
 
 
 # -- the command ---------------------------------------------------------------------------------------

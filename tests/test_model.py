@@ -405,5 +405,6 @@ def test_a_network_trained_on_patches_is_applied_to_all(
     fitted = model.fit_apply(section)
     assert fitted.embedding.shape[0] == section.n_obs
     assert np.isfinite(fitted.embedding).all()
-    np.testing.assert_allclose(model.transform(section), fitted.embedding, rtol=1e-6)
+    # Not the same to the last digit: training has loadings and rotation one after the other, the model their product.
+    np.testing.assert_allclose(model.transform(section), fitted.embedding, atol=1e-5)
     assert len(model.history["total"]) == quick["epochs"]
