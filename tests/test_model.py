@@ -140,20 +140,6 @@ def test_genes_are_matched_by_name(section: AnnData, quick: dict[str, Any]) -> N
     assert np.isnan(model.denoise(more)[:, 80:]).all()
 
 
-def test_a_missing_gene_counts_as_its_mean(section: AnnData) -> None:
-    section.X = sparse.csr_matrix(section.X.toarray() * 0 + 1 + (np.arange(80) == 7) * np.arange(300)[:, None] % 3)
-    section.X.data += np.random.default_rng(0).poisson(1.0, section.X.nnz)
-    model = STMFG(epochs=0, views=("spatial",)).fit(section)
-    part = section[:, np.arange(80) != 7]
-    feature_map = model.fitted_map()
-    from stmfg import _genes
-
-    _, restricted = _genes.matched(part, model.genes, feature_map)
-    place = int(np.flatnonzero(feature_map.genes == 7)[0])
-    np.testing.assert_array_equal(restricted.loadings, np.delete(feature_map.loadings, place, axis=0))
-    assert np.isfinite(model.transform(part)).all()
-
-
 def test_the_network_that_reads_genes_itself_needs_all(
     section: AnnData, quick: dict[str, Any], refused: Callable[..., str]
 ) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 from scipy import linalg
 from scipy.special import softmax
 
-from stmfg._blocks import subsample
+from stmfg._blocks import BLOCK, subsample
 from stmfg.cluster import FIT_AT_MOST
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
@@ -65,10 +67,9 @@ class DomainMap:
         adapt
             Whether to estimate offset, shares and covariance of this slice, or take those of the other.
         """
-        x = self._standard(embedding)
-        shift, shares, covariance = np.zeros(x.shape[1]), self.shares, self.covariance
-        sample = x[subsample(len(x), FIT_AT_MOST, 0)]
+        sample = self._standard(embedding[subsample(len(embedding), FIT_AT_MOST, 0)])
         n, d = sample.shape
+        shift, shares, covariance = np.zeros(d), self.shares, self.covariance
         labels = np.full(n, -1)
         for _ in range(MAX_ITER if adapt else 0):
             posterior = self._vote(sample - shift, shares, covariance)
@@ -78,7 +79,8 @@ class DomainMap:
             shares = posterior.mean(axis=0) + 1e-6
             shift = (sample - posterior @ self.means).mean(axis=0)
             covariance = (d * self.covariance + n * _within(sample - shift, posterior, self.means)) / (d + n)
-        return self._vote(x - shift, shares, covariance)
+        blocks = [self._vote(x - shift, shares, covariance) for x in self._blocks(embedding)]
+        return np.concatenate(blocks)
 
     def unlike(self, embedding: NDArray[Any]) -> Array:
         """Return the share of the spots the domains were found on that lie closer to their nearest domain, (n,).
@@ -91,11 +93,15 @@ class DomainMap:
         embedding
             (n, d).
         """
-        distance = _distance(self._standard(embedding), self.means, self.covariance)
+        distance = np.concatenate([_distance(x, self.means, self.covariance) for x in self._blocks(embedding)])
         return np.asarray(np.interp(distance, self.distances, np.linspace(0, 1, len(self.distances))))
 
     def _standard(self, embedding: NDArray[Any]) -> Array:
         return (np.asarray(embedding, dtype=np.float64) - self.center) / self.spread
+
+    def _blocks(self, embedding: NDArray[Any]) -> Iterator[Array]:
+        for start in range(0, len(embedding), BLOCK):
+            yield self._standard(embedding[start : start + BLOCK])
 
     def _vote(self, x: Array, shares: Array, covariance: Array) -> Array:
         edges = np.cumsum([0, *self.widths])
@@ -120,8 +126,8 @@ def fit(embedding: NDArray[Any], posterior: NDArray[Any], widths: list[int]) -> 
     widths
         Columns of each layer that votes besides the whole embedding; empty where it votes alone.
     """
-    x = np.asarray(embedding, dtype=np.float64)
-    posterior = np.asarray(posterior, dtype=np.float64)
+    rows = subsample(len(embedding), FIT_AT_MOST, 0)
+    x, posterior = embedding[rows].astype(np.float64), posterior[rows].astype(np.float64)
     center = x.mean(axis=0)
     spread = np.asarray(max(float((x - center).std()), 1e-12))
     x = (x - center) / spread

@@ -275,15 +275,16 @@ class STMFG:
     def apply(self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None) -> Fitted:
         """Run the trained encoder, as :meth:`transform`, and return the view weights too."""
         feature_map, _ = self.fitted()
-        if self.use_rep is None:
-            adata, feature_map = _genes.matched(adata, self.genes, feature_map)
         part = take(adata, self.config, self.use_rep, layer, library_key)
+        counts = part.counts
+        if counts is not None:
+            counts, feature_map = _genes.matched(counts, adata.var_names, self.genes, feature_map)
         if part.representation is not None and part.representation.shape[1] != len(feature_map.center):
             raise InputError(
                 f"obsm[{self.use_rep!r}] has {part.representation.shape[1]} columns, the model was trained on "
                 f"{len(feature_map.center)}; give the embedding the model was trained on"
             )
-        features = _features.transform(feature_map, part.counts, part.representation, log1p=self.config.log1p)
+        features = _features.transform(feature_map, counts, part.representation, log1p=self.config.log1p)
         return self._encode(part, features, self._graphs(part.graph, part.feature_graph, features), adata.n_obs)
 
     def _encode(self, part: Slice, features: NDArray[np.float32], graphs: Graphs, n: int) -> Fitted:
@@ -380,9 +381,7 @@ class STMFG:
 
     @classmethod
     def load(cls, path: str | Path | AnnData, *, device: str = "auto") -> STMFG:
-        """Read a model written by :meth:`save`, or the one in a result: a run's folder, ``.h5ad`` or AnnData.
-
-        No code in the files is run.
+        """Read a model: from :meth:`save`, or in a result (a run's folder, ``.h5ad``, AnnData). Runs no code in it.
 
         Raises
         ------

@@ -117,6 +117,8 @@ def _write_embedding(
     from stmfg import _model_files
 
     left_out = np.isnan(fitted.embedding[:, 0])
+    if UNLIKE in adata.obs:  # of another model
+        del adata.obs[UNLIKE]
     if SPATIAL_GRAPH not in adata.obsp and fitted.graph is not None:
         adata.obsp[SPATIAL_GRAPH] = fitted.graph
     elif SPATIAL_GRAPH not in adata.obsp:
@@ -289,7 +291,7 @@ def apply(
         The new slice, as in :func:`embed`.
     reference
         What :func:`domains` was run on, the file or folder it was written to, or a model: see
-        :meth:`stmfg.STMFG.load`.
+        :meth:`stmfg.STMFG.load`. The domains that were found last count.
     layer, library_key, device, copy
         As in :func:`embed`.
     adapt
