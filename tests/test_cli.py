@@ -177,6 +177,9 @@ BAD_OPTIONS: dict[str, tuple[list[str], str]] = {
         ["--use-rep", "X_bad"],
         r"obsm\['X_bad'\] has NaN or infinite values for 30 of 30",
     ),
+    "no such view": (["--view", "protein=ADT"], r"obsm\['ADT'\] is missing"),
+    "a view without a key": (["--view", "protein"], r"--view: 'protein' is not NAME=KEY"),
+    "no image": (["--view", "image"], r"there is no single tissue image"),
     "unknown library": (["--library-key", "slide"], r"obs\['slide'\] is missing \(obs has: nothing\)"),
     "library of some": (["--library-key", "slice"], r"obs\['slice'\] .*missing.* 15 of 30 spots"),
     "negative seed": (["--seed=-1"], r"-1; the seed must be an integer from 0 to"),
@@ -484,10 +487,21 @@ def test_demo_says_how_well_it_did(
 
 
 def test_help(capfd: pytest.CaptureFixture[str]) -> None:
-    contract = ["-o", "--n-domains", "--preset", "--seed", "--use-rep", "--library-key", "--device", "--resume"]
+    contract = [
+        "-o",
+        "--n-domains",
+        "--preset",
+        "--seed",
+        "--use-rep",
+        "--library-key",
+        "--view",
+        "--device",
+        "--resume",
+    ]
     for arguments, mentioned in (
-        ([], ["run", "demo", "--version"]),
+        ([], ["run", "batch", "demo", "--version"]),
         (["run"], ["INPUT", "K|auto", *contract]),
+        (["batch"], ["SHEET", "-o", "--jobs", "--slurm", "--n-domains", "--from"]),
         (["demo"], ["-o", "--seed"]),
     ):
         with pytest.raises(SystemExit) as ended:

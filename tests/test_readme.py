@@ -20,7 +20,7 @@ from stmfg import Config, cli
 from stmfg.datasets import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/method.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/method.md", "docs/report.md", "docs/many-slices.md"]
 FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
 # One thread: short runs gain nothing from more, and the tests share the machine.
 ENVIRONMENT = os.environ | {
@@ -112,7 +112,7 @@ def test_python(place: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_code_runs_or_says_why_not(page: str) -> None:
     for block in blocks(page):
-        assert block.language in {"bash", "console", "python"}
+        assert block.language in {"bash", "console", "csv", "python"}
         assert block.mark == "run" or block.mark.startswith("not run: "), block.code
 
 

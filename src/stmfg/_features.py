@@ -69,6 +69,12 @@ class FeatureMap:
             loadings=self.loadings[there] if self.loadings.size else self.loadings,
         )
 
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        last = self.rotation if self.rotation.size else self.loadings
+        return last.shape[1] if last.size else len(self.genes)
+
 
 def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:
     """Scale each row to ``target_sum`` counts and take log(1 + x) on request; float32 CSR, rows of zeros stay."""
@@ -150,6 +156,8 @@ def fit(
     operator: sparse.csr_matrix,
     config: Config,
     random_state: int,
+    *,
+    alike: bool = True,
 ) -> tuple[FeatureMap, NDArray[np.float32]]:
     """Fit the map from raw counts (n, genes), or a given representation (n, d), and apply it.
 
@@ -165,6 +173,8 @@ def fit(
         Hyperparameters.
     random_state
         Seed of the sample of spots and of the iterative solver's starting vector.
+    alike
+        Whether the columns of a representation share a unit; otherwise each is scaled to unit variance.
 
     Returns
     -------
@@ -187,14 +197,17 @@ def fit(
         genes = np.arange(representation.shape[1])
         target, loadings = 0.0, none
         center, scale = representation.mean(axis=0, dtype=np.float64), np.ones(len(genes))
+        if not alike:
+            deviation = representation.std(axis=0, dtype=np.float64)
+            scale = np.where(deviation > 1e-6 * np.maximum(np.abs(center), 1.0), deviation, 1.0)
         if config.features == "genes":  # taken as it is
-            scale[:] = max(float(representation.std()), 1e-12)
+            scale *= max(float(representation.std()), 1e-12) if alike else 1.0
             features = ((representation - center) / scale).astype(np.float32)
             return FeatureMap(genes, target, center, scale, none, none, np.zeros(0)), features
-        scores = _compress(representation - center).astype(np.float32)
+        scores = _compress((representation - center) / scale).astype(np.float32)
     else:
         raise InputError("neither counts nor a representation were given")
-    rotation, autocorrelation = spatial_factors(scores, operator, config)
+    rotation, autocorrelation = spatial_factors(scores, operator, config, least=4 if alike else 1)
     feature_map = FeatureMap(genes, target, center, scale, loadings, rotation, autocorrelation)
     return feature_map, (scores @ rotation).astype(np.float32)
 
@@ -207,7 +220,8 @@ def transform(
     if representation is not None:
         if not f.rotation.size:
             return np.asarray((representation - f.center) / f.scale, dtype=np.float32)
-        return np.asarray(_compress(representation - f.center).astype(np.float32) @ f.rotation, dtype=np.float32)
+        compressed = _compress((representation - f.center) / f.scale).astype(np.float32)
+        return np.asarray(compressed @ f.rotation, dtype=np.float32)
     if counts is None:
         raise InputError("neither counts nor a representation were given")
     if not f.loadings.size:
@@ -312,7 +326,7 @@ def _block_krylov(x: sparse.csr_matrix, center: NDArray[np.float32], k: int, ran
 
 
 def spatial_factors(
-    scores: NDArray[Any], operator: sparse.csr_matrix, config: Config
+    scores: NDArray[Any], operator: sparse.csr_matrix, config: Config, *, least: int = 4
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r"""Rotate scores into the directions that agree most with their surroundings.
 
@@ -329,6 +343,8 @@ def spatial_factors(
         Random-walk operator, (n, n).
     config
         ``factor_steps``, ``min_autocorrelation``, ``max_factors``.
+    least
+        Factors kept in any case.
 
     Returns
     -------
@@ -348,7 +364,7 @@ def spatial_factors(
     ridge = 1e-6 * np.trace(total) / k * np.eye(k)
     values, vectors = linalg.eigh((shared + shared.T) / 2, total + ridge)
     order = np.argsort(-values)[: config.max_factors]
-    kept = order[: max(min(4, k), int((values[order] > config.min_autocorrelation).sum()))]
+    kept = order[: max(min(least, k), int((values[order] > config.min_autocorrelation).sum()))]
     rotation = vectors[:, kept]
     # A sign convention, so that a permuted input gives the same factors.
     strongest = np.abs(rotation).argmax(axis=0)

@@ -28,6 +28,8 @@ DENOISED: Final = "stmfg_denoised"
 """``layers``: denoised expression, float32, on request."""
 FEATURES: Final = "X_stmfg_input"
 """``obsm``: the network's input features, float32 (n, d)."""
+IMAGE_FEATURES: Final = "stmfg_image"
+"""``obsm``: colour and texture of the tissue image around each observation, float32 (n, 12)."""
 HIGHLY_VARIABLE: Final = "stmfg_highly_variable"
 """``var``: genes the model is trained on."""
 

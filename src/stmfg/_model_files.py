@@ -36,6 +36,8 @@ def packed(model: STMFG) -> dict[str, Any]:
     """Return a trained model as ``record``, JSON text, and ``arrays`` by name."""
     feature_map, net = model.fitted()
     arrays = {f"map.{k}": np.asarray(v) for k, v in vars(feature_map).items()}
+    for name, view_map in model.view_maps.items():
+        arrays |= {f"view.{name}.{k}": np.asarray(v) for k, v in vars(view_map).items()}
     arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
     arrays["decoded"] = model.decoded
     if model.domain_map is not None:
@@ -112,9 +114,8 @@ def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, name: str) ->
     model = STMFG(Config(**record["config"]), random_state=record["random_state"], device=device)
     model.genes, model.use_rep, model.history = record["genes"], record["use_rep"], record["history"]
     model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
-    parts = _below("map.", arrays)
-    parts["target_sum"] = float(parts["target_sum"].item())
-    model.feature_map = FeatureMap(**parts).folded()  # of format 1; the identity since
+    model.feature_map = _feature_map("map.", arrays).folded()  # of format 1; the identity since
+    model.view_maps = {name: _feature_map(f"view.{name}.", arrays) for name in model.config.extra_views}
     model.domain_map = DomainMap(**_below("domain.", arrays)) if "domain.means" in arrays else None
     state = {k: torch.from_numpy(v) for k, v in _below("net.", arrays).items()}
     counts = "decoder.mean.weight" in state
@@ -123,6 +124,12 @@ def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, name: str) ->
     model.net.load_state_dict(state)
     model.net.eval()
     return model
+
+
+def _feature_map(prefix: str, arrays: Arrays) -> FeatureMap:
+    parts = _below(prefix, arrays)
+    parts["target_sum"] = float(parts["target_sum"].item())
+    return FeatureMap(**parts)
 
 
 def _below(prefix: str, arrays: Arrays) -> Arrays:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmfg import _validate
+from stmfg import _validate, pp
 from stmfg._errors import InputError
-from stmfg._keys import EMBEDDING, UNS, VIEW_WEIGHTS
+from stmfg._keys import EMBEDDING, IMAGE_FEATURES, UNS, VIEW_WEIGHTS
 from stmfg._stages import recording, stage
 from stmfg.io import read
 from stmfg.run import collected_warnings, describe, reserved, write
@@ -58,6 +58,9 @@ def run_apply(
             model = STMFG.load(reference, device=device)
         with stage("read"):
             adata = read(source, platform=platform) if isinstance(source, (str, Path)) else source
+        if IMAGE_FEATURES in model.config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
+            with stage("image"):
+                pp.image(adata)
         for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
             slot.pop(key, None)  # of an earlier run
         tl.apply(adata, model, library_key=library_key)

@@ -43,6 +43,8 @@ class Slice:
     """Spatial graph."""
     feature_graph: sparse.csr_matrix | None
     """Expression graph, when the AnnData brings one."""
+    extra: dict[str, NDArray[np.float32]]
+    """What describes the observations in each further view, (n, d), by its name."""
 
     def spatial_graph(self, n: int) -> sparse.csr_matrix:
         """Return the spatial graph in the order of the AnnData, of n observations, all used."""
@@ -88,6 +90,7 @@ def take(adata: AnnData, config: Config, use_rep: str | None, layer: str | None,
     order = order[used[order]]
     if len(order) < _validate.MIN_OBSERVATIONS:
         raise InputError(f"only {len(order)} spots have counts; at least {_validate.MIN_OBSERVATIONS} are needed")
+    extra = {name: _validate.representation(adata, key)[order] for name, key in config.extra_views.items()}
     libraries = None
     if library_key is not None:
         libraries = gr.library_names(adata, library_key)[order]
@@ -110,6 +113,7 @@ def take(adata: AnnData, config: Config, use_rep: str | None, layer: str | None,
         None if representation is None else representation[order],
         graph,
         _reused(adata.obsp[FEATURE_GRAPH], order) if FEATURE_GRAPH in adata.obsp else None,
+        extra,
     )
 
 

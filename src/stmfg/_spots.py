@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Spots:
         Tissue image (height, width, 3) of bytes, or None.
     extent
         Left, right, bottom, top edge of the image.
+    slices
+        Left, top, right, bottom of every slice by its name, where several lie side by side.
     """
 
     xy: NDArray[np.float64]
@@ -43,16 +45,22 @@ class Spots:
     square: bool = False
     image: NDArray[np.uint8] | None = None
     extent: tuple[float, float, float, float] = (0.0, 1.0, 1.0, 0.0)
+    slices: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
     def filled(self) -> Spots:
         """Return the spots without image, large enough to leave no gaps: for values rather than tissue."""
-        return Spots(self.xy, max(self.diameter, _FILL * spacing(self.xy)), self.square)
+        return Spots(self.xy, max(self.diameter, _FILL * spacing(self.xy)), self.square, slices=self.slices)
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """Return left, top, right, bottom of the spots with a margin of 2 % of the larger side and a spot."""
+        """Return left, top, right, bottom of the spots with a margin of 2 % of the larger side and a spot.
+
+        Above several slices there is room for a name.
+        """
         low, high = self.xy.min(axis=0), self.xy.max(axis=0)
-        margin = self.diameter + 0.02 * float((high - low).max())
-        return float(low[0] - margin), float(low[1] - margin), float(high[0] + margin), float(high[1] + margin)
+        side = float((high - low).max())
+        margin = self.diameter + 0.02 * side
+        above = margin + (0.02 * side if self.slices else 0.0)
+        return float(low[0] - margin), float(low[1] - above), float(high[0] + margin), float(high[1] + margin)
 
 
 def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None) -> Spots:
@@ -80,7 +88,8 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     if library_key is not None:
         names = np.asarray(require(adata, "obs", library_key, "name the column that tells the slices apart"), dtype=str)
         if len(np.unique(names)) > 1:
-            return Spots(_side_by_side(xy, names), diameter, square)
+            xy = _side_by_side(xy, names)
+            return Spots(xy, diameter, square, slices=_boxes(xy, names))
     picture, extent = _image(library) if image else (None, None)
     if picture is None or extent is None:
         return Spots(xy, diameter, square)
@@ -161,3 +170,13 @@ def _side_by_side(xy: NDArray[np.float64], names: NDArray[np.str_]) -> NDArray[n
     cell = (high - low).max(axis=0) * 1.08
     row, column = np.divmod(np.arange(len(libraries)), columns)
     return np.asarray(xy - low[place] + np.column_stack([column, row])[place] * cell)
+
+
+def _boxes(xy: NDArray[np.float64], names: NDArray[np.str_]) -> dict[str, tuple[float, float, float, float]]:
+    """Return left, top, right, bottom of the spots of every slice."""
+    boxes = {}
+    for name in np.unique(names):
+        own = xy[names == name]
+        (left, top), (right, bottom) = own.min(axis=0).tolist(), own.max(axis=0).tolist()
+        boxes[str(name)] = (left, top, right, bottom)
+    return boxes

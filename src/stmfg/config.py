@@ -53,7 +53,8 @@ class Config:
 
     # Network.
     views: tuple[str, ...] = ("spatial", "feature")
-    """Graphs convolved side by side."""
+    """Graphs convolved side by side: ``"spatial"``, ``"feature"`` (expression), and any number of ``"NAME=KEY"``, whose
+    observations are described by ``obsm[KEY]``: image features, protein."""
     widths: tuple[int, ...] = (0, 0, 0)
     """Width of each layer; 0 keeps the width of the input."""
     convolution: Literal["linear", "relu"] = "linear"
@@ -168,6 +169,16 @@ class Config:
                 raise InputError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
         return dataclasses.replace(self, **changes)
 
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """Names of the views, in order."""
+        return tuple(view.partition("=")[0] for view in self.views)
+
+    @property
+    def extra_views(self) -> dict[str, str]:
+        """Key in ``obsm`` of each view besides tissue and expression, by its name."""
+        return {name: key for name, _, key in (view.partition("=") for view in self.views) if key}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the values as plain JSON types."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
@@ -180,8 +191,9 @@ def _problem(name: str, value: Any, default: Any) -> str:
     if choices:
         return "" if value in choices else "one of " + ", ".join(map(repr, choices))
     if name == "views":
-        valid = isinstance(value, tuple) and value and len(set(value)) == len(value) and set(value) <= set(_VIEWS)
-        return "" if valid else "a tuple of different views out of " + ", ".join(map(repr, _VIEWS))
+        valid = isinstance(value, tuple) and value and all(isinstance(view, str) and _is_view(view) for view in value)
+        valid = valid and len({view.partition("=")[0] for view in value}) == len(value)
+        return "" if valid else "a tuple of different views: 'spatial', 'feature', and 'NAME=KEY' for obsm[KEY]"
     if name == "widths":
         valid = isinstance(value, tuple) and value and all(type(width) is int and width >= 0 for width in value)
         return "" if valid else "a tuple with the width of each layer, 0 for the width of the input"
@@ -194,6 +206,11 @@ def _problem(name: str, value: Any, default: Any) -> str:
         return "" if valid else f"an integer of at least {least}"
     valid = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value < math.inf
     return "" if valid else f"a finite number of at least {least}"
+
+
+def _is_view(view: str) -> bool:
+    name, _, key = view.partition("=")
+    return view in _VIEWS or (bool(key) and name.isidentifier() and name not in _VIEWS)
 
 
 DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "refine")

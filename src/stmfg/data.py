@@ -40,7 +40,7 @@ class Batch:
 def operators(graphs: dict[str, csr_matrix], config: Config, device: torch.device) -> list[Operator]:
     """Return the propagation along the graph of every view, as its convolutions take it."""
     normalised = walk_operator if config.convolution == "linear" else symmetric_operator
-    return [Operator(normalised(graphs[view]), device) for view in config.views]
+    return [Operator(normalised(graphs[view]), device) for view in config.view_names]
 
 
 class TrainingData:

@@ -73,7 +73,7 @@ def gaussian_nll(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Contrast the two views of each spot with those of the other spots, in both directions.
+    """Contrast two views of each spot with those of the other spots, in both directions.
 
     InfoNCE (van den Oord et al. 2018, eq. 4) on cosine similarities: the positive pair is row i of both
     views, the negatives are all other rows of the other view.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from stmfg import _features, _genes, _validate, gr
+from stmfg import _features, _genes, _validate, _views, gr
 from stmfg._errors import InputError
 from stmfg._processes import Processes
 from stmfg._slice import Slice, take, warn_left_out
@@ -99,6 +99,7 @@ class STMFG:
         self.use_rep: str | None = None
         self.feature_map: _features.FeatureMap | None = None
         self.domain_map: DomainMap | None = None
+        self.view_maps: dict[str, _features.FeatureMap] = {}
         self.net: STMFGNet | None = None
 
     # -- fitting ---------------------------------------------------------------------------------------
@@ -182,6 +183,8 @@ class STMFG:
                 part.counts, part.representation, operator, self.config, self.random_state
             )
             self.feature_map, self.domain_map = self.feature_map.folded(), None
+            self.view_maps, more = _views.fit(part.extra, operator, self.config, self.random_state)
+            features = np.hstack([features, *more]) if more else features
         with stage("graphs"):
             graphs = self._graphs(part.graph, part.feature_graph, features)
         with stage("train"):
@@ -240,16 +243,13 @@ class STMFG:
     def _graphs(
         self, spatial: sparse.csr_matrix, feature: sparse.csr_matrix | None, features: NDArray[np.float32]
     ) -> Graphs:
-        graphs = {"spatial": spatial}
+        graphs, expression = {"spatial": spatial}, self.fitted_map()
         if "feature" in self.config.views:
             if feature is None:
-                x = gr.walk(gr.walk_operator(spatial), features, self.config.feature_steps)
-                autocorrelation = self.fitted_map().autocorrelation
-                if autocorrelation.size:
-                    x = x * np.sqrt(np.maximum(autocorrelation, 0)).astype(np.float32)
-                feature = gr.feature_graph(x, n_neighbors=self.config.feature_neighbors)
+                ours = features[:, : expression.width]
+                feature = _views.neighbors(ours, expression.autocorrelation, spatial, self.config)
             graphs["feature"] = feature
-        return graphs
+        return graphs | _views.graphs(expression, self.view_maps, features, spatial, self.config)
 
     def _fingerprint(self, features: NDArray[np.float32], *matrices: sparse.csr_matrix | None) -> str:
         digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, __version__]).encode())
@@ -265,7 +265,7 @@ class STMFG:
     def view_weight_names(self) -> list[str]:
         """Names of the columns of the view weights, ``"layer 1: spatial"`` and so on."""
         depths = range(1, len(self.config.widths) + 1) if self.config.fusion == "layer" else [len(self.config.widths)]
-        return [f"layer {depth}: {view}" for depth in depths for view in self.config.views]
+        return [f"layer {depth}: {view}" for depth in depths for view in self.config.view_names]
 
     @property
     def scales(self) -> list[int]:
@@ -276,8 +276,7 @@ class STMFG:
         """Run the trained encoder, as :meth:`transform`, and return the view weights too."""
         feature_map, _ = self.fitted()
         part = take(adata, self.config, self.use_rep, layer, library_key)
-        counts = part.counts
-        if counts is not None:
+        if (counts := part.counts) is not None:
             counts, feature_map = _genes.matched(counts, adata.var_names, self.genes, feature_map)
         if part.representation is not None and part.representation.shape[1] != len(feature_map.center):
             raise InputError(
@@ -285,6 +284,8 @@ class STMFG:
                 f"{len(feature_map.center)}; give the embedding the model was trained on"
             )
         features = _features.transform(feature_map, counts, part.representation, log1p=self.config.log1p)
+        more = _views.transform(self.view_maps, part.extra, log1p=self.config.log1p)
+        features = np.hstack([features, *more]) if more else features
         return self._encode(part, features, self._graphs(part.graph, part.feature_graph, features), adata.n_obs)
 
     def _encode(self, part: Slice, features: NDArray[np.float32], graphs: Graphs, n: int) -> Fitted:
@@ -308,8 +309,7 @@ class STMFG:
         Parameters
         ----------
         adata
-            Data with the model's genes, at least half of them, in any order, or the same embedding key. Genes are
-            matched by name; one that is missing counts as its mean.
+            Data with the model's embedding key, or its genes, by name: a missing one of them counts as its mean.
         layer, library_key
             As in :meth:`fit`.
 

@@ -1,4 +1,4 @@
-"""Preprocessing, step by step: the network's input features. ``stmfg.tl.domains`` does it by itself."""
+"""Preprocessing, step by step: the network's input features, and those of the tissue image for a view of its own."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from stmfg import _features, _validate, gr
+from stmfg import _features, _image, _spots, _validate, gr
 from stmfg._blocks import Counts
-from stmfg._errors import require
-from stmfg._keys import FEATURES, HIGHLY_VARIABLE, SPATIAL_GRAPH
+from stmfg._errors import InputError, require
+from stmfg._keys import FEATURES, HIGHLY_VARIABLE, IMAGE_FEATURES, SPATIAL_GRAPH
 from stmfg.config import Config
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["features"]
+__all__ = ["features", "image"]
 
 
 def features(
@@ -68,4 +68,50 @@ def features(
     fitted, adata.obsm[FEATURES] = _features.fit(rows, representation, gr.walk_operator(graph), config, random_state)
     if counts is not None:
         adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), fitted.genes)
+    return adata if copy else None
+
+
+def image(adata: AnnData, *, width: float = 1.0, copy: bool = False) -> AnnData | None:
+    """Describe the stained tissue image (H&E) around every spot, for a view of its own.
+
+    Light and built in: amounts of the two stains and their texture, see :data:`stmfg._image.NAMES`. Features of a
+    foundation model, stored in ``obsm``, take their place by their key.
+
+    Parameters
+    ----------
+    adata
+        Data with one tissue image in ``uns["spatial"]``, as :func:`stmfg.read` and scanpy store it, and positions in
+        ``obsm["spatial"]``.
+    width
+        Side of the square around a spot, in spot spacings.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. Written: ``obsm["stmfg_image"]`` float32 (n_obs, 12).
+
+    Raises
+    ------
+    InputError
+        If there is no image, or more than one, or ``width`` is not positive.
+
+    Examples
+    --------
+    >>> stmfg.pp.image(adata)  # doctest: +SKIP
+    >>> stmfg.tl.domains(adata, n_domains=7, views=("spatial", "feature", "image=stmfg_image"))  # doctest: +SKIP
+    """
+    if not width > 0:
+        raise InputError(f"width is {width!r}; it must be a positive number of spot spacings")
+    adata = adata.copy() if copy else adata
+    spots = _spots.spots(adata)
+    if spots.image is None:
+        raise InputError(
+            "there is no single tissue image in uns['spatial']; read the folder with its image, or store features of "
+            "the image in obsm and name their key"
+        )
+    left, right, _, top = spots.extent
+    scale = spots.image.shape[1] / (right - left)  # pixels per unit; the first pixel's centre lies at half a pixel
+    pixels = (spots.xy - [left, top]) * scale - 0.5
+    adata.obsm[IMAGE_FEATURES] = _image.patch_features(spots.image, pixels, width * _spots.spacing(spots.xy) * scale)
     return adata if copy else None

@@ -15,10 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmfg import _validate, gr
+from stmfg import _validate, gr, pp
 from stmfg._blocks import row_sums
 from stmfg._errors import InputError
-from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, UNS, VIEW_WEIGHTS
+from stmfg._fingerprint import fingerprint
+from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, IMAGE_FEATURES, UNS, VIEW_WEIGHTS
 from stmfg._stages import recording, stage
 from stmfg._version import __version__
 from stmfg.config import Config
@@ -95,10 +96,16 @@ def run(
     config = Config.preset(preset).replace(**options)
     random_state = _validate.random_state(random_state)
     _validate.writable(output)
+    state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, collected_warnings() as messages:
         with stage("read"):
             adata = read(source, platform=platform) if isinstance(source, (str, Path)) else source
+        if IMAGE_FEATURES in config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
+            with stage("image"):
+                pp.image(adata)
         _check(adata, n_domains, use_rep, library_key)
+        for key in config.extra_views.values():
+            _validate.representation(adata, key)
         from stmfg import tl
         from stmfg.train import pick_device
 
@@ -142,7 +149,7 @@ def run(
                 **options,
             }
             about = {"device": where, "params": config.to_dict(), "stages": stages, "warnings": messages}
-            record = describe(adata, source, given) | about
+            record = describe(adata, source, given) | about | {"input_state": state}
             write(adata, output, record)
             checkpoint.unlink(missing_ok=True)
     return record

@@ -1,4 +1,4 @@
-"""What a user calls: ``embed``, ``domains`` and ``apply``."""
+"""What a user calls: ``embed``, ``domains`` and ``apply``, and what domains are worth between samples."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from stmfg import _domain_map, _genes, _validate, cluster, gr
+from stmfg._abundance import abundance, composition
 from stmfg._errors import InputError, require
 from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, SPATIAL_GRAPH, UNLIKE, UNS, VIEW_WEIGHTS
 from stmfg._labels import canonical, surroundings, write_domains
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from stmfg.model import STMFG, Fitted
 
-__all__ = ["apply", "domains", "embed"]
+__all__ = ["abundance", "apply", "composition", "domains", "embed"]
 
 logger = logging.getLogger("stmfg")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from typing import TYPE_CHECKING
@@ -147,10 +148,12 @@ def _losses(net: STMFGNet, data: TrainingData, config: Config, generator: torch.
         else:
             losses["reconstruction"] = gaussian_nll(batch.target, net.decoder(z))
     if config.contrastive_weight and len(config.views) > 1:
-        per_layer = [
-            info_nce(views[batch.spots, 0], views[batch.spots, 1], config.temperature) for views in encoded.views
+        pairs = [
+            info_nce(views[batch.spots, a], views[batch.spots, b], config.temperature)
+            for views in encoded.views
+            for a, b in itertools.combinations(range(views.shape[1]), 2)
         ]
-        losses["contrastive"] = torch.stack(per_layer).mean()
+        losses["contrastive"] = torch.stack(pairs).mean()
     if config.spatial_weight:
         losses["spatial"] = spatial_regularization(encoded.embedding, batch.neighbors, batch.strangers)
     losses["total"] = (
