@@ -162,7 +162,7 @@ def test_only_new_keys_are_written(slices: tuple[AnnData, AnnData]) -> None:
     assert new.var.equals(before.var)
     assert set(new.obs) - set(before.obs) == {"stmfg_domain", "stmfg_confidence", "stmfg_unlike"}
     assert set(new.obsm) - set(before.obsm) == {"X_stmfg", "stmfg_view_weights"}
-    assert set(new.uns) - set(before.uns) == {"stmfg"}
+    assert set(new.uns) - set(before.uns) == {"stmfg", "stmfg_domain_colors"}
 
 
 def test_a_model_without_domains_is_refused(

@@ -73,6 +73,10 @@ class Counts:
         """Return the same rows with some of the columns alone, in this order."""
         return Counts(self._matrix, self._order, genes if self._genes is None else self._genes[genes])
 
+    def some(self, positions: NDArray[np.int64]) -> Counts:
+        """Return some rows, given their positions in the order, none of them read yet."""
+        return Counts(self._matrix, self._order[positions])
+
     def rows(self, positions: Rows) -> sparse.csr_matrix:
         """Return some rows, given their positions in the order."""
         return self._chosen(self._matrix[self._order[positions]])

@@ -30,11 +30,14 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         help="domains, figure and report from a file or folder",
         description="Read INPUT, find its spatial domains, and write result.h5ad, domains.csv, domains.png, "
         "report.html and run.json to OUTDIR.",
-        epilog="example: stmfg run outs/ -o domains/ --n-domains 7",
+        epilog="examples: stmfg run outs/ -o domains/ --n-domains 7; stmfg run a.h5ad b.h5ad c.h5ad -o domains/",
         argument_default=argparse.SUPPRESS,
     )
     run.add_argument(
-        "input", metavar="INPUT", nargs="?", help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder"
+        "input",
+        metavar="INPUT",
+        nargs="*",
+        help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder; several are slices, with common domains",
     )
     run.add_argument("-o", "--output", metavar="OUTDIR", required=True, help="folder for the results")
     add_options(run)
@@ -59,6 +62,7 @@ def add_options(run: Parser) -> None:
         help="one more view of the spots, described by obsm[KEY]; 'image' alone is the tissue image (repeatable)",
     )
     run.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
+    run.add_argument("--stacked", action="store_true", help="slices are aligned; z, the third coordinate, joins them")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
     run.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
 
@@ -69,7 +73,8 @@ def call(given: dict[str, Any]) -> None:
 
     quiet, output = given.pop("quiet", False), given.pop("output")
     if "input" in given:
-        given["source"] = given.pop("input")
+        inputs = given.pop("input")
+        given["source"] = inputs if len(inputs) > 1 else inputs[0]
     options = parameters(given)
     if "source" not in options:
         raise InputError("the following arguments are required: INPUT (see stmfg run --help)")

@@ -120,7 +120,8 @@ def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, name: str) ->
     state = {k: torch.from_numpy(v) for k, v in _below("net.", arrays).items()}
     counts = "decoder.mean.weight" in state
     n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
-    model.net = model.build(int(record["n_in"]), n_out, counts=counts)
+    n_libraries = len(state.get("decoder.library.weight", [()]))
+    model.net = model.build(int(record["n_in"]), n_out, counts=counts, n_libraries=n_libraries)
     model.net.load_state_dict(state)
     model.net.eval()
     return model

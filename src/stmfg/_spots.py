@@ -81,15 +81,18 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     xy = np.asarray(found)[:, :2].astype(np.float64)
     library = _only_library(adata)
     scale = library.get("scalefactors", {})
-    diameter = float(scale.get("spot_diameter_fullres", 0.0))
-    if not (np.isfinite(diameter) and diameter > 0):
-        diameter = _FILL * spacing(xy)
     square = "bin_size_um" in scale
+    slices: dict[str, tuple[float, float, float, float]] = {}
     if library_key is not None:
         names = np.asarray(require(adata, "obs", library_key, "name the column that tells the slices apart"), dtype=str)
         if len(np.unique(names)) > 1:
             xy = _side_by_side(xy, names)
-            return Spots(xy, diameter, square, slices=_boxes(xy, names))
+            slices = _boxes(xy, names)
+    diameter = float(scale.get("spot_diameter_fullres", 0.0))
+    if not (np.isfinite(diameter) and diameter > 0):
+        diameter = _FILL * spacing(xy)
+    if slices:
+        return Spots(xy, diameter, square, slices=slices)
     picture, extent = _image(library) if image else (None, None)
     if picture is None or extent is None:
         return Spots(xy, diameter, square)
@@ -162,12 +165,13 @@ def _as_rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _side_by_side(xy: NDArray[np.float64], names: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Move every slice into its own cell of a grid about as wide as high."""
+    """Move every slice into its own cell of a grid about as wide as high, with room for its name above."""
     libraries, place = np.unique(names, return_inverse=True)
     columns = int(np.ceil(np.sqrt(len(libraries))))
     low = np.array([xy[place == i].min(axis=0) for i in range(len(libraries))])
     high = np.array([xy[place == i].max(axis=0) for i in range(len(libraries))])
-    cell = (high - low).max(axis=0) * 1.08
+    size = (high - low).max(axis=0)
+    cell = size * 1.08 + [0.0, 0.06 * size.max()]  # a line for the name
     row, column = np.divmod(np.arange(len(libraries)), columns)
     return np.asarray(xy - low[place] + np.column_stack([column, row])[place] * cell)
 

@@ -1,4 +1,4 @@
-"""What a user calls: ``embed``, ``domains`` and ``apply``, and what domains are worth between samples."""
+"""What a user calls: ``embed``, ``domains``, ``apply``, and what is done with domains once they are found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from stmfg import _domain_map, _genes, _validate, cluster, gr
 from stmfg._abundance import abundance, composition
+from stmfg._downstream import adjacency, markers, pseudobulk, subdomains, write_colours
 from stmfg._errors import InputError, require
 from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, SPATIAL_GRAPH, UNLIKE, UNS, VIEW_WEIGHTS
 from stmfg._labels import canonical, surroundings, write_domains
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
 
     from stmfg.model import STMFG, Fitted
 
-__all__ = ["abundance", "apply", "composition", "domains", "embed"]
+__all__ = [
+    "abundance",
+    "adjacency",
+    "apply",
+    "composition",
+    "domains",
+    "embed",
+    "markers",
+    "pseudobulk",
+    "subdomains",
+]
 
 logger = logging.getLogger("stmfg")
 
@@ -62,7 +73,8 @@ def embed(
     layer
         Layer with the raw counts.
     library_key
-        Column of ``obs`` that names the slice; slices are never linked in tissue.
+        Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
+        expression is alike, and in tissue only when ``stacked``.
     denoised
         Also write the denoised expression.
     random_state
@@ -124,7 +136,13 @@ def _write_embedding(
         adata.obsp[SPATIAL_GRAPH] = fitted.graph
     elif SPATIAL_GRAPH not in adata.obsp:
         config = model.config
-        gr.spatial(adata, n_neighbors=config.spatial_neighbors, radius=config.spatial_radius, library_key=library_key)
+        gr.spatial(
+            adata,
+            n_neighbors=config.spatial_neighbors,
+            radius=config.spatial_radius,
+            library_key=library_key,
+            stacked=config.stacked,
+        )
     if denoised:
         adata.layers[DENOISED] = model.denoise(adata, layer=layer, library_key=library_key)
     near = surroundings(adata, left_out, library_key)
@@ -154,6 +172,7 @@ def domains(
     use_rep: str | None = None,
     layer: str | None = None,
     library_key: str | None = None,
+    denoised: bool = False,
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
@@ -176,8 +195,8 @@ def domains(
         evidence, see :func:`choose_n_domains`.
     preset
         ``"default"`` when not given, or the preset of the embedding that is there.
-    use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
-        As in :func:`embed`.
+    use_rep, layer, library_key, denoised, random_state, device, checkpoint, progress, copy
+        As in :func:`embed`. Denoising takes the trained network, so an embedding that is there must come with it.
     key_added
         Column of ``obs`` to write the domains to.
     options
@@ -192,6 +211,8 @@ def domains(
     ``obs["stmfg_confidence"]``
         Share of the vote for that domain, float32 in 0..1; 0 where an observation was left out. With another
         ``key_added`` it is that key followed by ``_confidence``.
+    ``uns["stmfg_domain_colors"]``
+        Colours of the domains, after ``key_added``, unless there were enough of them.
 
     Raises
     ------
@@ -205,6 +226,11 @@ def domains(
     random_state = _validate.random_state(random_state)
     adata = adata.copy() if copy else adata
     if EMBEDDING in adata.obsm:
+        if denoised and DENOISED not in adata.layers:
+            raise InputError(
+                f"denoising needs the network that made obsm[{EMBEDDING!r}]; "
+                f"del adata.obsm[{EMBEDDING!r}] to train anew, or call model.denoise(adata)"
+            )
         logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
         config = _trained_config(adata, preset, use_rep, options)
     else:
@@ -214,6 +240,7 @@ def domains(
             use_rep=use_rep,
             layer=layer,
             library_key=library_key,
+            denoised=denoised,
             random_state=random_state,
             device=device,
             checkpoint=checkpoint,
@@ -246,6 +273,7 @@ def domains(
     widths = scales if config.scales == "every" and len(scales) > 1 else []
     record["domain_map"] = _domain_map.fit(embedding[used], posterior, widths).to_dict()
     write_domains(adata, used, found, posterior, library_key, key_added)
+    write_colours(adata, key_added)
     return adata if copy else None
 
 
@@ -325,7 +353,7 @@ def apply(
         raise InputError("the model has no domains; run stmfg.tl.domains and give its result, or a folder of stmfg run")
     adata = adata.copy() if copy else adata
     shared = 1.0 if model.use_rep is not None else _genes.shared(adata, model.genes, model.fitted_map())
-    fitted = model.apply(adata, layer=layer, library_key=library_key)
+    fitted = model.apply(adata, layer=layer, library_key=library_key, align=False)
     left_out = np.isnan(fitted.embedding[:, 0])
     _write_embedding(adata, model, fitted, denoised=False, layer=layer, library_key=library_key)
     embedding = np.asarray(adata.obsm[EMBEDDING])
@@ -340,6 +368,7 @@ def apply(
             posterior[here] = model.domain_map.posterior(embedding[used[here]], adapt=adapt and shared >= ADAPT_FROM)
             far[str(name)] = float((unlike[used[here]] > _domain_map.FAR).mean())
     write_domains(adata, used, posterior.argmax(axis=1), posterior, library_key, DOMAIN)
+    write_colours(adata, DOMAIN)
     adata.obs[UNLIKE] = unlike.astype(np.float32)
     adata.uns[UNS] |= {
         "domain_map": model.domain_map.to_dict(),
