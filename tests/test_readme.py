@@ -78,6 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the inputs that the README speaks of."""
     folder = tmp_path_factory.mktemp("readme")
     write_outs(folder / "outs")
+    write_outs(folder / "next_outs")
     tissue = simulate(250, 80, layout="cells", random_state=2)
     cells = ad.AnnData(obs=pd.DataFrame(index=tissue.obs_names))
     cells.obsm["spatial"] = tissue.obsm["spatial"]
@@ -98,14 +99,14 @@ def test_shell(place: Path) -> None:
     said = run(["bash", "-euo", "pipefail", "-c", runnable("bash")], place)
     assert "7 domains of 250 spots" in said
     assert "spot,domain,confidence" in said
-    for folder in ("domains", "cell_domains"):
+    for folder in ("domains", "cell_domains", "next_domains"):
         assert {path.name for path in (place / folder).iterdir()} == FILES
 
 
 def test_python(place: Path) -> None:
     shown = (
         "assert adata.obs['stmfg_domain'].nunique() == 7\n"
-        "assert embedding.shape == (adata.n_obs, adata.obsm['X_stmfg'].shape[1])\n"
+        "assert embedding.shape == (other.n_obs, adata.obsm['X_stmfg'].shape[1])\n"
     )
     run([sys.executable, "-W", "error::FutureWarning:__main__", "-c", runnable("python") + shown], place)
     assert (place / "domains.png").stat().st_size > 10_000
@@ -164,7 +165,7 @@ def test_files_and_keys_are_those_of_a_run() -> None:
 
     rows = re.findall(r"^\| `([^`]+)` \|", text("README.md"), flags=re.MULTILINE)
     assert set(OUTPUTS) == FILES <= set(rows)
-    written = ("DOMAIN", "CONFIDENCE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
+    written = ("DOMAIN", "CONFIDENCE", "UNLIKE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
     assert {getattr(_keys, name) for name in written} | {_keys.DOMAIN + _keys.COLORS} == {
         key for row in rows for key in re.findall(r"(?:obs|obsm|obsp|layers|uns)\[\"(\w+)\"\]", row)
     }

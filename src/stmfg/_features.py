@@ -5,7 +5,7 @@ Nothing is made dense before the principal components: centring is implicit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,8 @@ class FeatureMap:
 
     ``genes`` (n_kept,) indexes the columns used; ``center`` and ``scale`` (n_kept,) standardise them;
     ``loadings`` (n_kept, n_components) and ``rotation`` (n_components, d) lead to the factors and are
-    empty where a step does not apply; ``autocorrelation`` (d,) tells how spatial each factor is.
+    empty where a step does not apply; :meth:`folded` makes one of the two; ``autocorrelation`` (d,) tells how
+    spatial each factor is.
     """
 
     genes: NDArray[np.int64]
@@ -46,10 +47,31 @@ class FeatureMap:
     rotation: NDArray[np.float64]
     autocorrelation: NDArray[np.float64]
 
+    def folded(self) -> FeatureMap:
+        """Return the same map with the rotation taken into the loadings: a few columns to keep, not one a component."""
+        if not (self.loadings.size and self.rotation.size):
+            return self
+        return replace(self, loadings=(self.loadings @ self.rotation).astype(np.float32), rotation=np.zeros((0, 0)))
+
+    def restricted(self, columns: NDArray[np.int64]) -> FeatureMap:
+        """Return the map for data with other columns: (n_genes,) says where each is now, -1 where it is missing.
+
+        A missing gene counts as its mean, and so adds nothing.
+        """
+        there = columns[self.genes] >= 0
+        return replace(
+            self,
+            genes=columns[self.genes][there],
+            center=self.center[there],
+            scale=self.scale[there],
+            loadings=self.loadings[there] if self.loadings.size else self.loadings,
+        )
+
     @property
     def width(self) -> int:
         """Number of features."""
-        return self.rotation.shape[1] if self.rotation.size else len(self.genes)
+        last = self.rotation if self.rotation.size else self.loadings
+        return last.shape[1] if last.size else len(self.genes)
 
 
 def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:
@@ -226,7 +248,8 @@ def transform(
             features[rows] = np.minimum(x / f.scale, CLIP)
         return features
     scores = _scores(counts, f.genes, f.target_sum, f.center, f.scale, f.loadings, log1p=log1p)
-    return _batch.align(np.asarray(scores @ f.rotation, dtype=np.float32), operator, libraries)
+    features = np.asarray(scores @ f.rotation, dtype=np.float32) if f.rotation.size else scores
+    return _batch.align(features, operator, libraries)
 
 
 def _scores(

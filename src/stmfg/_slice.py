@@ -68,6 +68,12 @@ class Slice:
             None if self.libraries is None else self.libraries[spots],
         )
 
+    def scatter(self, values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+        """Return rows in the order of the AnnData, of n observations; NaN where one was left out."""
+        result = np.full((n, values.shape[1]), np.nan, dtype=np.float32)
+        result[self.order] = values
+        return result
+
     def spatial_graph(self, n: int) -> sparse.csr_matrix:
         """Return the spatial graph in the order of the AnnData, of n observations, all used."""
         rank = np.empty(n, dtype=np.int64)

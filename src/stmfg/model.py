@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from stmfg import _features, _validate, _views, gr
+from stmfg import _features, _genes, _validate, _views, gr
 from stmfg._errors import InputError
 from stmfg._processes import Processes
 from stmfg._slice import Slice, take, warn_left_out
@@ -26,6 +26,8 @@ from stmfg.train import History, pick_device, train
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from stmfg._domain_map import DomainMap
 
     Graphs = dict[str, sparse.csr_matrix]
 
@@ -96,6 +98,7 @@ class STMFG:
         self.spot_size = 1.0
         self.use_rep: str | None = None
         self.feature_map: _features.FeatureMap | None = None
+        self.domain_map: DomainMap | None = None
         self.view_maps: dict[str, _features.FeatureMap] = {}
         self.net: STMFGNet | None = None
 
@@ -179,6 +182,7 @@ class STMFG:
             self.feature_map, features = _features.fit(
                 part.counts, part.representation, operator, self.config, self.random_state, libraries=part.libraries
             )
+            self.feature_map, self.domain_map = self.feature_map.folded(), None
             self.view_maps, more = _views.fit(part, operator, self.config, self.random_state)
             features = np.hstack([features, *more]) if more else features
         with stage("graphs"):
@@ -267,15 +271,15 @@ class STMFG:
         """Columns of the embedding that belong to each layer, in order; one entry when it is the last layer's."""
         return self.fitted()[1].scales
 
-    def apply(self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None) -> Fitted:
-        """Run the trained encoder, as :meth:`transform`, and return the view weights too."""
+    def apply(
+        self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None, align: bool = True
+    ) -> Fitted:
+        """Run the encoder as :meth:`transform`, and return the view weights too; ``align`` slices with each other."""
         feature_map, _ = self.fitted()
-        if self.use_rep is None and list(map(str, adata.var_names)) != self.genes:
-            raise InputError(
-                f"the data have {adata.n_vars} genes, the model was trained on {len(self.genes)}, "
-                "or their order differs; bring the genes into the order of model.genes"
-            )
         part = take(adata, self.config, self.use_rep, layer, library_key)
+        part = part if align else replace(part, libraries=None)
+        if (counts := part.counts) is not None:
+            counts, feature_map = _genes.matched(counts, adata.var_names, self.genes, feature_map)
         if part.representation is not None and part.representation.shape[1] != len(feature_map.center):
             raise InputError(
                 f"obsm[{self.use_rep!r}] has {part.representation.shape[1]} columns, the model was trained on "
@@ -283,7 +287,7 @@ class STMFG:
             )
         log1p, operator = self.config.log1p, gr.walk_operator(part.graph)
         features = _features.transform(
-            feature_map, part.counts, part.representation, log1p=log1p, operator=operator, libraries=part.libraries
+            feature_map, counts, part.representation, log1p=log1p, operator=operator, libraries=part.libraries
         )
         more = _views.transform(self.view_maps, part, operator, log1p=log1p)
         features = np.hstack([features, *more]) if more else features
@@ -297,8 +301,8 @@ class STMFG:
             embedding = encoded.embedding.cpu().numpy()
             weights = torch.cat(encoded.weights, dim=1).cpu().numpy()
         return Fitted(
-            _scatter(embedding, part.order, n),
-            _scatter(weights, part.order, n),
+            part.scatter(embedding, n),
+            part.scatter(weights, n),
             None if len(part.left_out) else part.spatial_graph(n),
         )
 
@@ -310,7 +314,7 @@ class STMFG:
         Parameters
         ----------
         adata
-            Data with the same genes, or the same embedding key, as the model was trained on.
+            Data with the model's embedding key, or its genes, by name: a missing one of them counts as its mean.
         layer, library_key
             As in :meth:`fit`.
 
@@ -344,12 +348,14 @@ class STMFG:
             raise InputError("the model was trained on an embedding and has no count decoder; fit it on raw counts")
         embedding = self.transform(adata, layer=layer, library_key=library_key)
         result = np.full((adata.n_obs, adata.n_vars), np.nan, dtype=np.float32)
+        columns = _genes.columns(self.genes, adata.var_names)[self.decoded]
         used = np.flatnonzero(~np.isnan(embedding[:, 0]))
         with torch.inference_mode():
             for rows in np.array_split(used, max(1, len(used) // 4096)):
                 z = torch.from_numpy(embedding[rows]).to(self.device)
                 mu, _, pi_logits = net.decoder(z, torch.full((len(rows), 1), self.spot_size, device=self.device))
-                result[np.ix_(rows, self.decoded)] = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
+                expected = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
+                result[np.ix_(rows, columns[columns >= 0])] = expected[:, columns >= 0]
         return result
 
     def fitted_map(self) -> _features.FeatureMap:
@@ -379,20 +385,14 @@ class STMFG:
         _model_files.save(self, Path(path).expanduser())
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> STMFG:
-        """Read a model written by :meth:`save`. No code in the files is run.
+    def load(cls, path: str | Path | AnnData, *, device: str = "auto") -> STMFG:
+        """Read a model: from :meth:`save`, or in a result (a run's folder, ``.h5ad``, AnnData). Runs no code in it.
 
         Raises
         ------
         InputError
-            If the folder holds no model, or one of a newer format.
+            If there is no model, or one of a newer format.
         """
         from stmfg import _model_files
 
-        return _model_files.load(Path(path).expanduser(), device)
-
-
-def _scatter(values: NDArray[np.float32], order: NDArray[np.int64], n: int) -> NDArray[np.float32]:
-    result = np.full((n, values.shape[1]), np.nan, dtype=np.float32)
-    result[order] = values
-    return result
+        return _model_files.load(path, device)

@@ -103,7 +103,7 @@ def run(
     random_state = _validate.random_state(random_state)
     _validate.writable(output)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
-    with recording() as stages, _collected_warnings() as messages:
+    with recording() as stages, collected_warnings() as messages:
         with stage("read"):
             adata = _read(source, platform, use_rep)
         if isinstance(source, Sequence) and not isinstance(source, str):
@@ -126,7 +126,7 @@ def run(
             STMFG(config, random_state=random_state, device=device).fit(adata, use_rep=use_rep, library_key=library_key)
             return {}
         checkpoint = output / CHECKPOINT
-        with _reserved(output):
+        with reserved(output):
             if not resume:
                 checkpoint.unlink(missing_ok=True)
             try:
@@ -146,33 +146,37 @@ def run(
                 if not resume:
                     checkpoint.unlink(missing_ok=True)  # there is nothing to continue
                 raise
-            record: dict[str, Any] = {
-                "version": __version__,
-                "input": _named(source),
-                "input_state": state,
-                "n_obs": adata.n_obs,
-                "n_vars": adata.n_vars,
-                "n_domains": int(adata.uns[UNS]["n_domains"]),
-                "options": {
-                    "n_domains": n_domains,
-                    "preset": preset,
-                    "platform": platform,
-                    "use_rep": use_rep,
-                    "library_key": library_key,
-                    "random_state": random_state,
-                    "device": device,
-                    **options,
-                },
-                "device": where,
-                "params": config.to_dict(),
-                "versions": _versions(),
-                "stages": stages,
-                "warnings": messages,
-                "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
+            given = {
+                "n_domains": n_domains,
+                "preset": preset,
+                "platform": platform,
+                "use_rep": use_rep,
+                "library_key": library_key,
+                "random_state": random_state,
+                "device": device,
+                **options,
             }
-            _write(adata, output, record)
+            about = {"device": where, "params": config.to_dict(), "stages": stages, "warnings": messages}
+            record = describe(adata, source, given) | about | {"input_state": state}
+            write(adata, output, record)
             checkpoint.unlink(missing_ok=True)
     return record
+
+
+def describe(
+    adata: AnnData, source: str | Path | Sequence[str | Path] | AnnData, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the record of a run says of its data, options, versions and training."""
+    return {
+        "version": __version__,
+        "input": _named(source),
+        "n_obs": adata.n_obs,
+        "n_vars": adata.n_vars,
+        "n_domains": int(adata.uns[UNS]["n_domains"]),
+        "options": options,
+        "versions": _versions(),
+        "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
+    }
 
 
 def _read(source: str | Path | Sequence[str | Path] | AnnData, platform: str | None, use_rep: str | None) -> AnnData:
@@ -217,6 +221,8 @@ def repeat(path: str | Path) -> dict[str, Any]:
     path = path / "run.json" if path.is_dir() else path
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if "model" in record["options"]:
+            raise ValueError("it is of stmfg apply, which trains nothing")
         options, params = dict(record["options"]), Config(**record["params"]).to_dict()
         preset = Config.preset(options["preset"]).to_dict()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -230,7 +236,7 @@ def repeat(path: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _reserved(output: Path) -> Iterator[None]:
+def reserved(output: Path) -> Iterator[None]:
     """Make the output folder and keep other runs out of it; leave no empty folder behind."""
     made = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
@@ -280,7 +286,7 @@ def _check(
         _validate.n_domains(n_domains, adata.n_obs)
 
 
-def _write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
+def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
     """Write all files next to their place, then move them there."""
     from matplotlib.figure import Figure
 
@@ -330,7 +336,7 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
+def collected_warnings() -> Iterator[list[str]]:
     """Keep what is logged as a warning, for the record and the report."""
     handler = _Collector()
     logger.addHandler(handler)
