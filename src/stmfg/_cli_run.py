@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stmfg._cli_common import n_domains, print_summary
+from stmfg import _settings
+from stmfg._cli_common import Parser, add_messages, add_platform, n_domains, print_summary, take_messages
 from stmfg._errors import InputError
 from stmfg._keys import IMAGE_FEATURES
-from stmfg._platforms import PLATFORMS
 
-if TYPE_CHECKING:
-    from stmfg._cli_common import Parser
+_EXAMPLES = """examples:
+  stmfg run outs/ -o domains --n-domains 7             a Space Ranger folder, seven domains
+  stmfg run cells.h5ad -o domains --use-rep X_scVI     an embedding in place of counts
+  stmfg run cells.h5ad -o domains --library-key slide  several slices in one file
+  stmfg run cells.h5ad -o domains --config lab.toml --set epochs=50
+  stmfg run --from domains -o again --seed 1           an earlier run, with another seed
+"""
 
 
 def _view(text: str) -> str:
@@ -24,57 +28,78 @@ def _view(text: str) -> str:
 
 
 def add(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command's parser. Options that are not given stay out, so that a record can stand in for them."""
-    run = commands.add_parser(
+    """Add the command's parser."""
+    parser = commands.add_parser(
         "run",
         help="domains, figure and report from a file or folder",
-        description="Read INPUT, find its spatial domains, and write result.h5ad, domains.csv, domains.png, "
-        "report.html and run.json to OUTDIR.",
-        epilog="example: stmfg run outs/ -o domains/ --n-domains 7",
+        description="Read INPUT, find its spatial domains, and write result.h5ad, domains.csv, domains.png,\n"
+        "report.html and run.json to OUTDIR. stmfg info INPUT tells what would be read and done.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    run.add_argument(
+    _add_arguments(parser)
+    parser.set_defaults(call=call)
+
+
+def _add_arguments(parser: Parser) -> None:
+    """Add what a line or a file can give. What is not given stays out, so that a file or record can stand in for it."""
+    files = parser.add_argument_group("input and output")
+    files.add_argument(
         "input", metavar="INPUT", nargs="?", help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder"
     )
-    run.add_argument("-o", "--output", metavar="OUTDIR", required=True, help="folder for the results")
-    run.add_argument("--n-domains", metavar="K|auto", type=n_domains, help="number of domains (default: auto)")
-    run.add_argument("--preset", choices=("default", "paper"), help="hyperparameters (default: default)")
-    run.add_argument("--seed", metavar="S", type=int, help="same seed, same result (default: 0)")
-    run.add_argument("--platform", choices=PLATFORMS, help="what wrote the folder (default: seen from its files)")
-    run.add_argument("--use-rep", metavar="KEY", help="embedding in obsm to use instead of counts")
-    run.add_argument(
+    files.add_argument("-o", "--output", metavar="OUTDIR", help="folder for the results")
+    add_platform(files)
+    files.add_argument("--use-rep", metavar="KEY", help="embedding in obsm to use instead of counts")
+    files.add_argument(
         "--view",
         metavar="NAME=KEY",
         type=_view,
         action="append",
-        dest="views",
+        dest="more_views",
         help="one more view of the spots, described by obsm[KEY]; 'image' alone is the tissue image (repeatable)",
     )
-    run.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
-    run.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
-    run.add_argument("--resume", action="store_true", help="continue an interrupted run in OUTDIR")
-    run.add_argument("--quiet", action="store_true", help="no progress, no summary")
-    run.set_defaults(call=call)
+    files.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
+
+    method = parser.add_argument_group("domains")
+    method.add_argument("--n-domains", metavar="K|auto", type=n_domains, help="number of domains (default: auto)")
+    method.add_argument("--preset", choices=("default", "paper"), help="hyperparameters (default: default)")
+    method.add_argument(
+        "--set", metavar="NAME=VALUE", dest="changes", action="append", type=_settings.hyperparameter,
+        help="change a hyperparameter, as named in stmfg.Config; repeatable",
+    )  # fmt: skip
+    method.add_argument("--seed", metavar="S", type=int, help="same seed, same result (default: 0)")
+    method.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
+
+    again = parser.add_argument_group("options from elsewhere (the line goes before --config, that before --from)")
+    again.add_argument("--config", metavar="FILE.toml", help="options and hyperparameters, one NAME = VALUE a line")
+    again.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
+    again.add_argument("--resume", action="store_true", help="continue an interrupted run in OUTDIR")
+    add_messages(parser)
 
 
 def call(given: dict[str, Any]) -> None:
-    """Run with what was given, and for the rest what the record of an earlier run says."""
+    """Run with what was given on the line, else by the file of options, else by the record of an earlier run."""
     from stmfg.config import Config
     from stmfg.run import repeat, run
 
-    quiet, output = given.pop("quiet", False), given.pop("output")
+    given |= dict(given.pop("changes", ()))
+    if "config" in given:
+        reader = Parser(prog="stmfg run", argument_default=argparse.SUPPRESS)
+        _add_arguments(reader)
+        given = _settings.read(given.pop("config"), reader) | given
+    quiet = take_messages(given)
     for name, parameter in (("input", "source"), ("seed", "random_state")):
         if name in given:
             given[parameter] = given.pop(name)
-    if "views" in given:
-        given["views"] = (*Config().views, *given["views"])
+    if "more_views" in given:
+        given["views"] = (*given.get("views", Config().views), *given.pop("more_views"))
     record = given.pop("record", None)
     options = ({} if record is None else repeat(record)) | given
-    if "source" not in options:
-        raise InputError("the following arguments are required: INPUT (see stmfg run --help)")
-    if not quiet:
-        logging.getLogger("stmfg").setLevel(logging.INFO)  # what a folder was taken for, and where a run continues
+    for name, shown in (("source", "INPUT"), ("output", "-o/--output")):
+        if name not in options:
+            raise InputError(f"the following arguments are required: {shown} (see stmfg run --help)")
+    output = options.pop("output")
     found = run(options.pop("source"), output, progress=not quiet, **options)
     if not quiet and found:
         print_summary(found, output)

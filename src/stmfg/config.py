@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from stmfg._errors import InputError
+from stmfg._errors import InputError, closest
 
 PRESETS: Final = ("default", "paper")
 
@@ -166,7 +166,8 @@ class Config:
         known = {field.name for field in dataclasses.fields(self)}
         for name in changes:
             if name not in known:
-                raise InputError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
+                others = closest(name, known) or f"; the options are {', '.join(sorted(known))}"
+                raise InputError(f"unknown option {name!r}{others}")
         return dataclasses.replace(self, **changes)
 
     @property
