@@ -243,5 +243,5 @@ def lines(seen: Overview) -> list[str]:
             text += ["", heading, *(f"  - {item}" for item in items)]
     if not seen.problems:
         text += ["", "run on it with", f"  {seen.command}", *(f"  ({reason})" for reason in seen.because)]
-        text += ["The number of domains is then chosen by agreement; if you know it, add --n-domains K."]
+        text += ["The number of domains is then chosen for you; if you know it, add --n-domains K."]
     return text
