@@ -28,6 +28,7 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_output_stderr = "warn"  # warnings of libraries among them; cells that are known to say something there have a tag
 
 # The reference lists what each namespace has in __all__.
 autosummary_ignore_module_all = False

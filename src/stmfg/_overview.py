@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -236,12 +237,28 @@ def _overlap(xy: NDArray[np.float64], names: NDArray[np.str_]) -> bool:
 
 def lines(seen: Overview) -> list[str]:
     """Return the overview as lines of text."""
-    width = max(len(name) for name, _ in seen.facts)
-    text = [f"{name:<{width}}  {what}" for name, what in seen.facts]
+    text = []
+    for name, what in seen.facts:
+        text += _wrapped(f"{name:<11} ", what)
     for heading, items in (("worth knowing", seen.notes), ("in the way of a run", seen.problems)):
         if items:
-            text += ["", heading, *(f"  - {item}" for item in items)]
+            text += ["", heading]
+            for item in items:
+                text += _wrapped("  - ", item)
     if not seen.problems:
-        text += ["", "run on it with", f"  {seen.command}", *(f"  ({reason})" for reason in seen.because)]
+        text += ["", "run on it with", f"  {seen.command}"]  # whole, to be copied
+        for reason in seen.because:
+            text += _wrapped("  - ", reason)
         text += ["The number of domains is then chosen for you; if you know it, add --n-domains K."]
     return text
+
+
+def _wrapped(first: str, words: str) -> list[str]:
+    return textwrap.wrap(
+        words,
+        88,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import Final, Protocol
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 logger = logging.getLogger("stmfg")
 

@@ -55,7 +55,8 @@ def read(path: str | Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the file cannot be read, a name is unknown, or a value cannot be what it is of.
+        If the file cannot be read, a name is unknown, or an option cannot have its value. Hyperparameters are checked
+        where all of them are known, as they can come from several places.
     """
     path = Path(path).expanduser()
     try:
@@ -79,7 +80,6 @@ def read(path: str | Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
             raise InputError(f"{path}: {written!r} is no option{closest(name, [*actions, *HYPERPARAMETERS])}")
     try:
         options = vars(parser.parse_args([word for part in words.values() for word in part]))
-        Config().replace(**hyperparameters)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return options | hyperparameters
