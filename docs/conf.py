@@ -1,5 +1,7 @@
 """How Sphinx builds the site: ``make docs``. The code on the pages runs while it is built."""
 
+import os
+
 import stmfg
 
 project = "stMFG"
@@ -28,7 +30,8 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
-nb_output_stderr = "warn"  # warnings of libraries among them; cells that are known to say something there have a tag
+nb_output_stderr = "warn"  # so that no warning of a library goes unseen
+os.environ["TQDM_DISABLE"] = "1"  # a bar that moves is for a terminal, not for a page
 
 # The reference lists what each namespace has in __all__.
 autosummary_ignore_module_all = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ def _expression(adata: AnnData, seen: Overview) -> list[str]:
         seen.problems.append(refused)
         return []
     key = "X_pca" if "X_pca" in embeddings else next(iter(embeddings))
-    seen.because.append(f"{refused.partition(', ')[0]}: no counts to use, so obsm[{key!r}] takes their place")
+    seen.because.append(f"obsm[{key!r}] takes the place of counts: {re.split('[;,] ', refused)[0]}")
     return ["--use-rep", key]
 
 

@@ -26,14 +26,19 @@ def follow(start: int, total: int, *, show: bool) -> Progress:
     A bar rewrites its line, which would fill the log of a cluster with copies of it. So it is for terminals and
     notebooks; elsewhere ten messages of level INFO take its place.
     """
-    if show and not (sys.stderr.isatty() or "ipykernel" in sys.modules):
-        return _Lines(start, total)
-    return _Bar(start, total, show=show)
+    if not show:
+        return _Nothing()
+    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return _Bar(start, total) if watched else _Lines(start, total)
+
+
+class _Nothing:
+    def step(self, loss: float) -> None: ...
 
 
 class _Bar:
-    def __init__(self, start: int, total: int, *, show: bool) -> None:
-        self._bar = tqdm(initial=start, total=total, desc="training", disable=not show)
+    def __init__(self, start: int, total: int) -> None:
+        self._bar = tqdm(initial=start, total=total, desc="training")
 
     def step(self, loss: float) -> None:
         self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
