@@ -185,3 +185,14 @@ def test_nothing_is_written(section: ad.AnnData, tmp_path: Path) -> None:
     assert cli.main(["info", str(tmp_path / "input.h5ad")]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["input.h5ad"]
     assert (tmp_path / "input.h5ad").read_bytes() == before
+
+
+def test_it_is_quick_to_ask(section: ad.AnnData, tmp_path: Path) -> None:
+    section.write_h5ad(tmp_path / "input.h5ad")
+    program = (
+        "import sys, stmfg.cli; stmfg.cli.main(['info', 'input.h5ad']); "
+        "print({'torch', 'matplotlib'} & set(sys.modules))"
+    )
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"

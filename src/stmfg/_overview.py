@@ -32,6 +32,8 @@ _DRAWN: Final = ("X_umap", "X_tsne", "X_draw_graph", "X_diffmap")
 _PLACES: Final = (("x_centroid", "y_centroid"), ("center_x", "center_y"), ("x", "y"), ("X", "Y"))
 """Columns of ``obs`` that positions are kept in by other tools."""
 _SHALLOW: Final = 50
+"""Counts of a spot that are few."""
+_WIDTH: Final = 80
 
 
 @dataclass
@@ -101,7 +103,8 @@ def _kind(adata: AnnData, path: Path) -> str:
     said = adata.uns.get(PLATFORM)
     kept = path.suffix in (".h5ad", ".zarr")  # what it was once made from does not matter
     if not kept and isinstance(said, dict) and {"platform", "because", "taken"} <= set(said):
-        return f"{title(said['platform'])}, because of {said['because']}; {said['taken']} is read"
+        taken = "" if said["taken"] in said["because"] else f"; {said['taken']} is read"
+        return f"{title(said['platform'])}, because of {said['because']}{taken}"
     return "AnnData in HDF5" if path.suffix == ".h5ad" else "AnnData or SpatialData in zarr"
 
 
@@ -250,14 +253,14 @@ def lines(seen: Overview) -> list[str]:
         text += ["", "run on it with", f"  {seen.command}"]  # whole, to be copied
         for reason in seen.because:
             text += _wrapped("  - ", reason)
-        text += ["The number of domains is then chosen for you; if you know it, add --n-domains K."]
+        text += ["If you know how many domains there are, add --n-domains K; else it is chosen."]
     return text
 
 
 def _wrapped(first: str, words: str) -> list[str]:
     return textwrap.wrap(
         words,
-        88,
+        _WIDTH,
         initial_indent=first,
         subsequent_indent=" " * len(first),
         break_long_words=False,
