@@ -67,6 +67,12 @@ def test_a_file(reader: Parser, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_an_option_that_can_be_given_again_takes_a_list(reader: Parser, tmp_path: Path) -> None:
+    several = read(reader, tmp_path, 'view = ["protein=X_protein", "image"]\n')
+    assert several == {"more_views": ["protein=X_protein", "image=stmfg_image"]}
+    assert read(reader, tmp_path, 'view = "image"\n') == {"more_views": ["image=stmfg_image"]}
+
+
 def test_an_empty_file_changes_nothing(reader: Parser, tmp_path: Path) -> None:
     assert read(reader, tmp_path, "# nothing yet\n") == {}
 
