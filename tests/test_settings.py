@@ -67,6 +67,19 @@ def test_a_file(reader: Parser, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_verbose_on_the_line_goes_before_quiet_in_the_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    simulate(60, 40, n_domains=2).write_h5ad("input.h5ad")
+    Path("lab.toml").write_text("quiet = true\nn_domains = 2\nepochs = 1\nn_starts = 1\nn_votes = 2\n")
+    line = ["run", "input.h5ad", "-o", "out", "--config", "lab.toml"]
+    assert cli.main(line) == 0
+    assert capsys.readouterr().out == ""
+    assert cli.main([*line, "--verbose"]) == 0
+    assert capsys.readouterr().out.startswith("2 domains of 60 spots")
+
+
 def test_an_option_that_can_be_given_again_takes_a_list(reader: Parser, tmp_path: Path) -> None:
     several = read(reader, tmp_path, 'view = ["protein=X_protein", "image"]\n')
     assert several == {"more_views": ["protein=X_protein", "image=stmfg_image"]}

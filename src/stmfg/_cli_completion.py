@@ -13,9 +13,8 @@ _EXAMPLES = """to have it in every new shell:
   zsh    stmfg completion zsh > DIR/_stmfg, with DIR a folder of $fpath
   fish   stmfg completion fish > ~/.config/fish/completions/stmfg.fish
 """
-_FILES: Final = ("INPUT", "RUN.json", "FILE.toml")
-"""Arguments that are paths, by what the help calls them; a new one is completed once it is named here."""
-_FOLDERS: Final = ("OUTDIR",)
+_PATHS: Final = ("INPUT", "OUTDIR")
+"""What the help calls arguments that are paths; those with a dot, such as ``RUN.json``, are, too."""
 
 
 def add(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -38,7 +37,7 @@ def call(options: dict[str, Any]) -> None:
     from stmfg.cli import build
 
     parser = build()
-    _complete_paths(parser, dict.fromkeys(_FILES, shtab.FILE) | dict.fromkeys(_FOLDERS, shtab.DIRECTORY))
+    _complete_paths(parser, shtab.FILE)
     print(shtab.complete(parser, shell=options["shell"]))
 
 
@@ -48,5 +47,5 @@ def _complete_paths(parser: argparse.ArgumentParser, how: dict[str, Any]) -> Non
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_paths(command, how)
-        elif action.metavar in how:
-            action.complete = how[str(action.metavar)]  # type: ignore[attr-defined]
+        elif action.metavar in _PATHS or "." in str(action.metavar):
+            action.complete = how  # type: ignore[attr-defined]

@@ -87,7 +87,10 @@ def call(given: dict[str, Any]) -> None:
     if "config" in given:
         reader = Parser(prog="stmfg run", argument_default=argparse.SUPPRESS)
         _add_arguments(reader)
-        given = _settings.read(given.pop("config"), reader) | given
+        file = _settings.read(given.pop("config"), reader)
+        if {"quiet", "verbose"} & given.keys():  # one excludes the other
+            file = {name: value for name, value in file.items() if name not in ("quiet", "verbose")}
+        given = file | given
     quiet = take_messages(given)
     for name, parameter in (("input", "source"), ("seed", "random_state")):
         if name in given:
