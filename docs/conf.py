@@ -14,7 +14,9 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
     "sphinx.ext.viewcode",
+    "sphinx-mathjax-offline",  # the site loads nothing from elsewhere
     "sphinx_copybutton",
     "sphinx_design",
 ]
@@ -34,9 +36,11 @@ nb_output_stderr = "warn"  # so that no warning of a library goes unseen
 os.environ["TQDM_DISABLE"] = "1"  # a bar that moves is for a terminal, not for a page
 
 # The reference lists what each namespace has in __all__.
+toc_object_entries_show_parents = "hide"
 autosummary_ignore_module_all = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
