@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def call(options: dict[str, Any]) -> None:
     """Look at the input and print what was found."""
-    from stmfg._overview import lines, look
+    from stmfg._inspection import lines, look
 
     options["quiet"] = options["quiet"] or not options["verbose"]  # what is read is among what is printed
     take_messages(options)

@@ -16,7 +16,7 @@ from scipy import sparse
 from _data import write_space_ranger
 from _platforms import write_xenium
 from stmfg import cli
-from stmfg._overview import Overview, look
+from stmfg._inspection import Overview, look
 
 Look = Callable[..., Overview]
 
