@@ -60,6 +60,32 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+def run(
+    variants: dict[str, dict[str, Any]], sources: list[protocol.Source], data: Path, seeds: int, output: Path
+) -> None:
+    """Append a row for every variant, set and seed that the table does not have."""
+    if not output.exists():
+        output.write_text("\t".join(FIELDS) + "\n")
+    with output.open() as file:
+        done = {tuple(row[:3]) for row in csv.reader(file, delimiter="\t")}
+    for source in sources:
+        with tempfile.TemporaryDirectory() as scratch:
+            task = protocol.prepare(source, Path(data), Path(scratch))
+            bare = ad.read_h5ad(task.input)
+        for variant, options in variants.items():
+            for seed in range(seeds):
+                if (variant, source.name, str(seed)) in done:
+                    continue
+                adata = bare.copy()
+                stmfg.tl.domains(
+                    adata, n_domains=source.k, use_rep=source.rep or None, random_state=seed, device="cpu", **options
+                )
+                found = adata.obs["stmfg_domain"].astype(str).loc[task.truth.index]
+                with output.open("a") as file:
+                    score = stmfg.metrics.ari(task.truth, found)
+                    file.write("\t".join((variant, source.name, str(seed), f"{score:.4f}")) + "\n")
+
+
 def main() -> None:
     """Run what is missing in the table and print it, the change against the default last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,27 +94,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     args = parser.parse_args()
-    if not args.output.exists():
-        args.output.write_text("\t".join(FIELDS) + "\n")
-    with args.output.open() as file:
-        done = {tuple(row[:3]) for row in csv.reader(file, delimiter="\t")}
-    for source in protocol.manifest():
-        with tempfile.TemporaryDirectory() as scratch:
-            task = protocol.prepare(source, Path(args.data), Path(scratch))
-            bare = ad.read_h5ad(task.input)
-        for variant in args.variants:
-            for seed in range(args.seeds):
-                if (variant, source.name, str(seed)) in done:
-                    continue
-                adata = bare.copy()
-                options = VARIANTS[variant]
-                stmfg.tl.domains(
-                    adata, n_domains=source.k, use_rep=source.rep or None, random_state=seed, device="cpu", **options
-                )
-                found = adata.obs["stmfg_domain"].astype(str).loc[task.truth.index]
-                with args.output.open("a") as file:
-                    score = stmfg.metrics.ari(task.truth, found)
-                    file.write("\t".join((variant, source.name, str(seed), f"{score:.4f}")) + "\n")
+    run({name: VARIANTS[name] for name in args.variants}, protocol.manifest(), args.data, args.seeds, args.output)
     table = pd.read_csv(args.output, sep="\t")
     means = table.pivot_table(index="variant", columns="set", values="ari", sort=False)
     spread = table.pivot_table(index="variant", columns="set", values="ari", aggfunc=lambda a: np.std(a), sort=False)

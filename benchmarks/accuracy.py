@@ -5,7 +5,8 @@ usage: accuracy.py [DATA] [-o TABLE.tsv] [--sets NAME ...] [--methods NAME ...] 
 
 One row a run is appended to the table. Runs that are there already are skipped, so an interrupted benchmark continues;
 delete rows to repeat them. A run that fails is a row too, with the reason under ``exit``. From the whole table,
-``TABLE.md`` and the figures ``TABLE-*.png`` are made at the end.
+``TABLE.md`` and the figures ``TABLE-*.png`` are made at the end, and, where it is not there, ``environment.md`` with
+the machine and all versions.
 """
 
 from __future__ import annotations
@@ -15,32 +16,37 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import environments
 import figures
+import machine
 import measure
 import methods
 import protocol
 import tables
 
 HERE = Path(__file__).resolve().parent
+LABELS = ".labels"  # beside the table, SET/METHOD-SEED.csv: what the maps are drawn from
 FIELDS = (
     *("set", "method", "version", "seed", "n", "k", "found", "ari", "nmi", "chaos", "pas", "asw"),
     *("wall", "cpu", "peak_mb", "threads", "exit"),
 )
 
 
-def one(method: methods.Method, task: protocol.Task, seed: int, limits: dict[str, float], threads: int) -> dict:
-    """Run one method once and return its row."""
+def one(
+    method: methods.Method, task: protocol.Task, seed: int, limits: dict[str, float], threads: int, keep: Path
+) -> dict:
+    """Run one method once and return its row; its labels stay in the folder ``keep``."""
     source = task.source
     row: dict[str, object] = {"set": source.name, "method": method.name, "version": method.version, "seed": seed}
     row |= {"n": len(task.truth), "k": source.k, "threads": threads}
     if method.needs_counts and source.rep:
         return row | {"exit": "skipped: needs counts"}
-    protocol.refuse_labels(task.input)
+    protocol.refuse_labels(task.input, source.rep)
     with tempfile.TemporaryDirectory() as scratch:
         job = methods.Job(task.input, source.k, seed, source.rep, source.kind, Path(scratch))
         try:
@@ -52,6 +58,9 @@ def one(method: methods.Method, task: protocol.Task, seed: int, limits: dict[str
         if used.exit == "ok":
             try:
                 row |= protocol.score(task, method.labels(job))
+                folder = keep / source.name
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copy(method.labels(job), folder / f"{method.name}-{seed}.csv")
             except (OSError, KeyError, ValueError, protocol.ProtocolError) as error:
                 row["exit"] = f"bad output: {type(error).__name__}"
     return row
@@ -84,7 +93,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="*", choices=methods.METHODS, default=list(methods.METHODS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--option", nargs="*", default=[], help="hyperparameters of the default to change instead")
-    parser.add_argument("--time-limit", type=float, default=1800, help="seconds a run (default: 1800)")
+    parser.add_argument("--time-limit", type=float, default=1800, help="CPU seconds a run (default: 1800)")
     parser.add_argument("--memory-limit", type=float, default=8000, help="MB a run (default: 8000)")
     parser.add_argument("--threads", type=int, default=1, help="threads a run (default: 1)")
     args = parser.parse_args(argv)
@@ -100,19 +109,29 @@ def main(argv: list[str] | None = None) -> None:
         chosen = [methods.ablation({key: json.loads(value) for key, value in (o.split("=", 1) for o in args.option)})]
     limits = {"time_limit": args.time_limit, "memory_limit_mb": args.memory_limit}
     there = done(args.output)
-    for source in protocol.manifest(args.manifest):
+    sources = protocol.manifest(args.manifest)
+    for name in sorted(set(args.sets or ()) - {source.name for source in sources}):
+        print(f"{name}: not in {args.manifest}", file=sys.stderr)
+    for source in sources:
         runs = [(method, seed) for method in chosen for seed in range(args.seeds)]
         runs = [(m, seed) for m, seed in runs if (source.name, m.name, str(seed)) not in there]
         if not runs or (args.sets and source.name not in args.sets):
             continue
+        if not (args.data / source.file).exists():
+            print(f"{source.name}: no {source.file} in {args.data}", file=sys.stderr)
+            continue
         with tempfile.TemporaryDirectory() as folder:
             task = protocol.prepare(source, args.data, Path(folder))
             for method, seed in runs:
-                row = one(method, task, seed, limits, args.threads)
+                row = one(method, task, seed, limits, args.threads, args.output.parent / LABELS)
                 write(row, args.output)
                 print(source.name, method.name, seed, row.get("ari", ""), row["exit"], file=sys.stderr)
+    if not args.output.exists():
+        sys.exit(f"nothing was run: none of the data sets is in {args.data}")
     table = tables.read(args.output)
     args.output.with_suffix(".md").write_text(tables.report(table))
+    if not (record := args.output.with_name(machine.RECORD)).exists():
+        record.write_text(machine.report())
     figures.accuracy(table, args.output.with_suffix(""))
 
 

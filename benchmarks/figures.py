@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
 
 from tables import by_set, shared
 
@@ -18,7 +18,8 @@ COLORS = (
 MARKERS = "osD^vP*Xhdp8"
 
 
-def _style(names: list[str]) -> dict[str, dict[str, str]]:
+def styles(names: list[str]) -> dict[str, dict[str, str]]:
+    """Return a colour and a marker for each name."""
     return {
         name: {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]} for i, name in enumerate(names)
     }
@@ -27,7 +28,7 @@ def _style(names: list[str]) -> dict[str, dict[str, str]]:
 def accuracy(runs: pd.DataFrame, stem: Path) -> None:
     """Draw ``STEM-time.png`` and ``STEM-sets.png``."""
     means, seconds = by_set(runs, "ari"), by_set(runs, "cpu")
-    style = _style(list(means.index))
+    style = styles(list(means.index))
     fair = shared(means)
 
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
@@ -37,16 +38,18 @@ def accuracy(runs: pd.DataFrame, stem: Path) -> None:
         axes.scatter(x, y, s=55, label=name, **style[name])
     axes.set(xscale="log", xlabel="CPU seconds, mean", ylabel="ARI, mean")
     axes.set_title(f"over the {fair.shape[1]} sets that most methods share", fontsize=9)
-    axes.xaxis.set(major_formatter="{x:g}", minor_formatter="{x:g}")
+    axes.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(f"{stem}-time.png", dpi=110)
 
     figure = Figure(figsize=(7.5, 0.45 * means.shape[1] + 1.6), layout="constrained")
     axes = figure.add_subplot()
+    spread = runs.groupby(["method", "set"])["ari"].std().unstack().reindex_like(means).fillna(0)
     for name in means.index[means.notna().any(axis=1)]:
-        axes.scatter(means.loc[name], range(means.shape[1]), s=40, alpha=0.85, label=name, **style[name])
-    axes.set(yticks=range(means.shape[1]), yticklabels=means.columns, xlabel="ARI, mean over seeds")
+        at = {"x": means.loc[name], "y": range(means.shape[1]), "xerr": spread.loc[name]}
+        axes.errorbar(**at, ls="none", ms=6, alpha=0.85, elinewidth=1, label=name, **style[name])
+    axes.set(yticks=range(means.shape[1]), yticklabels=means.columns, xlabel="ARI, mean ± sd over seeds")
     axes.invert_yaxis()
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
@@ -56,7 +59,7 @@ def accuracy(runs: pd.DataFrame, stem: Path) -> None:
 def growth(runs: pd.DataFrame, path: Path) -> None:
     """Draw CPU seconds and peak memory against the number of cells."""
     runs = runs[(runs["stage"] == "") & (runs["exit"] == "ok")]
-    style = _style(list(runs["method"].unique()))
+    style = styles(list(runs["method"].unique()))
     figure = Figure(figsize=(8.5, 3.8), layout="constrained")
     for axes, (key, label) in zip(figure.subplots(1, 2), (("cpu", "CPU seconds"), ("peak_mb", "peak MB")), strict=True):
         for name, group in runs.groupby("method", sort=False):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INTERVAL = 0.05
+PATIENCE = 8
 OUT_OF_MEMORY = re.compile(r"MemoryError|Unable to allocate|can't allocate memory|Cannot allocate memory|bad_alloc")
 
 
@@ -36,21 +37,24 @@ def run(
     """Run ``command`` to its end or to a limit; whatever goes wrong is in ``exit``, nothing is raised.
 
     ``exit`` is ``ok``, ``timeout``, ``out of memory`` or ``crash: `` and the last line of the standard error output.
+    The time limit counts CPU seconds, so that other work on the machine changes no verdict; a run that waits and
+    computes nothing ends after ``PATIENCE`` times as many seconds on the clock.
     """
     with tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=errors, cwd=cwd, env=env, start_new_session=True
         )
-        peak, verdict = 0.0, ""
+        peak, cpu, verdict = 0.0, 0.0, ""
         while True:
             ended, status, used = os.wait4(process.pid, os.WNOHANG)
             if ended:
                 break
-            peak = max(peak, _tree_mb(process.pid))
+            family = _tree(process.pid)
+            peak, cpu = max(peak, _memory_mb(family)), max(cpu, sum(map(_cpu_seconds, family)))
             if peak > memory_limit_mb:
                 verdict = "out of memory"
-            elif time.perf_counter() - started > time_limit:
+            elif cpu > time_limit or time.perf_counter() - started > PATIENCE * time_limit:
                 verdict = "timeout"
             if verdict:
                 _kill(process.pid)
@@ -62,7 +66,8 @@ def run(
         _kill(process.pid)  # what it may have left behind
         errors.seek(0)
         message = errors.read().decode(errors="replace")
-    return Usage(wall, used.ru_utime + used.ru_stime, peak, verdict or _reason(process.returncode, message))
+    # Of a run that was stopped the system counts the first process alone.
+    return Usage(wall, max(cpu, used.ru_utime + used.ru_stime), peak, verdict or _reason(process.returncode, message))
 
 
 def _reason(status: int, message: str) -> str:
@@ -81,8 +86,8 @@ def _kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _tree_mb(root: int) -> float:
-    """Sum the resident memory of a process and its descendants; of one process alone, its own high-water mark."""
+def _tree(root: int) -> list[int]:
+    """Return a process and its descendants."""
     family, queue = [], [root]
     while queue:
         pid = queue.pop()
@@ -90,6 +95,11 @@ def _tree_mb(root: int) -> float:
         for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
             with contextlib.suppress(OSError):
                 queue += [int(child) for child in tasks.read_text().split()]
+    return family
+
+
+def _memory_mb(family: list[int]) -> float:
+    """Sum the resident memory of processes; of one process alone, its own high-water mark."""
     return max(sum(_status_mb(pid, "VmRSS") for pid in family), *(_status_mb(pid, "VmHWM") for pid in family))
 
 
@@ -98,4 +108,13 @@ def _status_mb(pid: int, field: str) -> float:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
             if line.startswith(field):
                 return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds of a process and of its children that have ended."""
+    with contextlib.suppress(OSError):
+        # Behind the name, which is in brackets and may hold anything: the fields from the third on.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return 0.0

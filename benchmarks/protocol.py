@@ -1,13 +1,13 @@
 """The rules of the accuracy benchmark: what a method is given, and how its labels are scored.
 
 A method is given counts (or an embedding), coordinates and K. The annotation stays in the harness's memory: the file a
-method's process gets has neither ``obs`` columns nor ``uns``, and a file that has any is refused.
+method's process gets has nothing else, no column of ``obs`` and no ``uns``, and a file that has more is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import anndata as ad
@@ -39,12 +39,18 @@ class Source:
     rep: str  # embedding in obsm that takes the place of counts, or empty
     licence: str
     origin: str
+    truth: str = ""  # CSV with a label a spot; where empty, the file's column ``ground_truth``
 
 
 def manifest(path: Path = MANIFEST) -> list[Source]:
     """Read the data sets of a manifest."""
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     return [Source(**{**row, "k": int(row["k"])}) for row in table.to_dict("records")]
+
+
+def write_manifest(sources: list[Source], path: Path) -> None:
+    """Write data sets as a manifest."""
+    pd.DataFrame([asdict(source) for source in sources]).to_csv(path, sep="\t", index=False)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,9 @@ def prepare(source: Source, data: Path, folder: Path) -> Task:
     if hashlib.sha256(path.read_bytes()).hexdigest() != source.sha256:
         raise ProtocolError(f"{source.file} is not the file of the manifest (its checksum differs)")
     adata = ad.read_h5ad(path)
-    truth = adata.obs[TRUTH].dropna().astype(str)
+    labels = pd.read_csv(data / source.truth, index_col=0, dtype=str) if source.truth else adata.obs
+    truth = labels[TRUTH].dropna().astype(str)
+    truth.index = truth.index.astype(str)
     if truth.nunique() != source.k:
         raise ProtocolError(f"{source.name} has {truth.nunique()} domains, the manifest says {source.k}")
     unlabelled = write_unlabelled(adata, source.rep, folder)
@@ -77,19 +85,18 @@ def write_unlabelled(adata: ad.AnnData, rep: str, folder: Path) -> Path:
         bare.obsm[key] = np.asarray(adata.obsm[key])
     path = folder / "input.h5ad"
     bare.write_h5ad(path)
-    refuse_labels(path)
+    refuse_labels(path, rep)
     return path
 
 
-def refuse_labels(path: Path) -> None:
-    """Raise unless the file has no column in ``obs`` and ``var`` and nothing in ``uns``."""
+def refuse_labels(path: Path, rep: str) -> None:
+    """Raise unless the file holds ``X``, positions, the embedding ``rep`` and names, and nothing else."""
     with h5py.File(path) as file:
-        for group in ("obs", "var"):
-            columns = set(file[group]) - {file[group].attrs["_index"]}
-            if columns:
-                raise ProtocolError(f"methods may not see {group} columns: {', '.join(sorted(columns))}")
-        if len(file.get("uns", ())):
-            raise ProtocolError(f"methods may not see uns: {', '.join(sorted(file['uns']))}")
+        for key, part in file.items():
+            allowed = {"obsm": {"spatial", rep}}.get(key, {part.attrs.get("_index")})
+            found = set(part) - allowed if isinstance(part, h5py.Group) else {key}
+            if key != "X" and found:
+                raise ProtocolError(f"methods may not see {key}: {', '.join(sorted(found))}")
 
 
 def score(task: Task, labels: Path) -> dict[str, float]:

@@ -126,7 +126,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="*", choices=methods.METHODS, default=["floor", "default", "cellcharter"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--cache", type=Path, help="where to keep the simulated files (default: nowhere)")
-    parser.add_argument("--time-limit", type=float, default=900, help="seconds a run (default: 900)")
+    parser.add_argument("--time-limit", type=float, default=900, help="CPU seconds a run (default: 900)")
     parser.add_argument("--memory-limit", type=float, default=8000, help="MB a run (default: 8000)")
     parser.add_argument("--threads", type=int, default=1, help="threads a run (default: 1)")
     return parser.parse_args(argv)

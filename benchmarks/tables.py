@@ -1,7 +1,14 @@
-"""Tables of the benchmark as Markdown: mean and standard deviation per set, ranks, paired tests, time and memory."""
+"""Tables of the benchmark as Markdown: mean and standard deviation per set, ranks, paired tests, time and memory.
+
+usage: tables.py
+
+Makes ``results/accuracy.md`` and the tables of ``docs/benchmark.md`` and ``README.md`` anew from
+``results/accuracy.tsv``; a test checks that they agree.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +16,11 @@ import pandas as pd
 from scipy import stats
 
 REFERENCE = "default"
+HERE = Path(__file__).resolve().parent
+TABLE = HERE / "results" / "accuracy.tsv"
+DOCUMENTS = (HERE.parent / "docs" / "benchmark.md", HERE.parent / "README.md")
+OURS = ("floor", "default", "paper")
+BASELINES = ("mixture", "leiden")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -76,7 +88,10 @@ def ranks(runs: pd.DataFrame, value: str = "ari") -> pd.DataFrame:
 
 
 def paired(runs: pd.DataFrame, reference: str = REFERENCE, value: str = "ari") -> pd.DataFrame:
-    """Compare the reference with every other method, set by set: sign test and Wilcoxon's signed rank test."""
+    """Compare the reference with every other method, set by set: sign test and Wilcoxon's signed rank test.
+
+    The last column corrects for the number of methods compared.
+    """
     means = by_set(runs, value)
     rows = {}
     for method in means.index.drop(reference):
@@ -93,9 +108,43 @@ def paired(runs: pd.DataFrame, reference: str = REFERENCE, value: str = "ari") -
             "losses": losses,
             "median gain": f"{gain.median():+.3f}",
             "sign test p": f"{sign:.3f}",
-            "Wilcoxon p": f"{signed:.3f}" if np.isfinite(signed) else "",
+            "Wilcoxon p": signed,
         }
-    return pd.DataFrame.from_dict(rows, orient="index").astype(str)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    if rows:
+        table["Wilcoxon p, Holm"] = holm(table["Wilcoxon p"])
+        for column in ("Wilcoxon p", "Wilcoxon p, Holm"):
+            table[column] = [f"{p:.3f}" if np.isfinite(p) else "" for p in table[column]]
+    return table.astype(str)
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """Correct p values for their number (Holm 1979); missing ones do not count."""
+    ordered = p.dropna().sort_values()
+    steps = ordered * np.arange(len(ordered), 0, -1)
+    return steps.cummax().clip(upper=1.0).reindex(p.index)
+
+
+def friedman(runs: pd.DataFrame, value: str = "ari", alpha: float = 0.05) -> str:
+    """Say whether the methods differ over the sets they share (Friedman), and how far ranks must be apart (Nemenyi).
+
+    As in J. Demsar, Statistical comparisons of classifiers over multiple data sets, JMLR 7, 2006: two methods differ
+    where their mean ranks are further apart than ``q / sqrt(2) * sqrt(k (k + 1) / (6 N))``, q of the studentised range
+    for k methods, N sets. A set is one observation; seeds are averaged before.
+    """
+    means = shared(by_set(runs, value))
+    k, n = means.shape
+    if k < 3 or n < 3:
+        return ""
+    test = stats.friedmanchisquare(*means.to_numpy())
+    distance = stats.studentized_range.ppf(1 - alpha, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n))
+    placed = means.rank(ascending=False).mean(axis=1).sort_values()
+    apart = [f"{name} ({rank:.2f})" for name, rank in placed.items() if rank - placed.iloc[0] > distance]
+    said = ", ".join(apart) or "none"
+    return (
+        f"{k} methods on {n} sets: Friedman's test gives p = {test.pvalue:.2g}. Mean ranks {distance:.2f} apart differ "
+        f"(Nemenyi, {alpha:g}); so far from the best, {placed.index[0]} ({placed.iloc[0]:.2f}), are: {said}."
+    )
 
 
 def markdown(table: pd.DataFrame, corner: str = "method") -> str:
@@ -116,7 +165,7 @@ def report(runs: pd.DataFrame) -> str:
         f"## Over the {len(sets)} sets that most methods share: {', '.join(sets)}\n\n{markdown(summary(runs))}"
     )
     parts += [f"## {name}\n\n{markdown(scores(runs, key))}" for name, key in (("ARI", "ari"), ("NMI", "nmi"))]
-    parts.append(f"## Mean rank by ARI\n\n{markdown(ranks(runs))}")
+    parts.append(f"## Mean rank by ARI\n\n{markdown(ranks(runs))}\n\n{friedman(runs)}".rstrip())
     if REFERENCE in set(runs["method"]):
         parts.append(f"## `{REFERENCE}` against each method, paired over sets (ARI)\n\n{markdown(paired(runs))}")
     for title, key, digits in (
@@ -130,3 +179,42 @@ def report(runs: pd.DataFrame) -> str:
     ):
         parts.append(f"## {title}\n\n{markdown(scores(runs, key, digits))}")
     return "\n\n".join(parts) + "\n"
+
+
+def document(text: str, runs: pd.DataFrame) -> str:
+    """Return a document with what lies between ``<!-- table NAME -->`` and ``<!-- end -->`` made anew."""
+    ari = shared(by_set(runs, "ari"))
+    parts = {
+        "summary": f"Over the {ari.shape[1]} sets that most methods share: {', '.join(ari.columns)}\n\n"
+        + markdown(summary(runs)),
+        "ari": markdown(scores(runs, "ari").loc[ranks(runs).index].drop(columns="sets").T, "set"),
+        "paired": f"{markdown(paired(runs))}\n\n{friedman(runs)}",
+        "short": markdown(short(runs), "set"),
+    }
+
+    def fill(match: re.Match[str]) -> str:
+        return f"<!-- table {match[1]} -->\n\n{parts[match[1]]}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
+
+
+def short(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return ARI of ours and of the best peer on each set, the best by this very score."""
+    cells, means = scores(runs, "ari"), by_set(runs, "ari")
+    peers = means.drop(index=[name for name in (*OURS, *BASELINES) if name in means.index])
+    best = peers.idxmax()
+    table = cells.reindex(OURS).drop(columns="sets").T.replace("", "-")
+    table.insert(1, "best peer", [f"{cells.loc[best[name], name]} ({best[name]})" for name in table.index])
+    given = runs.loc[runs["exit"] == "skipped: needs counts", "set"].unique()
+    return table.rename(index={name: f"{name.removesuffix('_pca')} (embedding given)" for name in given})
+
+
+def main() -> None:
+    runs = read(TABLE)
+    TABLE.with_suffix(".md").write_text(report(runs))
+    for path in DOCUMENTS:
+        path.write_text(document(path.read_text(), runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -70,6 +70,16 @@ def script(harness: Any, code: str, **changes: Any) -> Any:
     return harness.methods.Method("script", command, "1", **changes)
 
 
+def one(harness: Any, method: Any, task: Any, limits: dict[str, float] = LIMITS) -> dict[str, Any]:
+    """Run a method once and return its row."""
+    return harness.accuracy.one(method, task, 0, limits, 1, kept(task))
+
+
+def kept(task: Any) -> Path:
+    """Return where the labels of the methods stay: not where a method would find them."""
+    return task.input.parents[1] / "kept"
+
+
 def test_the_file_of_a_method_has_counts_and_positions_and_nothing_else(task: Any, section: AnnData) -> None:
     given = ad.read_h5ad(task.input)
     assert given.obs.columns.empty
@@ -81,16 +91,19 @@ def test_the_file_of_a_method_has_counts_and_positions_and_nothing_else(task: An
         file.visit(lambda name: pytest.fail(name) if "truth" in name or "LIBD" in name else None)
 
 
-@pytest.mark.parametrize("where", ["obs", "var", "uns"])
+@pytest.mark.parametrize("where", ["obs", "var", "uns", "obsm", "varm", "layers", "obsp", "raw"])
 def test_a_file_with_labels_is_refused(where: str, task: Any, harness: Any) -> None:
     adata = ad.read_h5ad(task.input)
-    if where == "uns":
-        adata.uns["ground_truth"] = "L1"
-    else:
+    if where in ("obs", "var", "uns"):
         getattr(adata, where)["ground_truth"] = "L1"
+    elif where == "raw":
+        adata.raw = ad.AnnData(adata.X, obs=adata.obs, var=pd.DataFrame({"ground_truth": "L1"}, index=adata.var_names))
+    else:
+        shape = {"obsm": (adata.n_obs, 1), "varm": (adata.n_vars, 1), "obsp": (adata.n_obs,) * 2}
+        getattr(adata, where)["ground_truth"] = np.ones(shape.get(where, adata.shape))
     adata.write_h5ad(task.input)
-    with pytest.raises(harness.protocol.ProtocolError, match=f"{where}.*ground_truth"):
-        harness.accuracy.one(script(harness, ""), task, 0, LIMITS, 1)
+    with pytest.raises(harness.protocol.ProtocolError, match=f"may not see {where}"):
+        one(harness, script(harness, ""), task)
 
 
 def test_a_method_that_looks_for_labels_finds_none(
@@ -110,9 +123,57 @@ if labels is not None or found:
     sys.exit(f"found {found}")
 pandas.DataFrame({"domain": "none"}, index=adata.obs_names).to_csv(output)
 """
-    row = harness.accuracy.one(script(harness, spy), task, 0, LIMITS, 1)
+    row = one(harness, script(harness, spy), task)
     assert row["exit"] == "ok"
     assert row["ari"] == 0
+
+
+def test_no_runner_names_the_annotation_or_reads_another_file() -> None:
+    """Their input is read in one place; what else they open is named on their command line."""
+    runners = [*(BENCHMARKS / "peers").glob("*/run.py"), *(BENCHMARKS / name for name in ("floor.py", "baselines.py"))]
+    assert len(runners) > 8
+    for runner in runners:
+        text = runner.read_text()
+        for word in ("truth", "annotated", "STMFG_DATA", "environ", "glob(", "protocol"):
+            assert word not in text, (runner, word)
+        assert text.count("read_h5ad(") == text.count("read_h5ad(args.input)"), runner
+
+
+def test_labels_stay_for_the_maps_if_they_are_a_result(task: Any, harness: Any) -> None:
+    write = "import anndata, sys, pandas; names = anndata.read_h5ad(sys.argv[1]).obs_names; "
+    write += "pandas.DataFrame({'domain': 'a'}, index=names).to_csv(sys.argv[2])"
+    one(harness, script(harness, "raise SystemExit(3)"), task)
+    assert not kept(task).exists()
+    one(harness, script(harness, write), task)
+    assert pd.read_csv(kept(task) / "section" / "script-0.csv")["domain"].eq("a").all()
+
+
+def test_the_time_limit_counts_the_work_of_every_process_and_not_the_wait(tmp_path: Path, harness: Any) -> None:
+    busy = "while True: pass"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
+    used = harness.measure.run([sys.executable, "-c", code], time_limit=0.6, memory_limit_mb=500, cwd=tmp_path)
+    assert used.exit == "timeout"
+    assert 0.6 <= used.cpu < 3
+    started = "import time; time.sleep(1)"
+    used = harness.measure.run([sys.executable, "-c", started], time_limit=0.9, memory_limit_mb=500, cwd=tmp_path)
+    assert used.exit == "ok"
+    used = harness.measure.run(
+        [sys.executable, "-c", "import time; time.sleep(60)"], time_limit=0.2, memory_limit_mb=500, cwd=tmp_path
+    )
+    assert used.exit == "timeout"
+    assert used.wall < 10
+
+
+def test_a_set_that_is_absent_is_named_and_left_out(
+    data: Path, tmp_path: Path, harness: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "section.h5ad").unlink()
+    call = [str(data), "-o", str(tmp_path / "t.tsv"), "--manifest", str(data / "manifest.tsv")]
+    with pytest.raises(SystemExit, match="none of the data sets"):
+        harness.accuracy.main([*call, "--sets", "section", "x"])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("x: not in")
+    assert second.startswith("section: no section.h5ad in")
 
 
 def test_a_changed_data_set_is_refused(data: Path, tmp_path: Path, harness: Any) -> None:
@@ -126,7 +187,7 @@ def test_a_changed_data_set_is_refused(data: Path, tmp_path: Path, harness: Any)
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("import time; time.sleep(30)", "timeout"),
+        ("while True: pass", "timeout"),
         ("import time; x = b'1' * 300_000_000; time.sleep(30)", "out of memory"),
         ("raise MemoryError", "out of memory"),
         ("raise ValueError('no file /some/where/x.h5ad')", "crash: ValueError: no file x.h5ad"),
@@ -134,8 +195,8 @@ def test_a_changed_data_set_is_refused(data: Path, tmp_path: Path, harness: Any)
     ],
 )
 def test_a_failure_is_a_row(code: str, expected: str, task: Any, harness: Any) -> None:
-    limits = {"time_limit": 1.5 if expected == "timeout" else 20.0, "memory_limit_mb": 150.0}
-    row = harness.accuracy.one(script(harness, code), task, 0, limits, 1)
+    limits = {"time_limit": 0.5 if expected == "timeout" else 20.0, "memory_limit_mb": 150.0}
+    row = one(harness, script(harness, code), task, limits)
     assert row["exit"] == expected
     assert "ari" not in row
 
@@ -152,13 +213,13 @@ def test_memory_and_time_are_of_the_whole_process_tree(tmp_path: Path, harness: 
 
 def test_labels_for_some_spots_only_are_no_result(task: Any, harness: Any) -> None:
     code = "import sys; open(sys.argv[2], 'w').write('spot,domain\\nnobody,1\\n')"
-    assert harness.accuracy.one(script(harness, code), task, 0, LIMITS, 1)["exit"] == "bad output: ProtocolError"
+    assert one(harness, script(harness, code), task)["exit"] == "bad output: ProtocolError"
 
 
 def test_a_method_that_needs_counts_is_skipped_without_them(task: Any, harness: Any) -> None:
     source = harness.accuracy.dataclasses.replace(task.source, rep="X_pca")
     task = harness.accuracy.dataclasses.replace(task, source=source)
-    row = harness.accuracy.one(script(harness, "", needs_counts=True), task, 0, LIMITS, 1)
+    row = one(harness, script(harness, "", needs_counts=True), task)
     assert row["exit"] == "skipped: needs counts"
 
 
@@ -172,7 +233,7 @@ def test_an_interrupted_benchmark_continues_where_it_stopped(data: Path, tmp_pat
     assert second.startswith(first)
     assert harness.tables.read(table)["seed"].tolist() == [0, 1]
     assert {path.name for path in table.parent.iterdir()} == {
-        *("table.tsv", "table.md", "table-time.png", "table-sets.png")
+        *("table.tsv", "table.md", "table-time.png", "table-sets.png", ".labels", "environment.md")
     }
 
 
@@ -228,6 +289,23 @@ def test_paired_comparison_counts_sets(harness: Any) -> None:
     assert found[["sets", "wins", "losses"]].tolist() == ["8", "7", "1"]
     assert found["sign test p"] == "0.070"
     assert 0 < float(found["Wilcoxon p"]) < 1
+    assert found["Wilcoxon p, Holm"] == found["Wilcoxon p"]  # one comparison, nothing to correct
+
+
+def test_holm_multiplies_the_smallest_most_and_keeps_the_order(harness: Any) -> None:
+    p = pd.Series({"a": 0.04, "b": 0.01, "none": np.nan, "c": 0.03})
+    assert harness.tables.holm(p).round(4).to_dict() == pytest.approx(
+        {"a": 0.06, "b": 0.03, "none": np.nan, "c": 0.06}, nan_ok=True
+    )
+
+
+def test_nemenyi_distance_is_that_of_the_published_table(harness: Any) -> None:
+    """Demsar 2006: q is 2.728 for five methods and 2.343 for three, at 0.05."""
+    rows = [(f"s{i}", name, 0, 0.9 - 0.1 * j, "ok") for i in range(30) for j, name in enumerate("vwxyz")]
+    found = harness.tables.friedman(runs(rows))
+    assert f"{2.728 * (5 * 6 / (6 * 30)) ** 0.5:.2f} apart" in found
+    assert found.endswith("v (1.00), are: x (3.00), y (4.00), z (5.00).")
+    assert harness.tables.friedman(runs(rows[:10])) == ""
 
 
 def test_scale_has_a_row_a_stage_and_exponents(tmp_path: Path, harness: Any) -> None:
@@ -264,7 +342,7 @@ def test_an_environment_that_cannot_be_made_is_a_row(
 
     monkeypatch.setattr(harness.environments, "_call", refuse)
     monkeypatch.setattr(harness.environments, "ENVIRONMENTS", tmp_path / "none")
-    row = harness.accuracy.one(harness.methods.METHODS["cellcharter"], task, 0, LIMITS, 1)
+    row = one(harness, harness.methods.METHODS["cellcharter"], task)
     assert row["exit"] == "not installed: no wheel"
 
 

@@ -527,8 +527,9 @@ def test_help(capfd: pytest.CaptureFixture[str]) -> None:
         "--resume",
     ]
     for arguments, mentioned in (
-        ([], ["run", "demo", "info", "completion", "--version"]),
+        ([], ["run", "batch", "demo", "info", "completion", "--version"]),
         (["run"], ["INPUT", "K|auto", "examples:", *contract]),
+        (["batch"], ["SHEET", "-o", "--jobs", "--slurm", "--n-domains", "--from"]),
         (["demo"], ["-o", "--seed"]),
         (["info"], ["INPUT", "--platform"]),
         (["completion"], ["bash", "zsh", "fish"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,12 +115,31 @@ def test_python(place: Path) -> None:
     assert sorted(path.name for path in (place / "model").iterdir()) == ["model.json", "model.safetensors"]
 
 
-@pytest.mark.parametrize("page", [page for page in SITE if runnable("python", page) or runnable("bash", page)])
+@pytest.mark.parametrize("page", ["docs/coming-from.md"])
 def test_blocks_of_the_site(place: Path, page: str) -> None:
     if runnable("bash", page):
         run(["bash", "-euo", "pipefail", "-c", runnable("bash", page)], place)
     if runnable("python", page):
         run([sys.executable, "-c", runnable("python", page)], place)
+
+
+def test_after_the_domains(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "outs", tmp_path / "outs")
+    said = run(["bash", "-euo", "pipefail", "-c", runnable("bash", "docs/after.md")], tmp_path)
+    assert "250 spots in both (A has 250, B has 250)\nARI " in said
+    assert (tmp_path / "loupe.csv").read_text().startswith("Barcode,stmfg_domain\n")
+    assert (tmp_path / "xenium.csv").read_text().startswith("cell_id,group\n")
+    shown = "assert adata.layers['stmfg_denoised'].shape == adata.shape\n"
+    code = runnable("python", "docs/after.md") + shown
+    run([sys.executable, "-W", "error::FutureWarning:__main__", "-c", code], tmp_path)
+    assert ad.read_h5ad(tmp_path / "pseudobulk.h5ad").n_obs == 5
+
+
+def test_every_platform_has_a_row_and_its_test() -> None:
+    from stmfg._platforms import PLATFORMS
+
+    rows = re.findall(r"runs_from_the_shell\[(\w+)\]` \|$", text("docs/platforms.md"), flags=re.MULTILINE)
+    assert sorted(rows) == sorted(PLATFORMS)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -130,7 +150,7 @@ def test_every_block_of_code_runs_or_says_why_not(page: str) -> None:
         if block.language.startswith("{code-cell}"):
             assert notebook, page
         elif not block.language.startswith("{"):  # a directive, such as a figure
-            assert block.language in {"bash", "console", "python"}
+            assert block.language in {"bash", "console", "python", "text"}
             assert block.mark == "run" or block.mark.startswith("not run: "), block.code
 
 
@@ -176,7 +196,7 @@ def test_files_and_keys_are_those_of_a_run() -> None:
     rows = re.findall(r"^\| `([^`]+)` \|", text("README.md"), flags=re.MULTILINE)
     assert set(OUTPUTS) == FILES <= set(rows)
     written = ("DOMAIN", "CONFIDENCE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
-    assert {getattr(_keys, name) for name in written} == {
+    assert {getattr(_keys, name) for name in written} | {_keys.DOMAIN + _keys.COLORS} == {
         key for row in rows for key in re.findall(r"(?:obs|obsm|obsp|layers|uns)\[\"(\w+)\"\]", row)
     }
 

@@ -63,7 +63,7 @@ def test_a_hyperparameter_that_is_none(text: str, said: str) -> None:
 def test_a_file(reader: Parser, tmp_path: Path) -> None:
     text = 'input = "a b.h5ad"\nn-domains = "auto"\nseed = 3\nuse_rep = "-odd"\nresume = false\nquiet = true\n'
     assert read(reader, tmp_path, text + "widths = [0]\n") == {
-        "input": "a b.h5ad", "n_domains": "auto", "seed": 3, "use_rep": "-odd", "quiet": True, "widths": [0],
+        "input": ["a b.h5ad"], "n_domains": "auto", "seed": 3, "use_rep": "-odd", "quiet": True, "widths": [0],
     }  # fmt: skip
 
 

@@ -61,6 +61,10 @@ class Counts:
         self._order = np.arange(matrix.shape[0]) if order is None else order
         self.shape = (len(self._order), matrix.shape[1])
 
+    def some(self, positions: NDArray[np.int64]) -> Counts:
+        """Return some rows, given their positions in the order, none of them read yet."""
+        return Counts(self._matrix, self._order[positions])
+
     def rows(self, positions: Rows) -> sparse.csr_matrix:
         """Return some rows, given their positions in the order."""
         return self._matrix[self._order[positions]]

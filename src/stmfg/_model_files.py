@@ -76,7 +76,8 @@ def load(folder: Path, device: str) -> STMFG:
         state = {k.removeprefix("net."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("net.")}
         counts = "decoder.mean.weight" in state
         n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
-        model.net = model.build(int(record["n_in"]), n_out, counts=counts)
+        n_libraries = len(state.get("decoder.library.weight", [()]))
+        model.net = model.build(int(record["n_in"]), n_out, counts=counts, n_libraries=n_libraries)
         model.net.load_state_dict(state)
         model.net.eval()
     except StmfgError:

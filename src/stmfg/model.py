@@ -177,19 +177,19 @@ class STMFG:
         with stage("features"):
             operator = gr.walk_operator(part.graph)
             self.feature_map, features = _features.fit(
-                part.counts, part.representation, operator, self.config, self.random_state
+                part.counts, part.representation, operator, self.config, self.random_state, libraries=part.libraries
             )
-            self.view_maps, more = _views.fit(part.extra, operator, self.config, self.random_state)
+            self.view_maps, more = _views.fit(part, operator, self.config, self.random_state)
             features = np.hstack([features, *more]) if more else features
         with stage("graphs"):
-            graphs = self._graphs(part.graph, part.feature_graph, features)
+            graphs = self._graphs(part, features)
         with stage("train"):
             processes = Processes(self.device)
             data = self._training_data(part, features, graphs, processes)
             self.spot_size = data.spot_size
             counted = data.counts is not None
             n_out = len(self.decoded) if counted else features.shape[1]
-            self.net = self.build(features.shape[1], n_out, counts=counted)
+            self.net = self.build(features.shape[1], n_out, counts=counted, n_libraries=data.n_libraries)
             if isinstance(self.net.decoder, CountDecoder):
                 self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
             self.history = train(
@@ -207,45 +207,44 @@ class STMFG:
     def _training_data(
         self, part: Slice, features: NDArray[np.float32], graphs: Graphs, processes: Processes
     ) -> TrainingData:
-        """Return what the network is trained on: everything, or whole patches of a large tissue.
-
-        Each process takes patches of its own.
-        """
-        spots = gr.patches(part.coordinates, TRAIN_AT_MOST, share=processes.rank, shares=processes.size)
+        """Return what the network is trained on: everything, or patches of a large tissue, each process its own."""
+        spots = gr.patches(
+            part.coordinates, TRAIN_AT_MOST, libraries=part.libraries, share=processes.rank, shares=processes.size
+        )
+        n_libraries = part.n_libraries  # whether or not each has a spot in a patch
         if len(spots) < len(features):
             # A spot's neighbours in expression are everywhere: among the patches they are looked for anew.
-            features = features[spots]
-            graphs = self._graphs(part.graph[spots][:, spots], None, features)
+            part, features = part.some(spots), features[spots]
+            graphs = self._graphs(part, features)
         counts = depth = None
         self.decoded = np.zeros(0, dtype=np.int64)
         if part.counts is not None and part.depth is not None and self.config.reconstruction == "zinb":
-            counts, depth = part.counts.rows(spots), part.depth[spots]
+            counts, depth = part.counts.rows(slice(None)), part.depth
             self.decoded = processes.share(self._decoded_genes(counts, self.fitted_map().genes))
             counts = counts[:, self.decoded]
-        return TrainingData(features, graphs, counts, depth, self.config, self.device)
+        return TrainingData(features, graphs, counts, depth, self.config, self.device, part.libraries, n_libraries)
 
     def _decoded_genes(self, counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
         if not self.config.decoder_genes:
             return genes
         return genes[_features.most_variable(counts[:, genes], self.config.decoder_genes)]
 
-    def build(self, n_in: int, n_out: int, *, counts: bool) -> STMFGNet:
+    def build(self, n_in: int, n_out: int, *, counts: bool, n_libraries: int = 1) -> STMFGNet:
         """Return the untrained network on the model's device."""
         # Layers draw their first weights from the global generator; forking leaves the user's as it was.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would reseed every GPU too
-            return STMFGNet(n_in, n_out, self.config, counts=counts).to(self.device)
+            net = STMFGNet(n_in, n_out, self.config, counts=counts, n_libraries=n_libraries)
+        return net.to(self.device)
 
-    def _graphs(
-        self, spatial: sparse.csr_matrix, feature: sparse.csr_matrix | None, features: NDArray[np.float32]
-    ) -> Graphs:
-        graphs, expression = {"spatial": spatial}, self.fitted_map()
+    def _graphs(self, part: Slice, features: NDArray[np.float32]) -> Graphs:
+        graphs, expression = {"spatial": part.graph}, self.fitted_map()
         if "feature" in self.config.views:
-            if feature is None:
+            graphs["feature"] = part.feature_graph
+            if part.feature_graph is None:
                 ours = features[:, : expression.width]
-                feature = _views.neighbors(ours, expression.autocorrelation, spatial, self.config)
-            graphs["feature"] = feature
-        return graphs | _views.graphs(expression, self.view_maps, features, spatial, self.config)
+                graphs["feature"] = _views.neighbors(ours, expression.autocorrelation, part.graph, self.config)
+        return graphs | _views.graphs(expression, self.view_maps, features, part.graph, self.config)
 
     def _fingerprint(self, features: NDArray[np.float32], *matrices: sparse.csr_matrix | None) -> str:
         digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, __version__]).encode())
@@ -282,11 +281,13 @@ class STMFG:
                 f"obsm[{self.use_rep!r}] has {part.representation.shape[1]} columns, the model was trained on "
                 f"{len(feature_map.center)}; give the embedding the model was trained on"
             )
-        log1p = self.config.log1p
-        features = _features.transform(feature_map, part.counts, part.representation, log1p=log1p)
-        more = _views.transform(self.view_maps, part.extra, log1p=log1p)
+        log1p, operator = self.config.log1p, gr.walk_operator(part.graph)
+        features = _features.transform(
+            feature_map, part.counts, part.representation, log1p=log1p, operator=operator, libraries=part.libraries
+        )
+        more = _views.transform(self.view_maps, part, operator, log1p=log1p)
         features = np.hstack([features, *more]) if more else features
-        return self._encode(part, features, self._graphs(part.graph, part.feature_graph, features), adata.n_obs)
+        return self._encode(part, features, self._graphs(part, features), adata.n_obs)
 
     def _encode(self, part: Slice, features: NDArray[np.float32], graphs: Graphs, n: int) -> Fitted:
         _, net = self.fitted()

@@ -1,4 +1,4 @@
-"""What a user calls: ``embed`` and ``domains``."""
+"""What a user calls: ``embed`` and ``domains``, and what is done with domains once they are found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from stmfg import _validate, cluster, gr
+from stmfg._abundance import abundance, composition
+from stmfg._downstream import adjacency, markers, pseudobulk, subdomains, write_colours
 from stmfg._errors import InputError, require
 from stmfg._keys import CONFIDENCE, DENOISED, DOMAIN, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
 from stmfg._stages import stage
@@ -26,7 +28,16 @@ if TYPE_CHECKING:
 
     from stmfg.model import STMFG, Fitted
 
-__all__ = ["domains", "embed"]
+__all__ = [
+    "abundance",
+    "adjacency",
+    "composition",
+    "domains",
+    "embed",
+    "markers",
+    "pseudobulk",
+    "subdomains",
+]
 
 logger = logging.getLogger("stmfg")
 
@@ -59,7 +70,8 @@ def embed(
     layer
         Layer with the raw counts.
     library_key
-        Column of ``obs`` that names the slice; slices are never linked in tissue.
+        Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
+        expression is alike, and in tissue only when ``stacked``.
     denoised
         Also write the denoised expression.
     random_state
@@ -117,7 +129,13 @@ def _write_embedding(
         adata.obsp[SPATIAL_GRAPH] = fitted.graph
     elif SPATIAL_GRAPH not in adata.obsp:
         config = model.config
-        gr.spatial(adata, n_neighbors=config.spatial_neighbors, radius=config.spatial_radius, library_key=library_key)
+        gr.spatial(
+            adata,
+            n_neighbors=config.spatial_neighbors,
+            radius=config.spatial_radius,
+            library_key=library_key,
+            stacked=config.stacked,
+        )
     if denoised:
         adata.layers[DENOISED] = model.denoise(adata, layer=layer, library_key=library_key)
     near = _surroundings(adata, left_out, library_key)
@@ -171,6 +189,7 @@ def domains(
     use_rep: str | None = None,
     layer: str | None = None,
     library_key: str | None = None,
+    denoised: bool = False,
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
@@ -193,8 +212,8 @@ def domains(
         evidence, see :func:`choose_n_domains`.
     preset
         ``"default"`` when not given, or the preset of the embedding that is there.
-    use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
-        As in :func:`embed`.
+    use_rep, layer, library_key, denoised, random_state, device, checkpoint, progress, copy
+        As in :func:`embed`. Denoising takes the trained network, so an embedding that is there must come with it.
     key_added
         Column of ``obs`` to write the domains to.
     options
@@ -209,6 +228,8 @@ def domains(
     ``obs["stmfg_confidence"]``
         Share of the vote for that domain, float32 in 0..1; 0 where an observation was left out. With another
         ``key_added`` it is that key followed by ``_confidence``.
+    ``uns["stmfg_domain_colors"]``
+        Colours of the domains, after ``key_added``, unless there were enough of them.
 
     Raises
     ------
@@ -222,6 +243,11 @@ def domains(
     random_state = _validate.random_state(random_state)
     adata = adata.copy() if copy else adata
     if EMBEDDING in adata.obsm:
+        if denoised and DENOISED not in adata.layers:
+            raise InputError(
+                f"denoising needs the network that made obsm[{EMBEDDING!r}]; "
+                f"del adata.obsm[{EMBEDDING!r}] to train anew, or call model.denoise(adata)"
+            )
         logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
         config = _trained_config(adata, preset, use_rep, options)
     else:
@@ -231,6 +257,7 @@ def domains(
             use_rep=use_rep,
             layer=layer,
             library_key=library_key,
+            denoised=denoised,
             random_state=random_state,
             device=device,
             checkpoint=checkpoint,
@@ -270,6 +297,7 @@ def domains(
     adata.obs[key_added] = pd.Categorical((labels + 1).astype(str), categories=[str(i + 1) for i in range(n_domains)])
     adata.obs[CONFIDENCE if key_added == DOMAIN else f"{key_added}_confidence"] = confidence
     adata.uns[UNS]["n_domains"] = n_domains
+    write_colours(adata, key_added)
     return adata if copy else None
 
 

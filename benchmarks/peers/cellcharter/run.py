@@ -11,6 +11,7 @@ import common
 import numpy as np
 import scanpy as sc
 import squidpy as sq
+import torch
 
 
 def domains(adata, args):
@@ -29,6 +30,7 @@ def domains(adata, args):
     layers = 4 if args.kind == "spots" else 3
     cc.gr.aggregate_neighbors(adata, n_layers=layers, use_rep="X_latent", out_key="X_cellcharter")
     quiet = {"accelerator": "cpu", "enable_progress_bar": False}
+    torch.manual_seed(args.seed)  # Cluster's random_state does not reach the generator it draws from
     model = cc.tl.Cluster(args.k, random_state=args.seed, trainer_params=quiet)
     model.fit(adata, use_rep="X_cellcharter")
     return model.predict(adata, use_rep="X_cellcharter")
