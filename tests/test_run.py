@@ -457,14 +457,14 @@ def test_interrupted_and_resumed(
         with pytest.raises(KeyboardInterrupt):
             stmfg.run.run(source, tmp_path / "out", n_domains=3, **QUICK)
     assert set(contents(tmp_path / "out")) == {"checkpoint.safetensors"}
-    started = stmfg.train.tqdm
+    started = stmfg.train.follow
     epochs: list[int] = []
 
-    def bar(todo: range, **options: Any) -> Any:
-        epochs.extend(todo)
-        return started(todo, **options)
+    def follow(start: int, total: int, *, show: bool) -> Any:
+        epochs.extend(range(start, total))
+        return started(start, total, show=show)
 
-    monkeypatch.setattr(stmfg.train, "tqdm", bar)
+    monkeypatch.setattr(stmfg.train, "follow", follow)
     record = go(source, tmp_path / "out", resume=True)
     assert epochs == [2]  # of 0, 1, 2
     assert record["history"] == finished[1]["history"]
@@ -492,7 +492,7 @@ def test_nothing_is_resumed_unasked(
         ({"preset": "fast"}, r"preset 'fast' is unknown; choose from default, paper"),
         ({"n_domains": 0}, r"n_domains is 0"),
         ({"n_domains": 151}, r"n_domains is 151 but there are fewer spots \(150\)"),
-        ({"epoch": 3}, r"unknown option 'epoch'; the options are .*epochs"),
+        ({"epoch": 3}, r"unknown option 'epoch'; did you mean 'epochs'\?"),
         ({"epochs": -1}, r"epochs is -1; it must be"),
         ({"clusterer": "mclust"}, r"clusterer is 'mclust'; it must be one of"),
         ({"device": "tpu"}, r"device 'tpu' is unknown; choose auto, cpu or cuda"),
