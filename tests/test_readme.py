@@ -141,7 +141,7 @@ def test_files_and_keys_are_those_of_a_run() -> None:
 
     rows = re.findall(r"^\| `([^`]+)` \|", text("README.md"), flags=re.MULTILINE)
     assert set(OUTPUTS) == FILES <= set(rows)
-    written = ("DOMAIN", "CONFIDENCE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
+    written = ("DOMAIN", "CONFIDENCE", "SLICE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
     assert {getattr(_keys, name) for name in written} == {
         key for row in rows for key in re.findall(r"(?:obs|obsm|obsp|layers|uns)\[\"(\w+)\"\]", row)
     }
