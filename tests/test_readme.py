@@ -196,8 +196,8 @@ def test_files_and_keys_are_those_of_a_run() -> None:
 
     rows = re.findall(r"^\| `([^`]+)` \|", text("README.md"), flags=re.MULTILINE)
     assert set(OUTPUTS) == FILES <= set(rows)
-    written = ("DOMAIN", "CONFIDENCE", "UNLIKE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
-    assert {getattr(_keys, name) for name in written} | {_keys.DOMAIN + _keys.COLORS} == {
+    written = "DOMAIN CONFIDENCE SLICE UNLIKE EMBEDDING VIEW_WEIGHTS SPATIAL_GRAPH DENOISED UNS"
+    assert {getattr(_keys, name) for name in written.split()} | {_keys.DOMAIN + _keys.COLORS} == {
         key for row in rows for key in re.findall(r"(?:obs|obsm|obsp|layers|uns)\[\"(\w+)\"\]", row)
     }
 

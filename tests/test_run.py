@@ -575,3 +575,21 @@ def test_a_record_that_is_none_is_refused(
         assert "no record of a run" in refused(stmfg.run.repeat, path)
     stmfg.run.run(section, tmp_path / "memory", n_domains=3, **quick)
     assert "in memory" in refused(stmfg.run.repeat, tmp_path / "memory")
+
+
+def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+    paths = [tmp_path / "left.h5ad", tmp_path / "right.h5ad"]
+    section[:140].copy().write_h5ad(paths[0])
+    section[140:].copy().write_h5ad(paths[1])
+    record = stmfg.run.run(paths, tmp_path / "out", n_domains=4, epochs=2)
+    table = pd.read_csv(tmp_path / "out" / "domains.csv")
+    assert list(table.columns) == ["spot", "slice", "domain", "confidence"]
+    assert list(table["spot"]) == list(section.obs_names)  # as in the files
+    assert list(table["slice"]) == ["left"] * 140 + ["right"] * 160
+    result = ad.read_h5ad(tmp_path / "out" / "result.h5ad")
+    assert list(result.obs["stmfg_slice"]) == list(table["slice"])
+    assert result.obsp["spatial_connectivities"][:140, 140:].nnz == 0
+    assert stmfg.run.repeat(tmp_path / "out")["source"] == record["input"] == [str(path) for path in paths]
+    assert "leave it out" in refused(stmfg.run.run, paths, tmp_path / "other", library_key="patient")
+    assert "third column" in refused(stmfg.run.run, paths, tmp_path / "other", stacked=True)
+    assert not (tmp_path / "other").exists()
