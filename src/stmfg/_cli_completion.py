@@ -13,7 +13,7 @@ _EXAMPLES = """to have it in every new shell:
   zsh    stmfg completion zsh > DIR/_stmfg, with DIR a folder of $fpath
   fish   stmfg completion fish > ~/.config/fish/completions/stmfg.fish
 """
-_PATHS: Final = ("INPUT", "OUTDIR")
+_PATHS: Final = ("INPUT", "OUTDIR", "FILE", "MODEL", "NEW", "RESULT", "SHEET", "A", "B")
 """What the help calls arguments that are paths; those with a dot, such as ``RUN.json``, are, too."""
 
 
