@@ -20,7 +20,20 @@ import pytest
 import stmfg
 
 PACKAGE = Path(stmfg.__file__).parent
-PUBLIC = ["STMFG", "Config", "StmfgError", "__version__", "datasets", "gr", "metrics", "pl", "pp", "read", "tl"]
+PUBLIC = [
+    "STMFG",
+    "Config",
+    "StmfgError",
+    "__version__",
+    "datasets",
+    "gr",
+    "metrics",
+    "pl",
+    "pp",
+    "read",
+    "read_slices",
+    "tl",
+]
 PURE = ["losses", "nn", "cluster", "metrics", "config", "_features", "data", "markers", "train"]
 """Modules that compute: arrays and tensors in, arrays and tensors out."""
 

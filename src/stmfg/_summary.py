@@ -220,7 +220,7 @@ def warnings(adata: AnnData, domains: pd.Categorical[Any], raw: Any, graph: Any)
             )
     if graph is not None:
         pieces, piece = connected_components(graph, directed=False)
-        if pieces > 1:
+        if pieces > (adata.obs[_keys.SLICE].nunique() if _keys.SLICE in adata.obs else 1):
             largest = int(np.bincount(piece).max())
             if n - largest < _STRAY * n:
                 said.append(f"{n - largest:,} of {n:,} spots lie apart from the main piece of tissue.")
