@@ -33,3 +33,7 @@ def print_summary(record: dict[str, Any], output: str) -> None:
         f"{record['n_domains']} domains of {record['n_obs']:,} spots in {seconds:.0f} s; "
         f"open {output.rstrip('/')}/report.html"
     )
+    if record["stability"]:
+        from stmfg._summary import stability
+
+        print(stability(record["stability"]))

@@ -35,6 +35,12 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     run.add_argument("--use-rep", metavar="KEY", help="embedding in obsm to use instead of counts")
     run.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
+    run.add_argument(
+        "--stability",
+        metavar="N",
+        type=int,
+        help="N further runs with other seeds tell how far the result depends on it",
+    )
     run.add_argument("--from", metavar="RUN.json", dest="record", help="repeat a run; other options change it")
     run.add_argument("--resume", action="store_true", help="continue an interrupted run in OUTDIR")
     run.add_argument("--quiet", action="store_true", help="no progress, no summary")

@@ -16,6 +16,8 @@ from stmfg._errors import InputError, require
 from stmfg._palette import palette, stored_or_palette
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
 UNCERTAIN = 0.5
@@ -184,6 +186,21 @@ def deepest(graph: Any, domains: pd.Categorical[Any]) -> NDArray[np.intp]:
         depth = inside @ depth
         depth /= max(depth.max(), 1.0)
     return np.array([np.where(domains.codes == i, depth, -1.0).argmax() for i in range(len(domains.categories))])
+
+
+def stability(found: Mapping[str, Any]) -> str:
+    """Say in one sentence how well runs with other seeds agree.
+
+    Parameters
+    ----------
+    found
+        As in ``run.json`` under ``stability``.
+    """
+    values = found["ari"]
+    return (
+        f"stability {found['mean_ari']:.2f}: mean agreement (ARI) with {len(values)} "
+        f"{'runs of other seeds' if len(values) > 1 else 'run of another seed'}, lowest {min(values):.2f}"
+    )
 
 
 def warnings(adata: AnnData, domains: pd.Categorical[Any], raw: Any, graph: Any) -> list[str]:

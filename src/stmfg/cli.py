@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING
 from stmfg import _cli_demo, _cli_run
 from stmfg._cli_common import Parser
 from stmfg._errors import InputError, MissingDependencyError, StmfgError
+from stmfg._interrupt import insistent_interrupts
 from stmfg._version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_DISK_FULL = ("No space left on device", "errno = 28", "os error 28")  # Python's, HDF5's and safetensors' words
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
 COMMANDS = (_cli_run, _cli_demo)
 """In the order of the help. Each has ``add(commands)``, which sets ``call``: a function of the options given."""
@@ -43,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = vars(build().parse_args(argv))
         del options["command"]
-        options.pop("call")(options)
+        with insistent_interrupts():
+            options.pop("call")(options)
     except KeyboardInterrupt:
         print("stmfg: interrupted; the same command with --resume continues from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
@@ -51,12 +55,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stmfg: {error}", file=sys.stderr)
         return BAD_INPUT
     except Exception as error:
+        if shortage := _shortage(error):
+            print(f"stmfg: {shortage}", file=sys.stderr)
+            return INTERNAL
         reason = str(error).splitlines()[0] if str(error) else "no message"
         kind = "" if isinstance(error, StmfgError) else f" ({type(error).__name__})"
         print(f"stmfg: internal error{kind}: {reason}", file=sys.stderr)
         logging.getLogger("stmfg").debug("traceback", exc_info=True)
         return INTERNAL
     return 0
+
+
+def _shortage(error: Exception) -> str:
+    """Say which resource of the machine has run out, or nothing where it is something else."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, MemoryError) or "can't allocate memory" in said or "out of memory" in said:
+        return f"not enough memory ({said}); use a larger machine, or leave out what is not needed"
+    if getattr(error, "errno", None) == errno.ENOSPC or any(s in str(error) for s in _DISK_FULL):
+        return f"no space is left on the disk ({said}); make room, and --resume continues"
+    return ""
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform as platforms
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,8 @@ import numpy as np
 from stmfg import _validate, gr
 from stmfg._blocks import row_sums
 from stmfg._errors import InputError
-from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, UNS, VIEW_WEIGHTS
+from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, SPATIAL, UNS, VIEW_WEIGHTS
+from stmfg._spots import spots
 from stmfg._stages import recording, stage
 from stmfg._version import __version__
 from stmfg.config import Config
@@ -39,9 +41,10 @@ __all__ = ["OUTPUTS", "repeat", "run"]
 logger = logging.getLogger("stmfg")
 
 OUTPUTS: Final = ("result.h5ad", "domains.csv", "domains.png", "report.html", "run.json")
-"""Files of a finished run; ``run.json`` is put in place last."""
+"""Files of a finished run. ``run.json`` is taken away first and put in place last: where it is, the others are its."""
 CHECKPOINT: Final = "checkpoint.safetensors"
 """Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
+_PARTIAL: Final = ".partial-"
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
@@ -56,6 +59,7 @@ def run(
     library_key: str | None = None,
     random_state: int = 0,
     device: str = "auto",
+    stability: int = 0,
     resume: bool = False,
     progress: bool = False,
     **options: Any,
@@ -75,6 +79,8 @@ def run(
         What wrote the folder, as in :func:`stmfg.read`.
     preset, use_rep, library_key, random_state, device, progress
         As in :func:`stmfg.tl.domains`.
+    stability
+        Further runs with other seeds, that tell how much of the result depends on the seed.
     resume
         Continue an interrupted run of the same data and options from its checkpoint.
     options
@@ -94,6 +100,10 @@ def run(
     # All that can be known without reading the input is checked before it is read.
     config = Config.preset(preset).replace(**options)
     random_state = _validate.random_state(random_state)
+    if isinstance(stability, bool) or not isinstance(stability, int) or stability < 0:
+        raise InputError(f"stability is {stability!r}; it must be the number of further runs, 0 for none")
+    if stability and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("stability is measured by one process; leave it out where several train")
     _validate.writable(output)
     with recording() as stages, _collected_warnings() as messages:
         with stage("read"):
@@ -131,9 +141,25 @@ def run(
                 if not resume:
                     checkpoint.unlink(missing_ok=True)  # there is nothing to continue
                 raise
+            agreement = {}
+            if stability:
+                from stmfg._stability import stability as agreement_of
+
+                with stage("stability"):
+                    agreement = agreement_of(
+                        adata,
+                        stability,
+                        n_domains=n_domains,
+                        preset=preset,
+                        use_rep=use_rep,
+                        library_key=library_key,
+                        random_state=random_state,
+                        device=device,
+                        **options,
+                    )
             record: dict[str, Any] = {
                 "version": __version__,
-                "input": str(source) if isinstance(source, (str, Path)) else "",
+                "input": str(Path(source).expanduser().absolute()) if isinstance(source, (str, Path)) else "",
                 "n_obs": adata.n_obs,
                 "n_vars": adata.n_vars,
                 "n_domains": int(adata.uns[UNS]["n_domains"]),
@@ -145,9 +171,12 @@ def run(
                     "library_key": library_key,
                     "random_state": random_state,
                     "device": device,
+                    "stability": stability,
                     **options,
                 },
+                "stability": agreement,
                 "device": where,
+                "computer": _computer(),
                 "params": config.to_dict(),
                 "versions": _versions(),
                 "stages": stages,
@@ -199,11 +228,15 @@ def _reserved(output: Path) -> Iterator[None]:
     output.mkdir(parents=True, exist_ok=True)
     lock = output / ".lock"
     try:
-        with lock.open("w") as file:
+        if lock.is_symlink():
+            lock.unlink()  # what it leads to is not ours to open
+        with lock.open("a") as file:
             if not _locked(file, lock):
                 made = False  # it is the other run's
                 raise InputError(f"another run is writing to {output}; wait for it to end or give another folder")
             try:
+                for left in output.glob(f"{_PARTIAL}*"):  # by a run that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 yield
             finally:
                 lock.unlink(missing_ok=True)
@@ -237,17 +270,22 @@ def _check(adata: AnnData, n_domains: int | str, use_rep: str | None, library_ke
         _validate.representation(adata, use_rep)
     if library_key is not None:
         gr.library_names(adata, library_key)
+    if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
+        spots(adata, library_key=library_key)
     if n_domains != "auto":
         _validate.n_domains(n_domains, adata.n_obs)
 
 
 def _write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
-    """Write all files next to their place, then move them there."""
+    """Write all files next to their place, then move them there.
+
+    A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
+    """
     from matplotlib.figure import Figure
 
     from stmfg import pl, report
 
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
     try:
         with stage("figures"):
             table = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
@@ -260,6 +298,10 @@ def _write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
         with stage("report"):
             report.write(adata, partial / "report.html", run=record)
         (partial / "run.json").write_text(json.dumps(record, indent=1) + "\n")
+        for name in OUTPUTS:
+            with (partial / name).open("rb+") as file:
+                os.fsync(file.fileno())  # a name must not reach the disk before what it names
+        (output / OUTPUTS[-1]).unlink(missing_ok=True)
         for name in OUTPUTS:
             (partial / name).replace(output / name)
     finally:
@@ -274,6 +316,13 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # installed without metadata
             found[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
     return found
+
+
+def _computer() -> dict[str, Any]:
+    """Return what rounding depends on, besides the versions."""
+    import torch
+
+    return {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
 
 
 class _Collector(logging.Handler):
