@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint browser benchmark-quick clean
+.PHONY: demo test check lint browser reliability bounds benchmark-quick clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,13 @@ lint: $(READY)        ## style and types
 	$(BIN)/mypy
 
 check: lint test      ## what a change must pass
+
+reliability: $(READY) ## hostile input, crashes, many runs, threads, licences; figures in reliability/results.md
+	$(BIN)/python -m reliability
+
+bounds: $(READY)      ## the tests with the lowest and the newest versions that pyproject.toml admits
+	$(BIN)/python -m reliability.bounds lowest
+	$(BIN)/python -m reliability.bounds newest
 
 browser:              ## Debian's Chromium and its driver, for the report's browser tests
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -144,8 +145,6 @@ class Bench:
 
 
 def _change(path: Path, params: dict[str, Any]) -> None:
-    import json
-
     said = json.loads(path.read_text())
     said["params"] |= params
     path.write_text(json.dumps(said))
@@ -307,19 +306,21 @@ def together(bench: Bench, n: int) -> tuple[int, list[str]]:
     return refused, [problem for problem in problems if problem]
 
 
-def main(n_kills: int = 40, *, seed: int = 0) -> dict[str, Any]:
+def main(n_kills: int = 40, *, seed: int = 0, short: bool = False) -> dict[str, Any]:
     """Run everything, print what failed and return the figures."""
     random = np.random.default_rng(seed)
+    limits = [8, 48] if short else [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+    sizes = [256, 640] if short else [64, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1536, 2048, 4096]
     with tempfile.TemporaryDirectory(prefix="stmfg-crash-") as name:
         bench = Bench(Path(name))
         problems = kills(bench, n_kills, random)
-        n_steps, more = steps(bench)
+        n_steps, more = steps(bench, stride=8 if short else 1)
         problems += more + interrupts(bench, n_kills, random)
-        short, stalled, more = memory(bench, [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256])
+        starved, stalled, more = memory(bench, limits)
         problems += more
-        full = disk(bench, [64, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1536, 2048, 4096])
+        full = disk(bench, sizes)
         problems += [] if isinstance(full, str) else full[1]
-        refused, more = together(bench, 10)
+        refused, more = together(bench, 2 if short else 10)
         problems += more
     for problem in problems:
         print(problem)
@@ -327,13 +328,13 @@ def main(n_kills: int = 40, *, seed: int = 0) -> dict[str, Any]:
         "kills at random moments, resumed": n_kills + -(-n_kills // 3),
         "kills before a change to the file system, resumed": n_steps,
         "Ctrl-C, pressed once": n_kills,
-        "runs out of memory": short,
+        "runs out of memory": starved,
         "of them stalled by Python": stalled,
         "runs on a full disk": full if isinstance(full, str) else full[0],
-        "two at once, of 10 one refused": refused,
+        "two at once, one refused": refused,
         "failures": len(problems),
     }
 
 
 if __name__ == "__main__":
-    print(main(int(sys.argv[1]) if len(sys.argv) > 1 else 40))
+    print(json.dumps(main(int(sys.argv[1]) if len(sys.argv) > 1 else 40, short="--short" in sys.argv)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import resource
 import shutil
@@ -58,6 +59,8 @@ def _watch(allowed: Path, report: int) -> None:
     """Write to a descriptor what must not happen: code run, network, files changed elsewhere."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "pickle.find_class" and str(arguments[0]).startswith(("anndata.", "dask.")):
+            return  # dask sends its own functions to itself
         if event in RUNS_CODE:
             os.write(report, f"{event} {arguments!r}\n".encode("utf-8", "replace"))
         elif event in WRITES:
@@ -259,4 +262,4 @@ if __name__ == "__main__":
         for each in fuzz(1, seed=given.seed, start=given.only):
             print(each)
     else:
-        print(main(given.cases, seed=given.seed, start=given.start))
+        print(json.dumps(main(given.cases, seed=given.seed, start=given.start)))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -34,9 +35,9 @@ def needed(requirements: list[str]) -> dict[str, Distribution]:
         for line in package.requires or []:
             requirement = Requirement(line)
             marker = requirement.marker
-            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
-                if requirement.name.lower() not in found:
-                    todo.append((requirement.name, frozenset(requirement.extras)))
+            applies = marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras))
+            if applies and requirement.name.lower() not in found:
+                todo.append((requirement.name, frozenset(requirement.extras)))
     return found
 
 
@@ -79,4 +80,4 @@ def main() -> dict[str, Any]:
 if __name__ == "__main__":
     for row in table():
         print(" | ".join(row))
-    print(main())
+    print(json.dumps(main()))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import resource
 import sys
@@ -62,4 +63,5 @@ def main(runs: int = 200, *, warm: int = 20) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200))
+    numbers = [int(argument) for argument in sys.argv[1:]]
+    print(json.dumps(main(*numbers[:1], **({"warm": numbers[1]} if len(numbers) > 1 else {}))))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _METADATA: Final = (".zarray", ".zmetadata", "zarr.json")
+_UNSTORED: Final = 2**20
+"""More bytes of an array, or pieces of a store, than this must be there."""
+_PIECES_A_FILE: Final = 100
 _COPY: Final = "ask for the file as it was written"
 
 
@@ -67,19 +70,19 @@ def hdf5(file: Any) -> dict[str, int]:
     """
     import h5py
 
-    sizes = {}
-
-    def look(name: bytes, _: Any) -> None:
+    sizes, links = {}, []
+    file.id.links.visit(lambda name, link: links.append((name, link.type)), info=True)
+    for name, kind in links:
         path = name.decode("utf-8", "replace")
-        if file.id.links.get_info(name).type == h5py.h5l.TYPE_EXTERNAL:
+        if kind == h5py.h5l.TYPE_EXTERNAL:
             raise InputError(f"{file.filename}: {path!r} is taken from another file; {_COPY}")
         node = file.get(name)
         if isinstance(node, h5py.Dataset):
             if node.is_virtual or node.external:
                 raise InputError(f"{file.filename}: {path!r} is taken from another file; {_COPY}")
             sizes[path] = math.prod(node.shape or (0,)) * node.dtype.itemsize
-
-    file.id.links.visit(look, info=True)
+            if sizes[path] > _UNSTORED and not node.id.get_storage_size():
+                raise InputError(f"{file.filename}: {path!r} declares {sizes[path]:,} bytes and stores none; {_COPY}")
     return sizes
 
 
@@ -100,7 +103,7 @@ def zarr_store(path: Path) -> dict[str, int]:
     InputError
         If something in it lies elsewhere, is no file, or is pickled.
     """
-    root, sizes = path.resolve(), {}
+    root, sizes, pieces, stored = path.resolve(), {}, {}, 0
     for folder, folders, names in os.walk(path):
         for name in (*folders, *names):
             entry = os.path.join(folder, name)  # noqa: PTH118 - a store may hold a million chunks
@@ -109,6 +112,7 @@ def zarr_store(path: Path) -> dict[str, int]:
                 raise InputError(f"{entry} is a link out of the store; {_COPY}")
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
                 raise InputError(f"{entry} is neither a file nor a folder but a device or a pipe; {_COPY}")
+        stored += len(names)
         inside = os.path.relpath(folder, path)
         for name in set(names) & set(_METADATA):
             with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
@@ -118,6 +122,10 @@ def zarr_store(path: Path) -> dict[str, int]:
                     raise InputError(f"{folder} is pickled, which could run code when it is read; {_COPY}")
                 if isinstance(node.get("shape"), list):
                     sizes[key] = math.prod(map(int, node["shape"])) * _itemsize(node)
+                    pieces[key] = _pieces(node)
+    # Pieces of nothing but zeros are not stored, but every one is looked for.
+    if sum(pieces.values()) > _UNSTORED + _PIECES_A_FILE * stored:
+        raise InputError(f"{path} declares {sum(pieces.values()):,} pieces and stores {stored:,} files; {_COPY}")
     return sizes
 
 
@@ -135,6 +143,13 @@ def _nodes(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(node, list):
         for value in node:
             yield from _nodes(value, key)
+
+
+def _pieces(node: dict[str, Any]) -> int:
+    """Return the number of chunks of an array, by its declared shape."""
+    grid = node.get("chunk_grid")
+    chunks = grid["configuration"]["chunk_shape"] if isinstance(grid, dict) else node.get("chunks", node["shape"])
+    return math.prod(-(-int(n) // max(int(c), 1)) for n, c in zip(node["shape"], chunks, strict=True))
 
 
 def _itemsize(node: dict[str, Any]) -> int:

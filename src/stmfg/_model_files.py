@@ -61,7 +61,7 @@ def load(folder: Path, device: str) -> STMFG:
         if record["format"] > FORMAT:
             raise InputError(f"{folder} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
         model = STMFG(Config(**record["config"]), random_state=record["random_state"], device=device)
-        model.genes, model.use_rep, model.history = record["genes"], record["use_rep"], record["history"]
+        model.genes, model.use_rep, model.history = list(record["genes"]), record["use_rep"], record["history"]
         model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
         parts: dict[str, Any] = {k.removeprefix("map."): v for k, v in arrays.items() if k.startswith("map.")}
         parts["target_sum"] = float(parts["target_sum"].item())

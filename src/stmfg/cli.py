@@ -17,6 +17,7 @@ from stmfg._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_MEMORY_FULL = ("allocate memory", "out of memory", "can't start new thread", "failed to map segment")
 _DISK_FULL = ("No space left on device", "errno = 28", "os error 28")  # Python's, HDF5's and safetensors' words
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
 COMMANDS = (_cli_run, _cli_demo)
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _shortage(error: Exception) -> str:
     """Say which resource of the machine has run out, or nothing where it is something else."""
     said = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, MemoryError) or "can't allocate memory" in said or "out of memory" in said:
+    if isinstance(error, MemoryError) or any(s in said for s in _MEMORY_FULL):
         return f"not enough memory ({said}); use a larger machine, or leave out what is not needed"
     if getattr(error, "errno", None) == errno.ENOSPC or any(s in str(error) for s in _DISK_FULL):
         return f"no space is left on the disk ({said}); make room, and --resume continues"
