@@ -47,8 +47,7 @@ def environment(folder: Path, which: str) -> Path:
     behind = next(folder.glob("lib/python*/site-packages")) / "behind.pth"
     behind.write_text(f"{sysconfig.get_paths()['purelib']}\n{ROOT / 'src'}\n")
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
-    for line in requirements(which):  # one at a time: what they need themselves may stay as it is here
-        subprocess.run([*install, *([] if which == "newest" else ["--no-deps"]), line], check=True)
+    subprocess.run([*install, *requirements(which)], check=True)
     return python
 
 

@@ -134,9 +134,8 @@ def test_a_training_that_diverges_stops_and_names_the_last_good_state(
         return good(*arguments) * (float("nan") if len(calls) == 3 else 1.0)
 
     monkeypatch.setattr(stmfg.train, "spatial_regularization", diverging)
-    with pytest.raises(
-        TrainingError, match=r"spatial term of the loss is nan at epoch 3; .* checkpoint is .*state"
-    ) as caught:
+    said = r"spatial term of the loss is nan at epoch 3; .* checkpoint is .*state"
+    with pytest.raises(TrainingError, match=said) as caught:
         tl.domains(section, n_domains=4, checkpoint=tmp_path / "state", **{**QUICK, "epochs": 5})
     assert "\n" not in str(caught.value)
     assert not isinstance(caught.value, InputError)
@@ -148,5 +147,5 @@ def test_a_training_that_diverges_stops_and_names_the_last_good_state(
 
 
 def test_weights_that_diverge_are_not_used(section: AnnData) -> None:
-    with pytest.raises(TrainingError, match="not finite after epoch|term of the loss is"):
+    with pytest.raises(TrainingError, match=r"not finite after epoch|term of the loss is"):
         tl.domains(section, n_domains=4, **{**QUICK, "learning_rate": 1e37})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from stmfg._blocks import OnDisk, row_blocks
@@ -63,6 +64,25 @@ def names(adata: AnnData) -> None:
             f"{duplicated.sum()} of {adata.n_obs} spot names repeat an earlier one "
             f"(first {str(adata.obs_names[duplicated][0])!r}); names must be unique: adata.obs_names_make_unique()"
         )
+
+
+def text(adata: AnnData) -> None:
+    """Check that names and columns of text hold no NUL, which HDF5 cannot store: the result could not be written.
+
+    Raises
+    ------
+    InputError
+        If one does.
+    """
+    for frame, where in ((adata.obs, "obs"), (adata.var, "var")):
+        columns = {f"the names of {where}": frame.index}
+        for name, column in frame.items():
+            values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+            if values.dtype.kind == "O":
+                columns[f"{where}[{name!r}]"] = values
+        for what, values in columns.items():
+            if "\0" in "".join(map(str, values)):
+                raise InputError(f"{what} hold a NUL character; the file may be damaged: copy it again")
 
 
 def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:

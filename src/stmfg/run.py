@@ -259,6 +259,7 @@ def _locked(file: IO[str], path: Path) -> bool:
 def _check(adata: AnnData, n_domains: int | str, use_rep: str | None, library_key: str | None) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
     _validate.observations(adata)
+    _validate.text(adata)
     _validate.coordinates(adata)
     if use_rep is None:
         used = int((row_sums(_validate.counts(adata))[1] > 0).sum())
