@@ -18,12 +18,23 @@ class Dropping:
         raise KeyboardInterrupt
 
 
+@insistent_interrupts()
+def interrupted_in_a_destructor() -> None:
+    Dropping()
+    for _ in range(500):
+        time.sleep(0.01)
+
+
+@insistent_interrupts()
+def interrupted() -> None:
+    _thread.interrupt_main()
+    time.sleep(5)
+
+
 def test_an_interrupt_in_a_destructor_is_not_lost() -> None:
     before = sys.unraisablehook
-    with pytest.raises(KeyboardInterrupt), insistent_interrupts():
-        Dropping()
-        for _ in range(500):
-            time.sleep(0.01)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_in_a_destructor()
     assert sys.unraisablehook is before
 
 
@@ -40,7 +51,6 @@ def test_other_dropped_exceptions_go_where_they_went(monkeypatch: pytest.MonkeyP
 
 
 def test_an_interrupt_elsewhere_is_raised_once() -> None:
-    with pytest.raises(KeyboardInterrupt), insistent_interrupts():
-        _thread.interrupt_main()
-        time.sleep(5)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     time.sleep(0.2)
