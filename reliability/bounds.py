@@ -20,6 +20,8 @@ from typing import Any
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
+_QUIET = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning")
+"""What an old library warns of is no fault of ours."""
 KEPT = {"torch", "lightning-fabric"}
 """Not resolved anew: torch, and what is built on it."""
 TESTS = (
@@ -60,7 +62,7 @@ def main(which: str, tests: tuple[str, ...] = TESTS) -> dict[str, Any]:
         versions = subprocess.run(
             [python, "-c", shown, *names], check=True, capture_output=True, text=True
         ).stdout.strip()
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_QUIET, *tests]
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
         )

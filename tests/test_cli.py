@@ -312,6 +312,17 @@ def test_bad_input_to_a_process(tmp_path: Path, case: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_names_with_line_breaks_and_commands_to_a_terminal_stay_in_one_line(tmp_path: Path) -> None:
+    adata = make()
+    adata.X = sparse.csr_matrix(adata.X.multiply(np.arange(30)[:, None] > 0), dtype=np.float32)
+    adata.obs_names = ["a\nb\x1b[2J", *adata.obs_names[1:]]
+    adata.write_h5ad(tmp_path / "input.h5ad")
+    done = stmfg_command("run", "input.h5ad", "-o", "out", "--n-domains", "2", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) == 1
+    assert r"a\nb\x1b[2J" in done.stderr
+
+
 def test_bad_input_to_a_process_that_has_begun(tmp_path: Path) -> None:
     # Here torch and the rest are loaded and spots were left out before the refusal: still one line.
     _changed(_five_used)(tmp_path / "input.h5ad")

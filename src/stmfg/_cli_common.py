@@ -16,6 +16,11 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
+def one_line(said: str) -> str:
+    """Return text in one line: names of strangers may hold line breaks, or what commands a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
+
+
 def n_domains(text: str) -> int | str:
     """Read ``K`` or ``auto``."""
     if text == "auto":

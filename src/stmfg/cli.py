@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stmfg import _cli_demo, _cli_run
-from stmfg._cli_common import Parser
+from stmfg._cli_common import Parser, one_line
 from stmfg._errors import InputError, MissingDependencyError, StmfgError
 from stmfg._interrupt import insistent_interrupts
 from stmfg._version import __version__
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that spin while they wait slow down those that work, where cores are shared; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="stmfg: %(levelname)s: %(message)s", level=logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_in_one_line)
     logging.getLogger("stmfg").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # announces the processes it joins
     try:
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stmfg: interrupted; the same command with --resume continues from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
     except (InputError, MissingDependencyError) as error:
-        print(f"stmfg: {error}", file=sys.stderr)
+        print(f"stmfg: {one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except Exception as error:
         if shortage := _shortage(error):
@@ -65,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("stmfg").debug("traceback", exc_info=True)
         return INTERNAL
     return 0
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Bring the message of a record into one line."""
+    record.msg, record.args = one_line(record.getMessage()), ()
+    return True
 
 
 def _shortage(error: Exception) -> str:
