@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE := $(VENV)/.docs
 
-.PHONY: demo test check lint docs browser benchmark-quick clean
+.PHONY: demo test check lint docs browser reliability bounds benchmark-quick clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,13 @@ $(SITE): $(READY)
 
 docs: $(SITE)         ## the site, in docs/_build; runs the code on its pages, and every warning is an error
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+reliability: $(READY) ## hostile input, crashes, many runs, threads, licences; figures in reliability/results.md
+	$(BIN)/python -m reliability
+
+bounds: $(READY)      ## the tests with the lowest and the newest versions that pyproject.toml admits
+	$(BIN)/python -m reliability.bounds lowest
+	$(BIN)/python -m reliability.bounds newest
 
 browser:              ## Debian's Chromium and its driver, for the report's browser tests
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

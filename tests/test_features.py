@@ -130,8 +130,23 @@ def test_genes_are_scaled_without_centring(section: AnnData, operator: sparse.cs
     counts = section.X.toarray()
     share = 1e4 * counts / counts.sum(axis=1, keepdims=True)
     expected = np.minimum(share / share.std(axis=0), 10)
-    assert feature_map.genes.tolist() == list(range(section.n_vars))
-    np.testing.assert_allclose(features, expected, rtol=1e-4)
+    assert sorted(feature_map.genes) == list(range(section.n_vars))
+    np.testing.assert_allclose(features, expected[:, feature_map.genes], rtol=1e-4)
+
+
+def test_genes_are_taken_in_an_order_of_their_values(section: AnnData, operator: sparse.csr_matrix) -> None:
+    order = np.random.default_rng(0).permutation(section.n_vars)
+    given, permuted = (fit(Counts(X), None, operator, Config(), 0) for X in (section.X, section.X[:, order]))
+    assert order[permuted[0].genes].tolist() == given[0].genes.tolist()
+    np.testing.assert_array_equal(permuted[1], given[1])
+
+
+def test_a_strong_component_does_not_drown_the_others(operator: sparse.csr_matrix) -> None:
+    scores = np.random.default_rng(0).normal(size=(operator.shape[0], 60)).astype(np.float32)
+    scores[:, 0] *= 1e7
+    rotation, autocorrelation = spatial_factors(scores, operator, Config())
+    assert np.isfinite(rotation).all()
+    assert np.isfinite(autocorrelation).all()
 
 
 def test_depth_does_not_reach_the_features(section: AnnData, operator: sparse.csr_matrix) -> None:

@@ -309,7 +309,7 @@ def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
         ),
         (lambda o: _bad_mtx(o, "matrix.mtx", b"nonsense"), "filtered_feature_bc_matrix cannot be read"),
         (lambda o: _bad_mtx(o, "matrix.mtx", None), "filtered_feature_bc_matrix has no matrix.mtx(.gz)"),
-        (lambda o: _bad_mtx(o, "barcodes.tsv", b"AAAC-1\n"), "filtered_feature_bc_matrix cannot be read"),
+        (lambda o: _bad_mtx(o, "barcodes.tsv", b"AAAC-1\n"), "matrix.mtx has 60 spots of 6 genes, but 1 and 6 names"),
         (lambda o: _bad_mtx(o, "barcodes.tsv.gz", b"not gzip"), "filtered_feature_bc_matrix cannot be read"),
         (
             lambda o: (o / "spatial" / "tissue_positions_list.csv").unlink() or o,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from stmfg._io_guard import checked
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,7 +41,7 @@ class OnDisk:
         return self._read(rows[order])[np.argsort(order)]
 
     def _read(self, rows: Rows) -> sparse.csr_matrix:
-        block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
+        block = checked(sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous")), "a block of counts")
         if not block.has_canonical_format:
             block.sum_duplicates()
         return block.astype(np.float32, copy=False)

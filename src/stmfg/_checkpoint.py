@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,8 +45,14 @@ def save(
     tensors["generator"] = generator.get_state()
     temporary = path.with_name(path.name + ".partial")
     metadata = {"fingerprint": fingerprint, "history": json.dumps(history)}
-    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=metadata)
-    temporary.replace(path)
+    try:
+        temporary.unlink(missing_ok=True)  # it may be a link
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=metadata)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # the name must not reach the disk before what it names
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def restore(

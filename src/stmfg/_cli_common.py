@@ -18,6 +18,11 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
+def one_line(said: str) -> str:
+    """Return text in one line: names of strangers may hold line breaks, or what commands a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
+
+
 def n_domains(text: str) -> int | str:
     """Read ``K`` or ``auto``."""
     if text == "auto":
@@ -61,3 +66,7 @@ def print_summary(record: dict[str, Any], output: str) -> None:
         f"{record['n_domains']} domains of {record['n_obs']:,} spots in {seconds:.0f} s; "
         f"open {output.rstrip('/')}/report.html"
     )
+    if record.get("stability"):
+        from stmfg._summary import stability
+
+        print(stability(record["stability"]))

@@ -89,6 +89,12 @@ def add_options(parser: Parser) -> None:
         help="change a hyperparameter, as named in stmfg.Config (repeatable)",
     )
     method.add_argument("--seed", metavar="S", type=int, help="same seed, same result (default: 0)")
+    method.add_argument(
+        "--stability",
+        metavar="N",
+        type=int,
+        help="N further runs with other seeds tell how far the result depends on it",
+    )
     method.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
 
     again = parser.add_argument_group("options from elsewhere (the line goes before --config, that before --from)")

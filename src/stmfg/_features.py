@@ -13,7 +13,7 @@ from scipy import linalg, sparse
 
 from stmfg import _offsets
 from stmfg._axes import Middle, principal_axes
-from stmfg._blocks import subsample
+from stmfg._blocks import BLOCK, subsample
 from stmfg._errors import InputError
 from stmfg.gr import walk
 
@@ -99,6 +99,22 @@ def select_genes(counts: sparse.csr_matrix, *, min_spot_share: float, n_top_gene
     if n_top_genes and len(kept) > n_top_genes:
         kept = kept[most_variable(counts[:, kept], n_top_genes)]
     return kept.astype(np.int64)
+
+
+def by_value(counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bring genes into an order that depends on their values alone, as the spots are in one.
+
+    A first weight of the network belongs to a place in this order: permuted genes then change nothing.
+    """
+    place = np.repeat(np.arange(1.0, counts.shape[0] + 1), np.diff(counts.indptr))
+    total = np.bincount(counts.indices, weights=counts.data, minlength=counts.shape[1])
+    moment = np.bincount(counts.indices, weights=counts.data * place, minlength=counts.shape[1])
+    return genes[np.lexsort([moment[genes], total[genes]])]
+
+
+def columns(x: sparse.csr_matrix, genes: NDArray[np.int64]) -> sparse.csr_matrix:
+    """Return columns in the given order, each row sorted: sums then round alike, whatever the order was before."""
+    return x[:, genes].tocsc().tocsr()  # twice transposed is sorted, in linear time
 
 
 def most_variable(counts: sparse.csr_matrix, n_top: int) -> NDArray[np.int64]:
@@ -187,9 +203,10 @@ def fit(
         rows = subsample(counts.shape[0], FIT_AT_MOST, random_state)
         sample = counts.rows(rows)
         genes = select_genes(sample, min_spot_share=config.min_spot_share, n_top_genes=config.n_top_genes)
+        genes = by_value(sample, genes)
         totals = np.asarray(sample.sum(axis=1, dtype=np.float64)).ravel()
         target = config.target_sum or float(np.median(totals[totals > 0]))
-        x = normalize(sample, target_sum=target, log1p=config.log1p)[:, genes]
+        x = columns(normalize(sample, target_sum=target, log1p=config.log1p), genes)
         center, scale = moments(x)
         if config.features == "genes":  # Spatial-MGCN scales without centring
             feature_map = FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0))
@@ -267,7 +284,7 @@ def _scores(
     axes = loadings.astype(np.float32)
     shift = (center / scale) @ loadings
     for rows, block in counts.blocks():
-        x = normalize(block, target_sum=target_sum, log1p=log1p)[:, genes]
+        x = columns(normalize(block, target_sum=target_sum, log1p=log1p), genes)
         scores[rows] = standardize(x, center, scale) @ axes - shift
     return scores
 
@@ -314,7 +331,10 @@ def spatial_factors(
         If the scores do not vary.
     """
     n, k = scores.shape
-    total = np.asarray(scores.T @ scores, dtype=np.float64) / n
+    total = np.zeros((k, k))  # in float32 the rounding of a strong component would drown a weak one
+    for start in range(0, n, BLOCK):
+        block = scores[start : start + BLOCK].astype(np.float64)
+        total += block.T @ block / n
     shared = np.asarray(scores.T @ walk(operator, scores, config.factor_steps), dtype=np.float64) / n
     if np.trace(total) < 1e-10 * k:  # rounding errors: what differed was depth alone
         raise InputError("the spots do not differ once scaled to the same depth; give data with several genes")

@@ -7,6 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from stmfg import _io_guard as guard
 from stmfg._blocks import BLOCK
 from stmfg._errors import InputError, MissingDependencyError
 from stmfg._io_common import quiet_names, reading
@@ -38,11 +39,13 @@ def read_h5ad(path: Path, lazy: bool | None) -> AnnData:
             if not {"obs", "var"} <= set(file):
                 found = ", ".join(sorted(file)[:5]) or "nothing"
                 raise InputError(f"{path} is HDF5 but not AnnData (it holds {found}); give {UNDERSTOOD}")
-            if not _on_disk(file, lazy):
-                with quiet_names():
-                    return anndata.read_h5ad(path)
+            on_disk = _on_disk(file, lazy)
+            guard.fits(guard.hdf5(file), path, unread=_COUNTS if on_disk else ())
         with quiet_names():
-            return _read_lazily(h5py.File(path, "r"))  # open as long as its counts are in use
+            # Open as long as its counts are in use.
+            adata = _read_lazily(h5py.File(path, "r")) if on_disk else anndata.read_h5ad(path)
+        guard.sound(adata, path)
+        return adata
 
 
 def read_zarr(path: Path, lazy: bool | None) -> AnnData:
@@ -63,8 +66,12 @@ def read_zarr(path: Path, lazy: bool | None) -> AnnData:
         found = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
         raise InputError(f"{path} is zarr but not AnnData or SpatialData (it holds {found}); give {UNDERSTOOD}")
     with reading(f"{path} as AnnData zarr", f"{_CHECK} adata.write_zarr"), quiet_names():
+        sizes = guard.zarr_store(path)  # before any of it is understood
         group = zarr.open_group(path, mode="r")
-        adata = _read_lazily(group) if _on_disk(group, lazy) else anndata.read_zarr(path)
+        on_disk = _on_disk(group, lazy)
+        guard.fits(sizes, path, unread=_COUNTS if on_disk else ())
+        adata = _read_lazily(group) if on_disk else anndata.read_zarr(path)
+        guard.sound(adata, path)
     if SPATIAL not in adata.obsm and SPATIALDATA in adata.uns:
         place_by_elements(adata, store)
     return adata

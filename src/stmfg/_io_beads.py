@@ -10,6 +10,7 @@ import pandas as pd
 
 from stmfg._errors import InputError
 from stmfg._io_common import COPY, combine, header, one_file, read_table, read_wide, reading
+from stmfg._io_guard import checked, fits, hdf5, regular
 from stmfg._keys import PLATFORM
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def read_gef(path: Path) -> AnnData:
     """Read a GEF file: cells where it has them, else squares of 50 spots or the next larger size."""
     import h5py
 
-    with reading(str(path), COPY), h5py.File(path, "r") as file:
+    with reading(str(path), COPY), h5py.File(regular(path), "r") as file:
+        fits(hdf5(file), path)
         if "cellBin" in file:
             return _read_cells(file, path)
         if "geneExp" in file:
@@ -96,7 +98,7 @@ def _read_cells(file: Any, path: Path) -> AnnData:
     entries = _ranges(cell["offset"].astype(np.int64), n_genes)
     counts = expression["count"].astype(np.float32)[entries]
     arrays = (counts, expression["geneID"].astype(np.int64)[entries], np.cumsum([0, *n_genes]))
-    X = sparse.csr_matrix(arrays, shape=(len(n_genes), gene.shape[0]))
+    X = checked(sparse.csr_matrix(arrays, shape=(len(n_genes), gene.shape[0])), str(path))
     positions = pd.DataFrame({"x": cell["x"], "y": cell["y"]}, index=cell["id"].astype(str))
     return _finish(X, positions, gene, path, "cells", file.attrs.get("resolution"))
 

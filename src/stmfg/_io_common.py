@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stmfg._errors import InputError, MissingDependencyError, StmfgError
+from stmfg._io_guard import regular
 from stmfg._keys import SPATIAL
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def one_file(folder: Path, patterns: Sequence[str]) -> Path:
             names = ", ".join(p.relative_to(folder).as_posix() for p in found)
             raise InputError(f"{folder} holds several samples ({names}); make a folder for each")
         if found:
-            return found[0]
+            return regular(found[0])
     raise InputError(f"{folder} has no {' or '.join(patterns)}; {COPY}")
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from stmfg._errors import InputError, MissingDependencyError
 from stmfg._io_common import COPY, GENE_EXPRESSION, one_file, place, quiet_names, read_table, reading
+from stmfg._io_guard import checked, fits, hdf5, regular
 from stmfg._keys import PLATFORM, SPATIAL
 from stmfg._platforms import MATRIX
 
@@ -43,7 +44,7 @@ def _find_matrix(folder: Path) -> Path | None:
     if len(found) > 1:
         names = ", ".join(p.name for p in found)
         raise InputError(f"{folder} holds several samples ({names}); make a folder for each, with its own spatial/")
-    return found[0] if found else None
+    return regular(found[0]) if found else None
 
 
 def read_space_ranger(folder: Path, *, images: bool) -> AnnData:
@@ -126,6 +127,7 @@ def _read_matrix_h5(path: Path) -> tuple[AnnData, dict[str, Any]]:
     from scipy import sparse
 
     with h5py.File(path, "r") as file:
+        fits(hdf5(file), path)
         if "matrix" in file:
             group = file["matrix"]
             ids, symbols, kinds = (_strings(group["features"][k]) for k in ("id", "name", "feature_type"))
@@ -137,8 +139,10 @@ def _read_matrix_h5(path: Path) -> tuple[AnnData, dict[str, Any]]:
             kinds = np.full(len(ids), GENE_EXPRESSION)
         # 10x stores genes x spots by column, which is spots x genes by row.
         arrays = (group["data"][()].astype(np.float32), group["indices"][()], group["indptr"][()])
-        X = sparse.csr_matrix(arrays, shape=tuple(group["shape"][()][::-1]))
-        return _assemble(X, _strings(group["barcodes"]), ids, symbols, kinds), dict(file.attrs)
+        barcodes, shape = _strings(group["barcodes"]), tuple(map(int, group["shape"][()][::-1]))
+        _named(path, shape, barcodes, ids)
+        X = checked(sparse.csr_matrix(arrays, shape=shape), str(path))
+        return _assemble(X, barcodes, ids, symbols, kinds), dict(file.attrs)
 
 
 def _read_matrix_folder(folder: Path) -> tuple[AnnData, dict[str, Any]]:
@@ -157,9 +161,18 @@ def _read_matrix_folder(folder: Path) -> tuple[AnnData, dict[str, Any]]:
 
     barcodes, features = table(locate("barcodes.tsv")), table(locate("features.tsv", "genes.tsv"))
     kinds = features[2].to_numpy(str) if features.shape[1] > 2 else np.full(len(features), GENE_EXPRESSION)
-    X = io.mmread(locate("matrix.mtx")).T.tocsr().astype(np.float32)
     ids, symbols = features[0].to_numpy(str), features[1].to_numpy(str)
-    return _assemble(X, barcodes[0].to_numpy(str), ids, symbols, kinds), {}
+    path, spots = locate("matrix.mtx"), barcodes[0].to_numpy(str)
+    _named(path, io.mminfo(path)[1::-1], spots, ids)
+    return _assemble(io.mmread(path).T.tocsr().astype(np.float32), spots, ids, symbols, kinds), {}
+
+
+def _named(path: Path, shape: Sequence[int], barcodes: Strings, ids: Strings) -> None:
+    """Check that a matrix is as large as it has names, before memory is taken for it."""
+    if tuple(shape) != (len(barcodes), len(ids)):
+        raise InputError(
+            f"{path} has {shape[0]} spots of {shape[1]} genes, but {len(barcodes)} and {len(ids)} names; {COPY}"
+        )
 
 
 def _assemble(X: Any, barcodes: Strings, ids: Strings, symbols: Strings, kinds: Strings) -> AnnData:

@@ -75,7 +75,7 @@ def stored_or_palette(stored: Iterable[Any] | None, k: int) -> list[str]:
     k
         How many colours.
     """
-    colours = [] if stored is None else [str(c) for c in stored][:k]
+    colours = [str(c) for c in stored][:k] if isinstance(stored, Iterable) else []
     if len(colours) == k and all(re.fullmatch(r"#[0-9a-fA-F]{6}([0-9a-fA-F]{2})?", c) for c in colours):
         return [c[:7].lower() for c in colours]
     return palette(k)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _FILL = 0.9  # diameter in spacings where the true one is unknown: a tissue without holes, spots still told apart
+_WITHOUT = "remove it, or draw without: image=False"
 _SAMPLE = 20_000  # spots whose nearest neighbour is looked up; the median of more would be the same
 
 
@@ -80,7 +81,7 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     found = require(adata, "obsm", _keys.SPATIAL, "store the (x, y) of every spot there, or load with stmfg.read")
     xy = np.asarray(found)[:, :2].astype(np.float64)
     library = _only_library(adata)
-    scale = library.get("scalefactors", {})
+    scale = _part(library, "scalefactors")
     square = "bin_size_um" in scale
     slices: dict[str, tuple[float, float, float, float]] = {}
     if library_key is not None:
@@ -127,12 +128,30 @@ def _only_library(adata: AnnData) -> Mapping[str, Any]:
     return only if isinstance(only, Mapping) else {}
 
 
+def _part(library: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the images or scale factors of a library."""
+    part = library.get(name, {})
+    if not isinstance(part, Mapping):
+        raise InputError(f"{name} in uns['spatial'] is not a mapping of names; {_WITHOUT}")
+    return part
+
+
+def _number(factors: Mapping[str, Any], name: str) -> float:
+    """Return a scale factor, 0 where there is none."""
+    try:
+        return float(factors.get(name, 0.0))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} in uns['spatial'] is {str(factors[name])[:50]!r}, not a number; {_WITHOUT}"
+        ) from error
+
+
 def _image(library: Mapping[str, Any]) -> tuple[NDArray[np.uint8] | None, tuple[float, float, float, float] | None]:
     """Return the best image of `library` and its edges in the units of the coordinates."""
     for name in ("hires", "lowres"):
-        picture = library.get("images", {}).get(name)
-        factor = float(library.get("scalefactors", {}).get(f"tissue_{name}_scalef", 0.0))
-        if picture is None or not factor > 0:
+        picture = _part(library, "images").get(name)
+        factor = _number(_part(library, "scalefactors"), f"tissue_{name}_scalef")
+        if picture is None or not 0 < factor < np.inf:
             continue
         picture = _as_rgb(np.asarray(picture), name)
         height, width = picture.shape[:2]
@@ -144,12 +163,14 @@ def _image(library: Mapping[str, Any]) -> tuple[NDArray[np.uint8] | None, tuple[
 
 def _as_rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Return `picture` as three channels of bytes; transparent parts become white."""
+    if picture.dtype.kind not in "biuf":
+        raise InputError(f"the {name} tissue image has values of type {picture.dtype}, expected numbers; {_WITHOUT}")
     if picture.ndim == 2:
         picture = picture[:, :, None]
     if picture.ndim != 3 or 0 in picture.shape or picture.shape[2] not in (1, 3, 4):
         raise InputError(
             f"the {name} tissue image has shape {picture.shape}, expected (height, width) with 1, 3 or 4 channels; "
-            "draw without it: image=False"
+            f"{_WITHOUT}"
         )
     if picture.dtype != np.uint8:
         values = np.nan_to_num(picture.astype(np.float32))

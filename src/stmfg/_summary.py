@@ -15,6 +15,8 @@ from stmfg._errors import InputError, require
 from stmfg._palette import palette, stored_or_palette
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
 
 UNCERTAIN = 0.5
@@ -213,6 +215,21 @@ def deepest(xy: NDArray[np.float64], domains: pd.Categorical[Any]) -> NDArray[np
         middle = low + side * (np.array([best % width, best // width]) + 0.5)
         found.append(spots[((xy[spots] - middle) ** 2).sum(axis=1).argmin()])
     return np.array(found, dtype=np.intp)
+
+
+def stability(found: Mapping[str, Any]) -> str:
+    """Say in one sentence how well runs with other seeds agree.
+
+    Parameters
+    ----------
+    found
+        As in ``run.json`` under ``stability``.
+    """
+    values = found["ari"]
+    return (
+        f"stability {found['mean_ari']:.2f}: mean agreement (ARI) with {len(values)} "
+        f"{'runs of other seeds' if len(values) > 1 else 'run of another seed'}, lowest {min(values):.2f}"
+    )
 
 
 def warnings(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from stmfg._blocks import OnDisk, row_blocks
@@ -30,6 +31,9 @@ _RELATIVE_TOLERANCE: Final = 1e-3
 # Half a unit is the most a number can be away from an integer, so that a purely relative tolerance
 # would pass any value above 500, counts per million among them.
 _LARGEST_TOLERANCE: Final = 0.05
+_LARGEST_COUNT: Final = 2**31
+_LARGEST_VALUE: Final = 1e15
+_EXTENT: Final = (1e-100, 1e100)
 _VALUES_AT_A_TIME: Final = 10_000_000
 
 
@@ -62,6 +66,25 @@ def names(adata: AnnData) -> None:
         )
 
 
+def text(adata: AnnData) -> None:
+    """Check that names and columns of text hold no NUL, which HDF5 cannot store: the result could not be written.
+
+    Raises
+    ------
+    InputError
+        If one does.
+    """
+    for frame, where in ((adata.obs, "obs"), (adata.var, "var")):
+        columns = {f"the names of {where}": frame.index}
+        for name, column in frame.items():
+            values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+            if values.dtype.kind == "O":
+                columns[f"{where}[{name!r}]"] = values
+        for what, values in columns.items():
+            if "\0" in "".join(map(str, values)):
+                raise InputError(f"{what} hold a NUL character; the file may be damaged: copy it again")
+
+
 def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
     """Return the checked coordinates of the observations.
 
@@ -81,7 +104,8 @@ def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
     MissingKeyError
         If the key is absent.
     InputError
-        If there are not 2 or 3 columns of finite numbers, or all observations lie at one point.
+        If there are not 2 or 3 columns of finite numbers, or all observations lie at one point,
+        or impossibly far apart.
     """
     where = f"obsm[{key!r}]"
     fix = f"give (x, y) in pixels or micrometres: adata.obsm[{key!r}] = array of shape (n_obs, 2)"
@@ -92,6 +116,10 @@ def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
     _finite_rows(adata, xy, where)
     if len(xy) and (xy == xy[0]).all():
         raise InputError(f"{where} puts all {len(xy)} spots at one point {tuple(xy[0].tolist())}; {fix}")
+    with np.errstate(over="ignore"):
+        extent = float(np.ptp(xy, axis=0).max()) if len(xy) else 1.0
+    if not _EXTENT[0] < extent < _EXTENT[1]:  # squares of distances would be infinite, or zero
+        raise InputError(f"{where} spreads over {extent:g}, which is no length in any unit; {fix}")
     return xy
 
 
@@ -173,7 +201,7 @@ def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
     MissingKeyError
         If the key is absent.
     InputError
-        If it is not two-dimensional, not finite in float32, or the same for all observations.
+        If it is not two-dimensional, not finite in float32, too large, or the same for all observations.
     """
     where = f"obsm[{key!r}]"
     fix = "give an embedding with one row of numbers per spot, for example PCA"
@@ -183,6 +211,9 @@ def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is reported
         embedding = values.astype(np.float32)
     _finite_rows(adata, embedding, where)
+    largest = float(np.abs(embedding).max(initial=0.0))
+    if largest > _LARGEST_VALUE:  # squares and sums of it would be infinite in float32
+        raise InputError(f"{where} has values up to {largest:g}, expected at most {_LARGEST_VALUE:g}; scale it")
     if len(embedding) and (embedding == embedding[0]).all():
         raise InputError(f"{where} has the same values for all {len(embedding)} spots; {fix}")
     return embedding
@@ -270,7 +301,7 @@ def is_dask(matrix: Any) -> bool:
 
 
 def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str, fix: str) -> None:
-    """Check stored values, given in parts: finite, non-negative, integral, not all zero."""
+    """Check stored values, given in parts: finite, non-negative, of a size that is counted, integral, not all zero."""
 
     def fractional(part: NDArray[Any]) -> NDArray[np.bool_]:
         tolerance = np.minimum(_RELATIVE_TOLERANCE * part, _LARGEST_TOLERANCE)
@@ -279,6 +310,7 @@ def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str, fix: 
     checks: dict[str, Callable[[NDArray[Any]], Any]] = {
         "NaN or infinite": lambda part: ~np.isfinite(part),
         "negative": lambda part: part < 0,
+        "impossibly large": lambda part: np.isfinite(part) & (part > _LARGEST_COUNT),
         "non-integer": lambda part: np.isfinite(part) & fractional(part) if part.dtype.kind == "f" else part < part,
     }
     found = dict.fromkeys(checks, 0)

@@ -54,6 +54,8 @@ def _neighbors(
             distances, indices = search.kneighbors(points[rows])
         else:
             distances, indices = tree.query(points[rows], k + 1, eps=slack, workers=-1)
+        if not np.isfinite(distances).all():  # then an index points past the end, and compiled code follows it
+            raise InputError("distances between the spots are not finite; give positions and features of ordinary size")
         own = indices == rows[:, None]
         own[~own.any(axis=1), -1] = True  # among many points at one place, a point may not find itself
         yield rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stmfg._errors import InputError
 from stmfg._io_anndata import UNDERSTOOD, read_h5ad, read_zarr
 from stmfg._io_beads import GEM, read_gef, read_slideseq, read_stereoseq, refuse_gem
+from stmfg._io_guard import regular
 from stmfg._io_imaging import read_cosmx, read_merscope
 from stmfg._io_tenx import read_space_ranger, read_visium_hd, read_xenium
 from stmfg._keys import PLATFORM
@@ -104,7 +105,7 @@ def _read(path: Path, *, platform: str | None, images: bool, lazy: bool | None) 
     match = recognise(path, platform)  # refuses an unknown name whatever the path is
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give {UNDERSTOOD}")
-    if not path.is_dir():
+    if not regular(path).is_dir():
         return _read_file(path, platform, lazy)
     holds = ", ".join(sorted(p.name for p in path.iterdir())[:5])
     if not holds:

@@ -145,6 +145,7 @@ def _content(adata: AnnData, run: Mapping[str, Any]) -> dict[str, Any]:
         "stages": stages,
         "seconds": sum(float(s.get("seconds") or 0.0) for s in stages),
         "tables": _tried(record)
+        | ({"Other seeds": {"Agreement": _summary.stability(run["stability"])}} if run.get("stability") else {})
         | {
             "Options": dict(_flat(options)),
             "Parameters": dict(_flat(run.get("params") or record.get("params") or {})),

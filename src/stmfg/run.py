@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform as platforms
 import shutil
 import sys
 import tempfile
@@ -22,7 +23,8 @@ from stmfg._blocks import row_sums
 from stmfg._errors import InputError
 from stmfg._fingerprint import fingerprint
 from stmfg._io_slices import read_slices
-from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, IMAGE_FEATURES, SLICE, UNS, VIEW_WEIGHTS
+from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, IMAGE_FEATURES, SLICE, SPATIAL, UNS, VIEW_WEIGHTS
+from stmfg._spots import spots
 from stmfg._stages import recording, stage
 from stmfg._version import __version__
 from stmfg.config import Config
@@ -43,9 +45,10 @@ __all__ = ["OUTPUTS", "repeat", "run"]
 logger = logging.getLogger("stmfg")
 
 OUTPUTS: Final = ("result.h5ad", "domains.csv", "domains.png", "report.html", "run.json")
-"""Files of a finished run; ``run.json`` is put in place last."""
+"""Files of a finished run. ``run.json`` is taken away first and put in place last: where it is, the others are its."""
 CHECKPOINT: Final = "checkpoint.safetensors"
 """Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
+_PARTIAL: Final = ".partial-"
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
@@ -60,6 +63,7 @@ def run(
     library_key: str | None = None,
     random_state: int = 0,
     device: str = "auto",
+    stability: int = 0,
     resume: bool = False,
     progress: bool = False,
     **options: Any,
@@ -82,6 +86,8 @@ def run(
         As in :func:`stmfg.tl.domains`.
     library_key
         Column of ``obs`` that names the slice; of several inputs it is ``"stmfg_slice"`` by itself.
+    stability
+        Further runs with other seeds, that tell how much of the result depends on the seed.
     resume
         Continue an interrupted run of the same data and options from its checkpoint.
     options
@@ -101,6 +107,10 @@ def run(
     # All that can be known without reading the input is checked before it is read.
     config = Config.preset(preset).replace(**options)
     random_state = _validate.random_state(random_state)
+    if isinstance(stability, bool) or not isinstance(stability, int) or stability < 0:
+        raise InputError(f"stability is {stability!r}; it must be the number of further runs, 0 for none")
+    if stability and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("stability is measured by one process; leave it out where several train")
     _validate.writable(output)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, collected_warnings() as messages:
@@ -146,6 +156,22 @@ def run(
                 if not resume:
                     checkpoint.unlink(missing_ok=True)  # there is nothing to continue
                 raise
+            agreement = {}
+            if stability:
+                from stmfg._stability import stability as agreement_of
+
+                with stage("stability"):
+                    agreement = agreement_of(
+                        adata,
+                        stability,
+                        n_domains=n_domains,
+                        preset=preset,
+                        use_rep=use_rep,
+                        library_key=library_key,
+                        random_state=random_state,
+                        device=device,
+                        **options,
+                    )
             given = {
                 "n_domains": n_domains,
                 "preset": preset,
@@ -154,10 +180,11 @@ def run(
                 "library_key": library_key,
                 "random_state": random_state,
                 "device": device,
+                "stability": stability,
                 **options,
             }
             about = {"device": where, "params": config.to_dict(), "stages": stages, "warnings": messages}
-            record = describe(adata, source, given) | about | {"input_state": state}
+            record = describe(adata, source, given) | about | {"input_state": state, "stability": agreement}
             write(adata, output, record)
             checkpoint.unlink(missing_ok=True)
     return record
@@ -174,6 +201,7 @@ def describe(
         "n_vars": adata.n_vars,
         "n_domains": int(adata.uns[UNS]["n_domains"]),
         "options": options,
+        "computer": _computer(),
         "versions": _versions(),
         "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
     }
@@ -189,8 +217,8 @@ def _read(source: str | Path | Sequence[str | Path] | AnnData, platform: str | N
 def _named(source: str | Path | Sequence[str | Path] | AnnData) -> str | list[str]:
     """Return what to read again to repeat a run; nothing where the data were in memory."""
     if isinstance(source, (str, Path)):
-        return str(source)
-    return list(map(str, source)) if isinstance(source, Sequence) else ""
+        return str(Path(source).expanduser().absolute())
+    return [str(Path(one).expanduser().absolute()) for one in source] if isinstance(source, Sequence) else ""
 
 
 def _slice_key(library_key: str | None) -> str:
@@ -242,11 +270,15 @@ def reserved(output: Path) -> Iterator[None]:
     output.mkdir(parents=True, exist_ok=True)
     lock = output / ".lock"
     try:
-        with lock.open("w") as file:
+        if lock.is_symlink():
+            lock.unlink()  # what it leads to is not ours to open
+        with lock.open("a") as file:
             if not _locked(file, lock):
                 made = False  # it is the other run's
                 raise InputError(f"another run is writing to {output}; wait for it to end or give another folder")
             try:
+                for left in output.glob(f"{_PARTIAL}*"):  # by a run that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 yield
             finally:
                 lock.unlink(missing_ok=True)
@@ -271,6 +303,7 @@ def _check(
 ) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
     _validate.observations(adata)
+    _validate.text(adata)
     gr.apart(_validate.coordinates(adata), None, stacked=stacked)
     if use_rep is None:
         used = int((row_sums(_validate.counts(adata))[1] > 0).sum())
@@ -282,17 +315,22 @@ def _check(
         _validate.representation(adata, use_rep)
     if library_key is not None:
         gr.library_names(adata, library_key)
+    if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
+        spots(adata, library_key=library_key)
     if n_domains != "auto":
         _validate.n_domains(n_domains, adata.n_obs)
 
 
 def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
-    """Write all files next to their place, then move them there."""
+    """Write all files next to their place, then move them there.
+
+    A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
+    """
     from matplotlib.figure import Figure
 
     from stmfg import pl, report
 
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=output))
+    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
     try:
         with stage("figures"):
             table = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
@@ -311,6 +349,10 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             report.write(adata, partial / "report.html", run=record)
         (partial / "run.json").write_text(json.dumps(record, indent=1) + "\n")
         for name in OUTPUTS:
+            with (partial / name).open("rb+") as file:
+                os.fsync(file.fileno())  # a name must not reach the disk before what it names
+        (output / OUTPUTS[-1]).unlink(missing_ok=True)
+        for name in OUTPUTS:
             (partial / name).replace(output / name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -324,6 +366,13 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # installed without metadata
             found[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
     return found
+
+
+def _computer() -> dict[str, Any]:
+    """Return what rounding depends on, besides the versions."""
+    import torch
+
+    return {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
 
 
 class _Collector(logging.Handler):

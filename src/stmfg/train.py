@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import time
 from typing import TYPE_CHECKING
@@ -90,7 +91,8 @@ def train(
     Raises
     ------
     TrainingError
-        If a term of the loss is not finite (names the epoch and the term) or another process is lost.
+        If a term of the loss or a weight is not finite (names the epoch, the term and the last good checkpoint), or
+        another process is lost.
     """
     processes = processes or Processes(data.device)
     generator = torch.Generator().manual_seed(random_state + _SEEDS_APART * processes.rank)
@@ -108,6 +110,10 @@ def train(
     for epoch in range(start, config.epochs):
         before = generator.get_state()
         losses = _losses(net, data, config, generator)
+        values = {term: float(losses[term].detach()) for term in TERMS}
+        for term, value in values.items():
+            if not math.isfinite(value):
+                raise TrainingError(f"the {term} term of the loss is {value} at epoch {epoch + 1}; {_kept(checkpoint)}")
         losses["total"].backward()  # type: ignore[no-untyped-call]
         try:
             processes.average_gradients_(optimizer.parameters)
@@ -117,14 +123,10 @@ def train(
                 _checkpoint.save(checkpoint, fingerprint, net, optimizer, generator, history)
             raise
         optimizer.step()
-        for term in TERMS:
-            value = float(losses[term].detach())
+        if not all(bool(p.isfinite().all()) for p in optimizer.parameters):
+            raise TrainingError(f"the weights are not finite after epoch {epoch + 1}; {_kept(checkpoint)}")
+        for term, value in values.items():
             history[term].append(value)
-            if value != value or abs(value) == float("inf"):
-                raise TrainingError(
-                    f"the {term} term of the loss is {value} at epoch {epoch + 1}; "
-                    "a smaller learning_rate, or counts without extreme values, may help"
-                )
         bar.step(history["total"][-1])
         if checkpoint is not None and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             _checkpoint.save(checkpoint, fingerprint, net, optimizer, generator, history)
@@ -133,6 +135,16 @@ def train(
         _checkpoint.save(checkpoint, fingerprint, net, optimizer, generator, history)
     net.eval()
     return history
+
+
+def _kept(checkpoint: Path | None) -> str:
+    """Say what helps, and where the last state lies that was finite."""
+    help_ = "a smaller learning_rate, or counts without extreme values, may help"
+    return (
+        f"{help_}; the last good checkpoint is {checkpoint}"
+        if checkpoint is not None and checkpoint.exists()
+        else help_
+    )
 
 
 def _losses(net: STMFGNet, data: TrainingData, config: Config, generator: torch.Generator) -> dict[str, Tensor]:

@@ -1,0 +1,70 @@
+"""Small inputs of every kind that stMFG reads, as their writers leave them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from anndata import AnnData
+
+from stmfg.datasets import simulate
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from _data import write_space_ranger
+from _platforms import WRITERS, write_square_gef, write_xenium
+
+N_SPOTS, N_GENES, N_DOMAINS = 300, 100, 4
+QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1}
+"""Hyperparameters of a run of a second; what is checked here does not depend on how good the domains are."""
+
+
+def tissue(n: int = N_SPOTS, genes: int = N_GENES, *, seed: int = 1, **options: Any) -> AnnData:
+    """Return simulated tissue with four clear domains."""
+    return simulate(n, genes, n_domains=N_DOMAINS, difficulty=0.3, random_state=seed, **options)
+
+
+def write_zarr(adata: AnnData, path: Path, version: int) -> None:
+    """Write a zarr store of either format."""
+    import anndata
+
+    with anndata.settings.override(zarr_write_format=version), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adata.write_zarr(path)
+
+
+def _spatialdata(folder: Path) -> None:
+    write_zarr(tissue(), folder / "input.zarr" / "tables" / "table", 3)
+    (folder / "input.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+
+
+def _instrument(write: Callable[[Path, AnnData], Any]) -> Callable[[Path], None]:
+    return lambda folder: write(folder / "input", tissue())
+
+
+KINDS: dict[str, Callable[[Path], Any]] = {
+    "h5ad": lambda folder: tissue().write_h5ad(folder / "input.h5ad"),
+    "zarr 2": lambda folder: write_zarr(tissue(), folder / "input.zarr", 2),
+    "zarr 3": lambda folder: write_zarr(tissue(), folder / "input.zarr", 3),
+    "spatialdata": _spatialdata,
+    "visium h5": lambda folder: write_space_ranger(folder / "input", 1),
+    "visium mtx": lambda folder: write_space_ranger(folder / "input", 2, zipped=False),
+    "visium mtx.gz": lambda folder: write_space_ranger(folder / "input", 3),
+    "xenium text": _instrument(lambda folder, adata: write_xenium(folder, adata, h5=False, parquet=False)),
+    "stereoseq squares": _instrument(lambda folder, adata: write_square_gef(folder / "C04.tissue.gef", adata, (50,))),
+    **{name: _instrument(write) for name, write in WRITERS.items()},
+}
+"""What writes ``input``, ``input.h5ad`` or ``input.zarr`` into a folder, by kind."""
+
+
+def record(path: Path, **options: Any) -> Path:
+    """Write the record of a quick run, which ``stmfg run --from`` takes the options from."""
+    from stmfg.config import Config
+
+    given = {"n_domains": N_DOMAINS, "preset": "default", "random_state": 0} | options
+    said = {"version": "0.1.0", "input": "none", "options": given, "params": Config(**QUICK).to_dict()}
+    path.write_text(json.dumps(said))
+    return path

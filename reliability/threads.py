@@ -1,0 +1,71 @@
+"""The same labels whatever the number of threads: one input, a process for each number, domains compared.
+
+``python -m reliability.threads``; real sections are added where ``$STMFG_DATA`` holds them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stmfg.datasets import simulate
+from stmfg.metrics import ari
+
+THREADS = (1, 2, 4)
+REAL = {"dlpfc_151673.h5ad": "7", "starmap_mpfc_BZ5.h5ad": "4", "her2st_H1.h5ad": "6"}
+
+
+def _run(source: Path, output: Path, n_domains: str, threads: int) -> pd.Series[str]:
+    several = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    command = [
+        sys.executable,
+        "-m",
+        "stmfg",
+        "run",
+        str(source),
+        "-o",
+        str(output),
+        "--n-domains",
+        n_domains,
+        "--quiet",
+    ]
+    subprocess.run(command, check=True, env=os.environ | several, capture_output=True)
+    return pd.read_csv(output / "domains.csv", dtype=str)["domain"]
+
+
+def compare(source: Path, n_domains: str, threads: tuple[int, ...] = THREADS) -> dict[str, Any]:
+    """Return how many spots differ from the run with one thread, at most, and the lowest ARI with it."""
+    with tempfile.TemporaryDirectory(prefix="stmfg-threads-") as name:
+        first, *others = (_run(source, Path(name) / str(n), n_domains, n) for n in threads)
+    return {
+        "spots": len(first),
+        "spots that differ, at most": max(int((other != first).sum()) for other in others),
+        "lowest ARI": round(min(ari(first, other) for other in others), 4),
+    }
+
+
+def main(*, short: bool = False) -> dict[str, Any]:
+    """Return the figures of each data set."""
+    found: dict[str, Any] = {}
+    threads = (1, 2) if short else THREADS
+    with tempfile.TemporaryDirectory(prefix="stmfg-threads-") as name:
+        for n, genes in ((300, 100), (3000, 500), (3000, 2000))[: 1 if short else 3]:
+            path = Path(name) / "input.h5ad"
+            simulate(n, genes, n_domains=7, random_state=2).write_h5ad(path)
+            found[f"simulated, {n} x {genes}"] = compare(path, "7", threads)
+    folder = Path(os.environ.get("STMFG_DATA", "absent"))
+    for file, k in () if short else REAL.items():
+        if (folder / file).exists():
+            found[file] = compare(folder / file, k)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(short="--short" in sys.argv)))
