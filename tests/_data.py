@@ -111,25 +111,25 @@ def write_mtx(folder: Path, barcodes: list[str], *, zipped: bool = True) -> None
         path.unlink()
 
 
-def write_positions(spatial: Path, version: int) -> None:
-    """Write positions as Space Ranger 1, Space Ranger 2 or Visium HD does."""
+def write_positions(spatial: Path, version: int | str) -> None:
+    """Write positions as Space Ranger 1, as 2 and 3, or as Visium HD ("hd") does."""
     # Space Ranger lists the spots in another order than the matrix.
     table = slide().sample(frac=1, random_state=0)
     if version == 1:
         table.to_csv(spatial / "tissue_positions_list.csv", header=False, index=False)
-    elif version == 2:
-        table.to_csv(spatial / "tissue_positions.csv", index=False)
-    else:
+    elif version == "hd":
         table.to_parquet(spatial / "tissue_positions.parquet", index=False)
+    else:
+        table.to_csv(spatial / "tissue_positions.csv", index=False)
 
 
-def write_space_ranger(folder: Path, version: int, *, zipped: bool = True) -> Path:
-    """Write an ``outs`` folder: version 1 with HDF5 matrix, 2 and 3 with mtx folder; no images."""
+def write_space_ranger(folder: Path, version: int | str, matrix: str = "h5", *, zipped: bool = True) -> Path:
+    """Write an ``outs`` folder with the matrix as ``"h5"``, as folder ``"mtx"``, or ``"both"``; no images."""
     (folder / "spatial").mkdir(parents=True)
     barcodes = slide()["barcode"].tolist()
-    if version == 1:
+    if matrix != "mtx":
         write_h5(folder / "filtered_feature_bc_matrix.h5", barcodes)
-    else:
+    if matrix != "h5":
         write_mtx(folder / "filtered_feature_bc_matrix", barcodes, zipped=zipped)
     write_positions(folder / "spatial", version)
     (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(FACTORS))

@@ -1,4 +1,4 @@
-"""Folders as instruments write them, made from simulated tissue.
+"""Folders as instruments write them, made from simulated tissue; spatialdata-io reads them, too.
 
 Every function writes a folder and returns what reading it should give: x and y of each spot, bead or cell by its name,
 in the order of the section, of which gene and counts are those of the section.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
+import zarr
 from anndata import AnnData
 from scipy import io, sparse
 
@@ -70,6 +72,9 @@ def _write_10x_mtx(folder: Path, counts: sparse.csr_matrix, barcodes: list[str],
 def write_visium_hd(folder: Path, section: AnnData, sizes: tuple[int, ...] = (2, 8, 16)) -> Expected:
     """Write a Visium HD folder; every bin size has the same counts and its own names and positions."""
     (folder / "spatial").mkdir(parents=True)  # the images of the whole slide
+    with h5py.File(folder / "feature_slice.h5", "w") as file:
+        layout = json.dumps({"file_format": "1.0", "transform": np.eye(3).tolist()})
+        file.attrs["metadata_json"] = json.dumps({"sample_id": "s", "hd_layout_json": layout})
     for size in sizes:
         bins = folder / "binned_outputs" / f"square_{size:03d}um"
         (bins / "spatial").mkdir(parents=True)
@@ -82,6 +87,7 @@ def write_visium_hd(folder: Path, section: AnnData, sizes: tuple[int, ...] = (2,
         positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = xy[:, 1], xy[:, 0]
         positions.to_parquet(bins / "spatial" / "tissue_positions.parquet", index=False)
         factors = {"spot_diameter_fullres": 3.5 * size, "bin_size_um": size, "microns_per_pixel": 1 / 3.5}
+        factors |= {"tissue_hires_scalef": 0.2, "tissue_lowres_scalef": 0.02}
         (bins / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
     return _expected(section, ids, xy)
 
@@ -108,10 +114,22 @@ def write_xenium(folder: Path, section: AnnData, *, h5: bool = True, parquet: bo
         cells.to_parquet(folder / "cells.parquet", index=False)
     else:
         cells.to_csv(folder / "cells.csv.gz", index=False)
+    _write_cells_zarr(folder / "cells.zarr.zip", numbers)
     said = {"major_version": 5, "run_name": "run 7", "region_name": "cortex", "panel_name": "Human Brain"}
     said |= {"analysis_sw_version": "xenium-3.0.0.15", "pixel_size": 0.2125, "num_cells": section.n_obs}
     (folder / "experiment.xenium").write_text(json.dumps(said))
     return _expected(section, ids)
+
+
+def _write_cells_zarr(path: Path, digits: np.ndarray) -> None:
+    """Write what Xenium keeps of cells besides: their ids as a number and a suffix, from their hexadecimal digits."""
+    prefix = digits.astype(np.uint64) @ (np.uint64(16) ** np.arange(7, -1, -1, dtype=np.uint64))
+    with zarr.storage.ZipStore(path, mode="w") as store, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr rewrites the attributes, which a zip file keeps twice
+        group = zarr.open_group(store, mode="w", zarr_format=2)
+        group["cell_id"] = np.column_stack([prefix, np.ones_like(prefix)]).astype(np.uint32)
+        group["cell_summary"] = np.ones((len(digits), 2))
+        group["cell_summary"].attrs["column_names"] = ["z_level", "nucleus_count"]
 
 
 def write_merscope(folder: Path, section: AnnData, *, first: str = "EntityID") -> Expected:
@@ -126,6 +144,8 @@ def write_merscope(folder: Path, section: AnnData, *, first: str = "EntityID") -
     cells = pd.DataFrame({"fov": 12, "volume": 900.5, "center_x": x, "center_y": y, "min_x": x - 5, "max_x": x + 5})
     cells = cells.assign(min_y=y - 5, max_y=y + 5).set_axis(ids, axis=0)
     cells.to_csv(folder / "cell_metadata.csv", index_label=first)
+    (folder / "images").mkdir()
+    np.savetxt(folder / "images" / "micron_to_mosaic_pixel_transform.csv", np.diag([9.26, 9.26, 1.0]))
     return _expected(section, ids)
 
 
@@ -154,6 +174,8 @@ def write_cosmx(folder: Path, section: AnnData, *, gz: bool = True, beside: bool
     metadata.to_csv(folder / f"Run5642_S3_metadata_file{end}", index=False)
     places = pd.DataFrame({"fov": np.unique(fov), "x_global_px": 0.0, "y_global_px": 0.0})
     places.to_csv(folder / f"Run5642_S3_fov_positions_file{end}", index=False)
+    for images in ("CellComposite", "CellLabels"):
+        (folder / images).mkdir()
     ids = [f"{f}_{c}" for f, c in zip(fov, number, strict=True)]
     return _expected(section, ids)
 
@@ -216,8 +238,26 @@ def write_cell_gef(path: Path, section: AnnData, *, new: bool = True) -> Expecte
         file["cellBin/gene"] = _compound(gene)
         file["cellBin/cellExp"] = _compound({"geneID": (kind, X.indices), "count": ("<u2", X.data)})
         file["cellBin/geneExp"] = _compound({"cellID": ("<u4", of_genes.indices), "count": ("<u2", of_genes.data)})
-        file["cellBin/cellBorder"] = np.full((section.n_obs, 32, 2), 32767, "<i2")
+        border = np.full((section.n_obs, 32, 2), 32767, "<i2")
+        border[:, :4] = [(-3, -3), (3, -3), (3, 3), (-3, 3)]  # from the centre; the rest is padding
+        file["cellBin/cellBorder"] = border
+        for name in ("cell", "gene", "cellExp", "geneExp"):
+            file[f"cellBin/{name}Exon"] = np.zeros(len(file[f"cellBin/{name}"]), "<u2")
+        file["cellBin/blockIndex"] = np.array([0, section.n_obs], "<u4")
+        file["cellBin/blockSize"] = np.array([256, 256, 1, 1], "<u4")
+        file["cellBin/cellTypeList"] = np.array(["default"], "S32")
     return _expected(section, [str(i) for i in ids], xy)
+
+
+def write_saw(folder: Path, section: AnnData) -> Expected:
+    """Write the folders of SAW 7: cells, squares under tissue, and its own clusters of the cells."""
+    write_square_gef(folder / "02.count" / "C04.raw.gef", section, (1,), new=False)
+    write_square_gef(folder / "04.tissuecut" / "C04.gef", section, (50, 100), new=False)
+    (folder / "03.register").mkdir()
+    (folder / "051.cellcluster").mkdir()
+    clusters = AnnData(section.X, obs=pd.DataFrame(index=[str(i) for i in range(section.n_obs)]))
+    clusters.write_h5ad(folder / "051.cellcluster" / "C04.cell.cluster.h5ad")
+    return write_cell_gef(folder / "041.cellcut" / "C04.cellbin.gef", section, new=False)
 
 
 def write_square_gef(

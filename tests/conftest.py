@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # Read once, when torch loads: threads that spin while they wait slow down those that work, where cores are shared.
@@ -15,6 +15,7 @@ import pytest
 import torch
 from anndata import AnnData
 
+import _browser
 from stmfg import datasets
 from stmfg._errors import InputError
 
@@ -64,3 +65,19 @@ def global_generators() -> Callable[[], tuple[Any, ...]]:
         return random.getstate(), keys.tobytes(), position, torch.get_rng_state().numpy().tobytes()
 
     return state
+
+
+@pytest.fixture(scope="session")
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    driver = _browser.start(tmp_path_factory.mktemp("chromium"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(_started: Any) -> Iterator[Any]:
+    """Return a browser without a window; the test is skipped where there is none."""
+    yield _started
+    _started.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    _started.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    _started.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

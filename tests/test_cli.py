@@ -499,8 +499,9 @@ def test_help(capfd: pytest.CaptureFixture[str]) -> None:
         "--resume",
     ]
     for arguments, mentioned in (
-        ([], ["run", "demo", "--version"]),
+        ([], ["run", "batch", "demo", "--version"]),
         (["run"], ["INPUT", "K|auto", *contract]),
+        (["batch"], ["SHEET", "-o", "--jobs", "--slurm", "--n-domains", "--from"]),
         (["demo"], ["-o", "--seed"]),
     ):
         with pytest.raises(SystemExit) as ended:

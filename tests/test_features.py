@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from stmfg import _features, gr
+from stmfg._axes import Middle, principal_axes
 from stmfg._blocks import Counts
-from stmfg._features import fit, normalize, principal_axes, select_genes, spatial_factors, standardize, transform
+from stmfg._features import fit, normalize, select_genes, spatial_factors, standardize, transform
 from stmfg.config import Config
 
 FACTORS = {"features": "factors", "n_components": 12, "factor_steps": 4, "max_factors": 6}
@@ -60,7 +61,7 @@ def test_principal_axes_span_those_of_a_dense_svd(n: int, n_genes: int) -> None:
     rng = np.random.default_rng(0)
     planted = rng.normal(size=(n, 3)) * [30, 20, 12] @ np.linalg.qr(rng.normal(size=(n_genes, 3)))[0].T
     dense = planted + 0.1 * rng.normal(size=(n, n_genes)) + rng.uniform(0, 5, n_genes)  # far from centred
-    ours = principal_axes(sparse.csr_matrix(dense, dtype=np.float32), dense.mean(axis=0), 3, 0)
+    ours = principal_axes(sparse.csr_matrix(dense, dtype=np.float32), Middle(dense.mean(axis=0)), 3, 0)
     _, _, axes = np.linalg.svd(dense - dense.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(ours.T @ ours, np.eye(3), atol=1e-5)
     np.testing.assert_allclose(np.linalg.svd(axes[:3] @ ours)[1], 1, atol=1e-5)
@@ -69,8 +70,8 @@ def test_principal_axes_span_those_of_a_dense_svd(n: int, n_genes: int) -> None:
 def test_principal_axes_are_at_most_what_the_data_have() -> None:
     x = poisson(8, np.full(5, 2.0))
     center = np.asarray(x.mean(axis=0)).ravel()
-    assert principal_axes(x, center, 60, 0).shape[1] <= 5
-    assert principal_axes(x[:, :1], center[:1], 60, 0).shape == (1, 1)
+    assert principal_axes(x, Middle(center), 60, 0).shape[1] <= 5
+    assert principal_axes(x[:, :1], Middle(center[:1]), 60, 0).shape == (1, 1)
 
 
 def test_spatial_factors_find_a_smooth_signal_under_larger_noise(section: AnnData, operator: sparse.csr_matrix) -> None:

@@ -66,16 +66,17 @@ def test_parent_folder_and_string(outs: Path) -> None:
     assert read(str(outs.parent)).to_df().equals(read(outs).to_df())
 
 
-def test_all_layouts_give_the_same(outs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("matrix", ["h5", "mtx", "both"])
+@pytest.mark.parametrize("version", [1, 2, 3, "hd"])
+def test_all_layouts_give_the_same(outs: Path, version: int | str, matrix: str, tmp_path: Path) -> None:
     expected = read(outs)
-    for version, zipped in ((2, True), (3, False)):
-        adata = read(write_space_ranger(tmp_path / f"v{version}", version, zipped=zipped))
-        pd.testing.assert_frame_equal(adata.obs, expected.obs)
-        pd.testing.assert_frame_equal(adata.var, expected.var)
-        assert (adata.X != expected.X).nnz == 0
-        assert adata.X.dtype == expected.X.dtype
-        np.testing.assert_array_equal(adata.obsm["spatial"], expected.obsm["spatial"])
-        assert list(adata.uns["spatial"]) == [f"v{version}"]  # the mtx folder does not name the library
+    adata = read(write_space_ranger(tmp_path / "other", version, matrix, zipped=version != 2))
+    pd.testing.assert_frame_equal(adata.obs, expected.obs)
+    pd.testing.assert_frame_equal(adata.var, expected.var)
+    assert (adata.X != expected.X).nnz == 0
+    assert adata.X.dtype == expected.X.dtype
+    np.testing.assert_array_equal(adata.obsm["spatial"], expected.obsm["spatial"])
+    assert list(adata.uns["spatial"]) == ["other" if matrix == "mtx" else "V10-A1"]  # mtx does not name the library
 
 
 def test_legacy_h5(outs: Path) -> None:
@@ -336,7 +337,7 @@ def test_errors(outs: Path, make: Callable[[Path], Path], expected: str) -> None
 
 
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outs = write_space_ranger(tmp_path / "outs", version=3)
+    outs = write_space_ranger(tmp_path / "outs", version="hd")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "stmfg\[parquet\]"'):
         read(outs)

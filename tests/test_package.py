@@ -20,7 +20,20 @@ import pytest
 import stmfg
 
 PACKAGE = Path(stmfg.__file__).parent
-PUBLIC = ["STMFG", "Config", "StmfgError", "__version__", "datasets", "gr", "metrics", "pl", "pp", "read", "tl"]
+PUBLIC = [
+    "STMFG",
+    "Config",
+    "StmfgError",
+    "__version__",
+    "datasets",
+    "export",
+    "gr",
+    "metrics",
+    "pl",
+    "pp",
+    "read",
+    "tl",
+]
 PURE = ["losses", "nn", "cluster", "metrics", "config", "_features", "data", "markers", "train"]
 """Modules that compute: arrays and tensors in, arrays and tensors out."""
 
@@ -104,7 +117,7 @@ def test_public_names() -> None:
     assert dir(stmfg) == sorted(PUBLIC)
     for name in PUBLIC:
         assert getattr(stmfg, name) is not None
-    for name in ("datasets", "gr", "metrics", "pl", "pp", "tl"):
+    for name in ("datasets", "export", "gr", "metrics", "pl", "pp", "tl"):
         assert isinstance(getattr(stmfg, name), ModuleType)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = stmfg.nonsense

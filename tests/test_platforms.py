@@ -28,12 +28,13 @@ from _platforms import (
     write_cell_gef,
     write_cosmx,
     write_merscope,
+    write_saw,
     write_slideseq,
     write_square_gef,
     write_visium_hd,
     write_xenium,
 )
-from stmfg import datasets
+from stmfg import cli, datasets
 from stmfg._errors import MissingDependencyError
 from stmfg._platforms import PLATFORMS
 
@@ -66,7 +67,7 @@ VARIANTS: dict[str, Callable[[Path, AnnData], Expected]] = WRITERS | {
     "merscope before": partial(write_merscope, first=""),
     "cosmx with names": partial(write_cosmx, gz=False, beside=True),
     "slideseq by Drop-seq": partial(write_slideseq, text=True),
-    "stereoseq before": lambda f, t: write_cell_gef(f / "041.cellcut" / "C04.cellbin.gef", t, new=False),
+    "stereoseq by SAW 7": write_saw,
     "stereoseq squares": lambda f, t: write_square_gef(f / "C04.tissue.gef", t),
     "stereoseq squares before": lambda f, t: write_square_gef(f / "C04.gef", t, new=False),
     "stereoseq larger squares": lambda f, t: write_square_gef(f / "C04.gef", t, (1, 20, 100, 200), size=100),
@@ -368,6 +369,34 @@ def test_what_is_missing_or_damaged_is_said_in_one_line(
 def test_gem_files_are_refused_by_name(tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / "a.gem").write_text("geneID\tx\ty\tMIDCount\n")
     assert "stereo.io.read_gem('a.gem', bin_size=50)" in refused(stmfg.read, tmp_path / "a.gem")
+
+
+SHELL: dict[str, Callable[[Path, AnnData], Any]] = WRITERS | {"visium": lambda folder, _: write_space_ranger(folder, 3)}
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_every_platform_runs_from_the_shell(
+    name: str, tissue: AnnData, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    SHELL[name](tmp_path / "run", tissue)
+    command = ["run", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--n-domains", "3"]
+    assert cli.main(command) == 0
+    spots = 50 if name == "visium" else tissue.n_obs
+    assert f"3 domains of {spots} spots" in capsys.readouterr().out
+    assert "read as" in caplog.text  # and why, see test_the_platform_and_the_reason_are_said
+    result = stmfg.read(tmp_path / "out" / "result.h5ad")
+    assert result.uns["spatial_platform"]["platform"] == name
+    assert list(result.obs["stmfg_domain"].cat.categories) == ["1", "2", "3"]
+
+
+def test_a_wrong_guess_is_overruled_from_the_shell(tissue: AnnData, tmp_path: Path) -> None:
+    write_xenium(tmp_path / "run", tissue)
+    expected = write_merscope(tmp_path / "other", tissue)
+    for path in (tmp_path / "other").iterdir():
+        path.rename(tmp_path / "run" / path.name)
+    command = ["run", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--n-domains", "3", "--quiet"]
+    assert cli.main([*command, "--platform", "merscope"]) == 0
+    assert set(stmfg.read(tmp_path / "out" / "result.h5ad").obs_names) == set(expected.index)
 
 
 def test_a_run_from_the_folder(tissue: AnnData, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,10 @@ from stmfg import Config, cli
 from stmfg.datasets import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/method.md"]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *("docs/after.md", "docs/many-slices.md", "docs/method.md", "docs/platforms.md", "docs/report.md"),
+]
 FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
 # One thread: short runs gain nothing from more, and the tests share the machine.
 ENVIRONMENT = os.environ | {
@@ -48,8 +52,8 @@ def blocks(page: str) -> list[Block]:
     return [Block(*each) for each in found]
 
 
-def runnable(language: str) -> str:
-    return "\n".join(b.code for b in blocks("README.md") if b.mark == "run" and b.language == language)
+def runnable(language: str, page: str = "README.md") -> str:
+    return "\n".join(b.code for b in blocks(page) if b.mark == "run" and b.language == language)
 
 
 def write_outs(folder: Path) -> None:
@@ -74,6 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the inputs that the README speaks of."""
     folder = tmp_path_factory.mktemp("readme")
     write_outs(folder / "outs")
+    write_outs(folder / "next_outs")
     tissue = simulate(250, 80, layout="cells", random_state=2)
     cells = ad.AnnData(obs=pd.DataFrame(index=tissue.obs_names))
     cells.obsm["spatial"] = tissue.obsm["spatial"]
@@ -94,24 +99,43 @@ def test_shell(place: Path) -> None:
     said = run(["bash", "-euo", "pipefail", "-c", runnable("bash")], place)
     assert "7 domains of 250 spots" in said
     assert "spot,domain,confidence" in said
-    for folder in ("domains", "cell_domains"):
+    for folder in ("domains", "cell_domains", "next_domains"):
         assert {path.name for path in (place / folder).iterdir()} == FILES
 
 
 def test_python(place: Path) -> None:
     shown = (
         "assert adata.obs['stmfg_domain'].nunique() == 7\n"
-        "assert embedding.shape == (adata.n_obs, adata.obsm['X_stmfg'].shape[1])\n"
+        "assert embedding.shape == (other.n_obs, adata.obsm['X_stmfg'].shape[1])\n"
     )
     run([sys.executable, "-W", "error::FutureWarning:__main__", "-c", runnable("python") + shown], place)
     assert (place / "domains.png").stat().st_size > 10_000
     assert sorted(path.name for path in (place / "model").iterdir()) == ["model.json", "model.safetensors"]
 
 
+def test_after_the_domains(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "outs", tmp_path / "outs")
+    said = run(["bash", "-euo", "pipefail", "-c", runnable("bash", "docs/after.md")], tmp_path)
+    assert "250 spots in both (A has 250, B has 250)\nARI " in said
+    assert (tmp_path / "loupe.csv").read_text().startswith("Barcode,stmfg_domain\n")
+    assert (tmp_path / "xenium.csv").read_text().startswith("cell_id,group\n")
+    shown = "assert adata.layers['stmfg_denoised'].shape == adata.shape\n"
+    code = runnable("python", "docs/after.md") + shown
+    run([sys.executable, "-W", "error::FutureWarning:__main__", "-c", code], tmp_path)
+    assert ad.read_h5ad(tmp_path / "pseudobulk.h5ad").n_obs == 5
+
+
+def test_every_platform_has_a_row_and_its_test() -> None:
+    from stmfg._platforms import PLATFORMS
+
+    rows = re.findall(r"runs_from_the_shell\[(\w+)\]` \|$", text("docs/platforms.md"), flags=re.MULTILINE)
+    assert sorted(rows) == sorted(PLATFORMS)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_code_runs_or_says_why_not(page: str) -> None:
     for block in blocks(page):
-        assert block.language in {"bash", "console", "python"}
+        assert block.language in {"bash", "console", "csv", "python"}
         assert block.mark == "run" or block.mark.startswith("not run: "), block.code
 
 
@@ -141,8 +165,8 @@ def test_files_and_keys_are_those_of_a_run() -> None:
 
     rows = re.findall(r"^\| `([^`]+)` \|", text("README.md"), flags=re.MULTILINE)
     assert set(OUTPUTS) == FILES <= set(rows)
-    written = ("DOMAIN", "CONFIDENCE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
-    assert {getattr(_keys, name) for name in written} == {
+    written = ("DOMAIN", "CONFIDENCE", "UNLIKE", "EMBEDDING", "VIEW_WEIGHTS", "SPATIAL_GRAPH", "DENOISED", "UNS")
+    assert {getattr(_keys, name) for name in written} | {_keys.DOMAIN + _keys.COLORS} == {
         key for row in rows for key in re.findall(r"(?:obs|obsm|obsp|layers|uns)\[\"(\w+)\"\]", row)
     }
 

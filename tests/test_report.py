@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import time
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
+from matplotlib.image import imread
 
+import stmfg
 from _finished import NASTY, finished, run_record
-from stmfg import _summary, report
+from _report import packed, unpacked, written
+from stmfg import _blocks, _spots, _svg, report
+from stmfg._palette import CONFIDENCE, ramp
 
 SECTIONS = [
-    "Domain map", "Confidence and embedding", "Domain sizes", "Marker genes", "Neighbours: which domains touch",
+    "Domains", "Confidence and embedding", "Marker genes", "Neighbours: which domains touch",
     "View weights: what each layer listened to", "Training", "Parameters, versions, run time", "How to cite",
 ]  # fmt: skip
 VOID = {"meta", "link", "img", "input", "br"}
@@ -46,17 +52,11 @@ class Page(HTMLParser):
             self.wrong.append(tag)
 
 
-def written(tmp_path: Path, adata: Any, **changes: Any) -> str:
-    path = tmp_path / "report.html"
-    report.write(adata, path, run=run_record(adata, **changes))
-    return path.read_text(encoding="utf-8")
-
-
 @pytest.fixture(params=["dots", "pictures"])
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test with figures drawn spot by spot and with pictures, as for many spots."""
     if request.param == "pictures":
-        monkeypatch.setattr(report, "_VECTOR_LIMIT", 10)
+        monkeypatch.setattr(_svg, "_VECTOR_LIMIT", 10)
     return str(request.param)
 
 
@@ -67,17 +67,20 @@ def test_it_shows_everything(tmp_path: Path, either: str) -> None:
     for shown in ("<h1>sample</h1>", "4 spatial domains", "400 spots", "3 spots have no counts.", "2512.16188", "GENE0",
                   "model.width", "2.13.0", "61.3", "Reconstruction"):  # fmt: skip
         assert shown in text
-    assert text.count('data-toggle="') == (4 if either == "dots" else 0)
-    assert text.count('id="opacity"') == (either == "dots")
+    assert text.count('data-toggle="') == 4
+    assert text.count('id="opacity"') == 1
 
 
 def test_it_is_well_formed_and_every_figure_is_described(tmp_path: Path, either: str) -> None:
     page = Page(written(tmp_path, finished(image=True)))
     assert not page.wrong
     assert not page.open
-    figures = [a for tag, a in page.elements if tag == "img" or (tag == "svg" and a.get("role") == "img")]
-    assert len(figures) == 3 + 4
-    assert all(a.get("alt") or a.get("aria-label") for a in figures)
+    figures = [a for tag, a in page.elements if tag in {"svg", "canvas"}]
+    assert len(figures) == 3 + 2 + 4
+    assert all(a.get("aria-label") for a in figures)
+    headings = [level for tag, _ in page.elements if re.fullmatch("h[1-6]", tag) for level in [int(tag[1])]]
+    assert headings[0] == 1
+    assert max(b - a for a, b in pairwise(headings)) <= 1
     ids = [a["id"] for _, a in page.elements if "id" in a]
     assert len(ids) == len(set(ids))
     targets = [str(a["href"])[1:] for tag, a in page.elements if tag == "a"]
@@ -115,7 +118,8 @@ def test_names_of_strangers_are_escaped(tmp_path: Path, either: str) -> None:
     page = Page(text)
     assert not page.wrong
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
-    assert sum(tag == "script" for tag, _ in page.elements) == 1
+    assert [a.get("type") for tag, a in page.elements if tag == "script"] == ["application/json", None]
+    assert NASTY in packed(text)["genes"][0]["name"]
 
 
 def test_only_its_own_script_may_run(tmp_path: Path) -> None:
@@ -133,14 +137,15 @@ def test_without_counts_a_sentence_says_so(tmp_path: Path, genes: int, either: s
     text = written(tmp_path, adata, options={"use_rep": "X_pca"})
     assert "There are no raw counts" in text
     assert "the given embedding <code>X_pca</code>" in text
-    assert 'class="markers"' not in text
+    assert 'class="dotplot"' not in text
+    assert packed(text)["genes"] == []
 
 
 def test_counts_in_the_layer_are_preferred(tmp_path: Path) -> None:
     adata = finished()
     adata.layers["counts"] = adata.X.copy()
     adata.X = None
-    assert 'class="markers"' in written(tmp_path, adata)
+    assert 'class="dotplot"' in written(tmp_path, adata)
 
 
 def test_little_is_required(tmp_path: Path, either: str) -> None:
@@ -202,40 +207,61 @@ def test_it_is_quick(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size < 2_000_000
 
 
-def test_warnings_in_plain_words() -> None:
-    adata = finished(20)
-    adata.obs["stmfg_confidence"] = np.float32(0.2)
-    graph = adata.obsp["spatial_connectivities"].tolil()
-    graph[:100, 100:] = 0
-    graph[100:, :100] = 0
-    counts = adata.X.copy()
-    counts.data[:] = 1
-    counts.data[: counts.indptr[1]] = 0
-    rng = np.random.default_rng(0)
-    labels = _summary.labels(adata)
-    codes = labels.codes.copy()
-    codes[rng.integers(adata.n_obs)] = 4
-    scattered = pd.Categorical.from_codes(codes, categories=pd.Index(list("abcde")))
-    said = " ".join(_summary.warnings(adata, scattered, counts[:, :8], graph.tocsr()))
-    for part in ("1 of 400 spots have no counts", "shallow", "100% of the spots", "2 separate pieces",
-                 "Domain e is scattered", "Domain e is very small (1 spots)"):  # fmt: skip
-        assert part in said
-    assert _summary.warnings(finished(20), labels, None, finished(20).obsp["spatial_connectivities"]) == []
+def test_counts_on_disk_give_the_same_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dask", reason="dask, which leaves counts on disk, is not installed")
+    monkeypatch.setattr(_blocks, "BLOCK", 150)
+    path = tmp_path / "result.h5ad"
+    finished(image=True).write_h5ad(path)
+    expected = written(tmp_path, stmfg.read(path))
+    assert 'class="dotplot"' in expected
+    assert written(tmp_path, stmfg.read(path, lazy=True)) == expected
 
 
-def test_neighbourhoods_are_shares_of_edges() -> None:
-    adata = finished(20)
-    table = _summary.neighbourhoods(adata.obsp["spatial_connectivities"], _summary.labels(adata))
-    assert table.sum(axis=1) == pytest.approx(np.ones(4))
-    assert table[0, 3] == 0
-    assert (np.diag(table) > 0.5).all()
+def test_slices_lie_side_by_side_and_can_be_chosen(tmp_path: Path) -> None:
+    adata = finished()
+    adata.obs["section"] = np.where(np.arange(400) % 2, "<tt>", "first")
+    text = written(tmp_path, adata, options={"library_key": "section"})
+    found = packed(text)["tissue"]
+    assert [each["name"] for each in found["slices"]] == ["<tt>", "first"]
+    (_, _, right, _), (left, _, _, _) = (each["box"] for each in found["slices"])
+    assert right < left
+    x = unpacked(found["x"], "<u2")
+    assert ((x <= right + 1) == (adata.obs["section"] == "<tt>")).all()
+    choice = text.partition('<select id="slice"')[2].partition("</select>")[0]
+    assert re.findall(r'<option value="(-?\d+)">', choice) == ["-1", "0", "1"]
+    assert "<tt>" not in text
 
 
-def test_a_name_is_written_inside_its_domain() -> None:
-    adata = finished(20)
-    labels = _summary.labels(adata)
-    places = _summary.deepest(adata.obsp["spatial_connectivities"], labels)
-    assert list(labels.codes[places]) == [0, 1, 2, 3]
+def test_a_picture_shows_each_spot_in_its_colour() -> None:
+    xy = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    where = _spots.Spots(xy, 2.0)
+    address = _svg._picture(where, np.array([0, 1, -1]), ["#ff0000", "#0000ff"])
+    image = imread(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+    left, top, right, _ = where.bounds()
+    at = ((xy - (left, top)) / (right - left) * image.shape[1]).astype(int)
+    seen = [image[y, x].round().tolist() for x, y in at]
+    assert seen == [[1, 0, 0, 1], [0, 0, 1, 1], [0, 0, 0, 0]]
+
+
+def test_a_ramp_passes_through_its_colours() -> None:
+    assert ramp(("#000000", "#ff0000", "#ff00ff"), 5) == ["#000000", "#800000", "#ff0000", "#ff0080", "#ff00ff"]
+    assert ramp(CONFIDENCE, 3) == list(CONFIDENCE)
+
+
+def test_markers_of_a_sample_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "drawn at random are used" not in written(tmp_path, finished())
+    monkeypatch.setattr(report, "_MARKER_SPOTS", 50)
+    assert "more than 50 spots, as many drawn at random are used" in written(tmp_path, finished())
+
+
+def test_more_views_than_two_are_shown(tmp_path: Path) -> None:
+    adata = finished()
+    assert "any other view" not in written(tmp_path, adata)
+    adata.obsm["stmfg_view_weights"] = np.tile(np.float32([0.5, 0.3, 0.2]), (adata.n_obs, 1))
+    adata.uns["stmfg"]["view_weight_names"] = ["layer 1: spatial", "layer 1: feature", "layer 1: image"]
+    text = written(tmp_path, adata)
+    assert "any other view" in text
+    assert "20% went to <em>image</em>." in re.sub(r"\s+", " ", text)
 
 
 def test_the_choice_of_the_number_of_domains_is_shown(tmp_path: Path) -> None:

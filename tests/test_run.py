@@ -284,9 +284,9 @@ def test_zarr(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     assert (tmp_path / "out" / "domains.csv").read_bytes() == (output / "domains.csv").read_bytes()
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_space_ranger(tmp_path: Path, version: int) -> None:
-    record = go(write_space_ranger(tmp_path / "sample" / "outs", version), tmp_path / "out", n_domains=2)
+@pytest.mark.parametrize(("version", "matrix"), [(1, "h5"), (2, "mtx")])
+def test_space_ranger(tmp_path: Path, version: int, matrix: str) -> None:
+    record = go(write_space_ranger(tmp_path / "sample" / "outs", version, matrix), tmp_path / "out", n_domains=2)
     spots = slide().query("in_tissue == 1")["barcode"].tolist()
     domains = table(tmp_path / "out")
     assert domains["spot"].tolist() == spots

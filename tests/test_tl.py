@@ -16,6 +16,7 @@ from scipy import sparse
 import stmfg
 from stmfg import gr, tl
 from stmfg._errors import InputError, MissingKeyError
+from stmfg._palette import palette
 from stmfg.config import PRESETS
 
 SLOTS = ("obs", "var", "obsm", "varm", "obsp", "layers", "uns")
@@ -52,7 +53,7 @@ def test_exactly_the_promised_keys_are_written(section: AnnData, quick: dict[str
     before["obs"] |= {"stmfg_domain", "stmfg_confidence"}
     before["obsm"] |= {"X_stmfg", "stmfg_view_weights"}
     before["obsp"] |= {"spatial_connectivities"}
-    before["uns"] |= {"stmfg"}
+    before["uns"] |= {"stmfg", "stmfg_domain_colors"}
     assert keys(section) == before
     for ours, theirs in (
         (section.X, untouched.X),
@@ -95,6 +96,17 @@ def test_what_is_written_has_the_promised_form(solved: AnnData, quick: dict[str,
     assert sparse.issparse(graph)
     assert graph.dtype == np.float32
     assert (graph != graph.T).nnz == 0
+
+
+def test_colours_are_where_scanpy_looks_for_them(section: AnnData, quick: dict[str, Any]) -> None:
+    tl.domains(section, n_domains=4, **quick)
+    assert list(section.uns["stmfg_domain_colors"]) == palette(4)
+    section.uns["stmfg_domain_colors"] = ["red", "green", "blue", "white"]
+    tl.domains(section, n_domains=3)
+    assert list(section.uns["stmfg_domain_colors"]) == ["red", "green", "blue", "white"]  # the user's, and enough
+    tl.domains(section, n_domains=5, key_added="five")
+    tl.domains(section, n_domains=5)
+    assert list(section.uns["stmfg_domain_colors"]) == list(section.uns["five_colors"]) == palette(5)
 
 
 @pytest.mark.parametrize("clusterer", ["mixture", "kmeans"])
@@ -267,6 +279,16 @@ def test_denoised_expression_on_request(section: AnnData, quick: dict[str, Any])
     denoised = section.layers["stmfg_denoised"]
     assert denoised.dtype == np.float32
     assert (denoised > 0).all()
+
+
+def test_domains_denoise_where_they_train(section: AnnData, quick: dict[str, Any], refused: Callable[..., str]) -> None:
+    other = section.copy()
+    tl.domains(section, n_domains=3, denoised=True, **quick)
+    tl.embed(other, denoised=True, **quick)
+    np.testing.assert_array_equal(section.layers["stmfg_denoised"], other.layers["stmfg_denoised"])
+    tl.domains(section, n_domains=4, denoised=True)  # it is there
+    del section.layers["stmfg_denoised"]
+    assert "del adata.obsm['X_stmfg'] to train anew" in refused(tl.domains, section, n_domains=3, denoised=True)
 
 
 @pytest.mark.parametrize("k", [1, 0, -3, 2.5, True, None, "seven", 301])

@@ -11,13 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 from stmfg._version import __version__
 
-__all__ = ["STMFG", "Config", "StmfgError", "__version__", "datasets", "gr", "metrics", "pl", "pp", "read", "tl"]
+__all__ = [
+    "STMFG",
+    "Config",
+    "StmfgError",
+    "__version__",
+    "datasets",
+    "export",
+    "gr",
+    "metrics",
+    "pl",
+    "pp",
+    "read",
+    "read_slices",
+    "tl",
+]
 
-_HOME = {"STMFG": "model", "Config": "config", "StmfgError": "_errors", "read": "io"}
+_HOME = {"STMFG": "model", "Config": "config", "StmfgError": "_errors", "read": "io", "read_slices": "_io_slices"}
 
 if TYPE_CHECKING:
-    from stmfg import datasets, gr, metrics, pl, pp, tl
+    from stmfg import datasets, export, gr, metrics, pl, pp, tl
     from stmfg._errors import StmfgError
+    from stmfg._io_slices import read_slices
     from stmfg.config import Config
     from stmfg.io import read
     from stmfg.model import STMFG

@@ -54,16 +54,35 @@ class Counts:
         Raw counts, (observations, genes).
     order
         Rows to use, in order, (n,); all of them as they are when not given.
+    genes
+        Columns to use, in order; all of them when not given.
     """
 
-    def __init__(self, matrix: sparse.csr_matrix | OnDisk, order: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        matrix: sparse.csr_matrix | OnDisk,
+        order: NDArray[np.int64] | None = None,
+        genes: NDArray[np.int64] | None = None,
+    ) -> None:
         self._matrix = matrix
         self._order = np.arange(matrix.shape[0]) if order is None else order
-        self.shape = (len(self._order), matrix.shape[1])
+        self._genes = genes
+        self.shape = (len(self._order), matrix.shape[1] if genes is None else len(genes))
+
+    def only(self, genes: NDArray[np.int64]) -> Counts:
+        """Return the same rows with some of the columns alone, in this order."""
+        return Counts(self._matrix, self._order, genes if self._genes is None else self._genes[genes])
+
+    def some(self, positions: NDArray[np.int64]) -> Counts:
+        """Return some rows, given their positions in the order, none of them read yet."""
+        return Counts(self._matrix, self._order[positions])
 
     def rows(self, positions: Rows) -> sparse.csr_matrix:
         """Return some rows, given their positions in the order."""
-        return self._matrix[self._order[positions]]
+        return self._chosen(self._matrix[self._order[positions]])
+
+    def _chosen(self, block: sparse.csr_matrix) -> sparse.csr_matrix:
+        return block if self._genes is None else block[:, self._genes]
 
     def blocks(self) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
         """Yield all rows, as they come in the matrix, with their positions in the order."""
@@ -71,7 +90,7 @@ class Counts:
         position[self._order] = np.arange(len(self._order))
         for rows, block in row_blocks(self._matrix):
             used = np.flatnonzero(position[rows] >= 0)
-            yield position[rows][used], block if len(used) == block.shape[0] else block[used]
+            yield position[rows][used], self._chosen(block if len(used) == block.shape[0] else block[used])
 
 
 def row_blocks(matrix: sparse.csr_matrix | OnDisk) -> Iterator[tuple[slice, sparse.csr_matrix]]:

@@ -5,13 +5,15 @@ Nothing is made dense before the principal components: centring is implicit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import linalg, sparse
 
-from stmfg._blocks import BLOCK, subsample
+from stmfg import _batch
+from stmfg._axes import Middle, principal_axes
+from stmfg._blocks import subsample
 from stmfg._errors import InputError
 from stmfg.gr import walk
 
@@ -25,10 +27,6 @@ CLIP = 10.0
 """Scaled expression is clipped here, as scanpy's ``scale(max_value=10)`` does."""
 FIT_AT_MOST = 20_000
 """Spots on which genes, their moments and the principal axes are found."""
-DENSE_COVARIANCE = 1000
-"""Up to so many genes the principal axes come from the covariance matrix, beyond from a Krylov space."""
-KRYLOV_BLOCK = 20
-KRYLOV_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class FeatureMap:
 
     ``genes`` (n_kept,) indexes the columns used; ``center`` and ``scale`` (n_kept,) standardise them;
     ``loadings`` (n_kept, n_components) and ``rotation`` (n_components, d) lead to the factors and are
-    empty where a step does not apply; ``autocorrelation`` (d,) tells how spatial each factor is.
+    empty where a step does not apply; :meth:`folded` makes one of the two; ``autocorrelation`` (d,) tells how
+    spatial each factor is.
     """
 
     genes: NDArray[np.int64]
@@ -48,10 +47,31 @@ class FeatureMap:
     rotation: NDArray[np.float64]
     autocorrelation: NDArray[np.float64]
 
+    def folded(self) -> FeatureMap:
+        """Return the same map with the rotation taken into the loadings: a few columns to keep, not one a component."""
+        if not (self.loadings.size and self.rotation.size):
+            return self
+        return replace(self, loadings=(self.loadings @ self.rotation).astype(np.float32), rotation=np.zeros((0, 0)))
+
+    def restricted(self, columns: NDArray[np.int64]) -> FeatureMap:
+        """Return the map for data with other columns: (n_genes,) says where each is now, -1 where it is missing.
+
+        A missing gene counts as its mean, and so adds nothing.
+        """
+        there = columns[self.genes] >= 0
+        return replace(
+            self,
+            genes=columns[self.genes][there],
+            center=self.center[there],
+            scale=self.scale[there],
+            loadings=self.loadings[there] if self.loadings.size else self.loadings,
+        )
+
     @property
     def width(self) -> int:
         """Number of features."""
-        return self.rotation.shape[1] if self.rotation.size else len(self.genes)
+        last = self.rotation if self.rotation.size else self.loadings
+        return last.shape[1] if last.size else len(self.genes)
 
 
 def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:
@@ -136,10 +156,12 @@ def fit(
     random_state: int,
     *,
     alike: bool = True,
+    libraries: NDArray[np.int64] | None = None,
 ) -> tuple[FeatureMap, NDArray[np.float32]]:
     """Fit the map from raw counts (n, genes), or a given representation (n, d), and apply it.
 
-    Genes, their moments and the principal axes are found on at most ``FIT_AT_MOST`` spots.
+    Genes, their moments and the principal axes are found on at most ``FIT_AT_MOST`` spots. Of several slices, the
+    variation within slices decides on axes and factors, and their offsets are taken off, see :func:`_batch.align`.
 
     Parameters
     ----------
@@ -153,6 +175,8 @@ def fit(
         Seed of the sample of spots and of the iterative solver's starting vector.
     alike
         Whether the columns of a representation share a unit; otherwise each is scaled to unit variance.
+    libraries
+        Slice of each observation, codes (n,) from 0; ``None`` of a single slice.
 
     Returns
     -------
@@ -160,7 +184,8 @@ def fit(
     """
     none = np.zeros((0, 0))
     if counts is not None:
-        sample = counts.rows(subsample(counts.shape[0], FIT_AT_MOST, random_state))
+        rows = subsample(counts.shape[0], FIT_AT_MOST, random_state)
+        sample = counts.rows(rows)
         genes = select_genes(sample, min_spot_share=config.min_spot_share, n_top_genes=config.n_top_genes)
         totals = np.asarray(sample.sum(axis=1, dtype=np.float64)).ravel()
         target = config.target_sum or float(np.median(totals[totals > 0]))
@@ -169,7 +194,10 @@ def fit(
         if config.features == "genes":  # Spatial-MGCN scales without centring
             feature_map = FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0))
             return feature_map, transform(feature_map, counts, None, log1p=config.log1p)
-        loadings = principal_axes(standardize(x, center, scale), center / scale, config.n_components, random_state)
+        middle = Middle(center)
+        if libraries is not None:
+            middle = Middle(_batch.slice_means(x, libraries[rows]), libraries[rows])
+        loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, random_state)
         scores = _scores(counts, genes, target, center, scale, loadings, log1p=config.log1p)
     elif representation is not None:
         genes = np.arange(representation.shape[1])
@@ -182,24 +210,35 @@ def fit(
             scale *= max(float(representation.std()), 1e-12) if alike else 1.0
             features = ((representation - center) / scale).astype(np.float32)
             return FeatureMap(genes, target, center, scale, none, none, np.zeros(0)), features
-        scores = _compress((representation - center) / scale).astype(np.float32)
+        scores = _compress(_batch.centred((representation - center) / scale, libraries)).astype(np.float32)
     else:
         raise InputError("neither counts nor a representation were given")
-    rotation, autocorrelation = spatial_factors(scores, operator, config, least=4 if alike else 1)
+    # Between slices, the batch would pass for the most spatial factor of all.
+    within = _batch.centred(scores, libraries)
+    rotation, autocorrelation = spatial_factors(within, operator, config, least=4 if alike else 1)
     feature_map = FeatureMap(genes, target, center, scale, loadings, rotation, autocorrelation)
-    return feature_map, (scores @ rotation).astype(np.float32)
+    return feature_map, _batch.align((scores @ rotation).astype(np.float32), operator, libraries)
 
 
 def transform(
-    feature_map: FeatureMap, counts: Counts | None, representation: NDArray[Any] | None, *, log1p: bool
+    feature_map: FeatureMap,
+    counts: Counts | None,
+    representation: NDArray[Any] | None,
+    *,
+    log1p: bool,
+    operator: sparse.csr_matrix | None = None,
+    libraries: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
-    """Apply a fitted map to counts (n, genes) or a representation (n, d); float32 (n, features)."""
+    """Apply a fitted map to counts (n, genes) or a representation (n, d); float32 (n, features).
+
+    Of several slices, which need ``operator``, offsets are taken off: those of the observations at hand.
+    """
     f = feature_map
     if representation is not None:
         if not f.rotation.size:
             return np.asarray((representation - f.center) / f.scale, dtype=np.float32)
-        compressed = _compress((representation - f.center) / f.scale).astype(np.float32)
-        return np.asarray(compressed @ f.rotation, dtype=np.float32)
+        compressed = _compress(_batch.centred((representation - f.center) / f.scale, libraries)).astype(np.float32)
+        return _batch.align(np.asarray(compressed @ f.rotation, dtype=np.float32), operator, libraries)
     if counts is None:
         raise InputError("neither counts nor a representation were given")
     if not f.loadings.size:
@@ -209,7 +248,8 @@ def transform(
             features[rows] = np.minimum(x / f.scale, CLIP)
         return features
     scores = _scores(counts, f.genes, f.target_sum, f.center, f.scale, f.loadings, log1p=log1p)
-    return np.asarray(scores @ f.rotation, dtype=np.float32)
+    features = np.asarray(scores @ f.rotation, dtype=np.float32) if f.rotation.size else scores
+    return _batch.align(features, operator, libraries)
 
 
 def _scores(
@@ -241,66 +281,6 @@ def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
     norm = np.linalg.norm(scores, axis=1, keepdims=True)
     middle = float(np.median(norm)) or 1.0
     return np.asarray(scores / np.sqrt(np.maximum(norm, 1e-3 * middle) / middle), dtype=np.float64)
-
-
-def principal_axes(
-    x: sparse.csr_matrix, center: NDArray[np.float64], n_components: int, random_state: int
-) -> NDArray[np.float64]:
-    """Leading principal axes of sparse, not yet centred values.
-
-    Parameters
-    ----------
-    x
-        Values, (n, genes).
-    center
-        Mean of each column, (genes,).
-    n_components
-        Axes wanted.
-    random_state
-        Seed of the starting vector.
-
-    Returns
-    -------
-    Loadings, orthonormal (genes, at most n_components).
-    """
-    n, genes = x.shape
-    k = min(n_components, n - 1, genes - 1)
-    if k < 1:
-        return np.eye(genes)
-    if genes > DENSE_COVARIANCE and 2 * k >= n:  # a few spots of many genes
-        return np.asarray(linalg.svd(x.toarray() - center, full_matrices=False)[2][:k].T)
-    if genes <= DENSE_COVARIANCE:
-        covariance = np.zeros((genes, genes))
-        for start in range(0, n, BLOCK):
-            block = x[start : start + BLOCK].toarray()
-            covariance += block.T @ block
-        covariance -= n * np.outer(center, center)
-        return np.asarray(linalg.eigh(covariance, subset_by_index=[genes - k, genes - 1])[1][:, ::-1])
-    return _block_krylov(x, center.astype(np.float32), k, random_state)
-
-
-def _block_krylov(x: sparse.csr_matrix, center: NDArray[np.float32], k: int, random_state: int) -> NDArray[np.float64]:
-    """Leading principal axes by a block Krylov space of the covariance (Musco and Musco 2015, algorithm 2).
-
-    A block of vectors shares each pass over the data, so this takes a third of the time of ARPACK, which goes
-    vector by vector. The centring is implicit. Axes of well separated components are exact; the last of
-    ``k`` where the spectrum is flat are some of many that explain as much.
-    """
-    transposed = x.T.tocsr()  # once: as a view, its products take longer
-    block = np.random.default_rng(random_state).standard_normal((x.shape[1], max(KRYLOV_BLOCK, k // 3)))
-    block = np.linalg.qr(block.astype(np.float32))[0]
-    space = [block]
-    for _ in range(min(KRYLOV_STEPS, min(x.shape) // block.shape[1] - 1)):
-        y = x @ block - center @ block
-        block = transposed @ y - np.outer(center, y.sum(axis=0))
-        known = np.hstack(space)
-        for _ in range(2):  # once leaves rounding errors along the known axes
-            block -= known @ (known.T @ block)
-        block = np.linalg.qr(block)[0]
-        space.append(block)
-    axes = np.hstack(space)
-    y = (x @ axes - center @ axes).astype(np.float64)
-    return np.asarray(axes @ np.linalg.eigh(y.T @ y)[1][:, ::-1][:, :k])
 
 
 def spatial_factors(

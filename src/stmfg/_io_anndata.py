@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from stmfg._blocks import BLOCK
 from stmfg._errors import InputError, MissingDependencyError
 from stmfg._io_common import quiet_names, reading
+from stmfg._io_spatialdata import place_by_elements
+from stmfg._keys import SPATIAL, SPATIALDATA
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,10 +46,11 @@ def read_h5ad(path: Path, lazy: bool | None) -> AnnData:
 
 
 def read_zarr(path: Path, lazy: bool | None) -> AnnData:
-    """Read an AnnData zarr store, or the one table of a SpatialData store."""
+    """Read an AnnData zarr store, or the one table of a SpatialData store, with the places of what it annotates."""
     import anndata
     import zarr
 
+    store = path.parent.parent if path.parent.name == "tables" else path
     if (path / "tables").is_dir():
         tables = sorted(p for p in (path / "tables").iterdir() if p.is_dir())  # one zarr group a table
         if not tables:
@@ -61,7 +64,10 @@ def read_zarr(path: Path, lazy: bool | None) -> AnnData:
         raise InputError(f"{path} is zarr but not AnnData or SpatialData (it holds {found}); give {UNDERSTOOD}")
     with reading(f"{path} as AnnData zarr", f"{_CHECK} adata.write_zarr"), quiet_names():
         group = zarr.open_group(path, mode="r")
-        return _read_lazily(group) if _on_disk(group, lazy) else anndata.read_zarr(path)
+        adata = _read_lazily(group) if _on_disk(group, lazy) else anndata.read_zarr(path)
+    if SPATIAL not in adata.obsm and SPATIALDATA in adata.uns:
+        place_by_elements(adata, store)
+    return adata
 
 
 def _on_disk(group: Any, lazy: bool | None) -> bool:

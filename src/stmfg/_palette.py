@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 # The first seven are Okabe and Ito's. The others were picked one by one as the colour farthest (OKLab distance, the
@@ -17,6 +17,9 @@ _BASE: Final = (
 
 CONFIDENCE: Final = ("#d55e00", "#c9bfae", "#0072b2")
 """Colours of confidence 0, one half and 1: the same side of the middle is the same hue, on white and on black paper."""
+EXPRESSION: Final = ("#e4e7eb", "#94b9dc", "#3470b3", "#182763")
+EXPRESSION_DARK: Final = ("#2c333b", "#2f659c", "#62aee6", "#eaf7ff")
+"""Colours of expression from none to the highest, on white and on black paper: away from the paper as it grows."""
 MISSING: Final = "#b0b0b0"
 """Colour of spots without a label."""
 
@@ -39,6 +42,25 @@ def palette(k: int) -> list[str]:
         share = 0.0 if turn == 0 else 0.3 + 0.4 * (1 - 1 / ((turn + 1) // 2))
         rgb = bytes.fromhex(_BASE[place][1:])
         colours.append("#" + "".join(f"{round(c + (target - c) * share):02x}" for c in rgb))
+    return colours
+
+
+def ramp(anchors: Sequence[str], k: int) -> list[str]:
+    """Return `k` colours as ``"#rrggbb"`` at even steps between `anchors`.
+
+    Parameters
+    ----------
+    anchors
+        At least two colours as ``"#rrggbb"``.
+    k
+        How many colours, the first and the last anchor among them.
+    """
+    colours = []
+    for i in range(k):
+        place = i * (len(anchors) - 1) / max(k - 1, 1)
+        first = min(int(place), len(anchors) - 2)
+        pair = zip(bytes.fromhex(anchors[first][1:]), bytes.fromhex(anchors[first + 1][1:]), strict=True)
+        colours.append("#" + "".join(f"{round(a + (b - a) * (place - first)):02x}" for a, b in pair))
     return colours
 
 

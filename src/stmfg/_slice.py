@@ -45,6 +45,34 @@ class Slice:
     """Expression graph, when the AnnData brings one."""
     extra: dict[str, NDArray[np.float32]]
     """What describes the observations in each further view, (n, d), by its name."""
+    libraries: NDArray[np.int64] | None = None
+    """Slice of each observation, codes from 0; None of a single slice."""
+
+    @property
+    def n_libraries(self) -> int:
+        """Number of slices."""
+        return 1 if self.libraries is None else int(self.libraries.max()) + 1
+
+    def some(self, spots: NDArray[np.int64]) -> Slice:
+        """Return some of the observations, given their positions; what links them in expression is left out."""
+        return Slice(
+            self.order[spots],
+            self.left_out,
+            self.coordinates[spots],
+            None if self.counts is None else self.counts.some(spots),
+            None if self.depth is None else self.depth[spots],
+            None if self.representation is None else self.representation[spots],
+            self.graph[spots][:, spots],
+            None,
+            {name: x[spots] for name, x in self.extra.items()},
+            None if self.libraries is None else self.libraries[spots],
+        )
+
+    def scatter(self, values: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+        """Return rows in the order of the AnnData, of n observations; NaN where one was left out."""
+        result = np.full((n, values.shape[1]), np.nan, dtype=np.float32)
+        result[self.order] = values
+        return result
 
     def spatial_graph(self, n: int) -> sparse.csr_matrix:
         """Return the spatial graph in the order of the AnnData, of n observations, all used."""
@@ -93,7 +121,8 @@ def take(adata: AnnData, config: Config, use_rep: str | None, layer: str | None,
     extra = {name: _validate.representation(adata, key)[order] for name, key in config.extra_views.items()}
     libraries = None
     if library_key is not None:
-        libraries = gr.library_names(adata, library_key)[order]
+        names, codes = np.unique(gr.library_names(adata, library_key)[order], return_inverse=True)
+        libraries = codes if len(names) > 1 else None
     if SPATIAL_GRAPH in adata.obsp:
         logger.info("using the spatial graph in obsp[%r]", SPATIAL_GRAPH)
         graph = _reused(adata.obsp[SPATIAL_GRAPH], order)
@@ -102,7 +131,7 @@ def take(adata: AnnData, config: Config, use_rep: str | None, layer: str | None,
             coordinates[order],
             n_neighbors=config.spatial_neighbors,
             radius=config.spatial_radius,
-            libraries=libraries,
+            libraries=gr.apart(coordinates, libraries, stacked=config.stacked),
         )
     return Slice(
         order,
@@ -114,6 +143,7 @@ def take(adata: AnnData, config: Config, use_rep: str | None, layer: str | None,
         graph,
         _reused(adata.obsp[FEATURE_GRAPH], order) if FEATURE_GRAPH in adata.obsp else None,
         extra,
+        libraries,
     )
 
 

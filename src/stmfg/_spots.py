@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Spots:
         Tissue image (height, width, 3) of bytes, or None.
     extent
         Left, right, bottom, top edge of the image.
+    slices
+        Left, top, right, bottom of every slice by its name, where several lie side by side.
     """
 
     xy: NDArray[np.float64]
@@ -43,16 +45,22 @@ class Spots:
     square: bool = False
     image: NDArray[np.uint8] | None = None
     extent: tuple[float, float, float, float] = (0.0, 1.0, 1.0, 0.0)
+    slices: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
     def filled(self) -> Spots:
         """Return the spots without image, large enough to leave no gaps: for values rather than tissue."""
-        return Spots(self.xy, max(self.diameter, _FILL * spacing(self.xy)), self.square)
+        return Spots(self.xy, max(self.diameter, _FILL * spacing(self.xy)), self.square, slices=self.slices)
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """Return left, top, right, bottom of the spots with a margin of 2 % of the larger side and a spot."""
+        """Return left, top, right, bottom of the spots with a margin of 2 % of the larger side and a spot.
+
+        Above several slices there is room for a name.
+        """
         low, high = self.xy.min(axis=0), self.xy.max(axis=0)
-        margin = self.diameter + 0.02 * float((high - low).max())
-        return float(low[0] - margin), float(low[1] - margin), float(high[0] + margin), float(high[1] + margin)
+        side = float((high - low).max())
+        margin = self.diameter + 0.02 * side
+        above = margin + (0.02 * side if self.slices else 0.0)
+        return float(low[0] - margin), float(low[1] - above), float(high[0] + margin), float(high[1] + margin)
 
 
 def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None) -> Spots:
@@ -73,14 +81,18 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     xy = np.asarray(found)[:, :2].astype(np.float64)
     library = _only_library(adata)
     scale = library.get("scalefactors", {})
-    diameter = float(scale.get("spot_diameter_fullres", 0.0))
-    if not (np.isfinite(diameter) and diameter > 0):
-        diameter = _FILL * spacing(xy)
     square = "bin_size_um" in scale
+    slices: dict[str, tuple[float, float, float, float]] = {}
     if library_key is not None:
         names = np.asarray(require(adata, "obs", library_key, "name the column that tells the slices apart"), dtype=str)
         if len(np.unique(names)) > 1:
-            return Spots(_side_by_side(xy, names), diameter, square)
+            xy = _side_by_side(xy, names)
+            slices = _boxes(xy, names)
+    diameter = float(scale.get("spot_diameter_fullres", 0.0))
+    if not (np.isfinite(diameter) and diameter > 0):
+        diameter = _FILL * spacing(xy)
+    if slices:
+        return Spots(xy, diameter, square, slices=slices)
     picture, extent = _image(library) if image else (None, None)
     if picture is None or extent is None:
         return Spots(xy, diameter, square)
@@ -153,11 +165,22 @@ def _as_rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _side_by_side(xy: NDArray[np.float64], names: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Move every slice into its own cell of a grid about as wide as high."""
+    """Move every slice into its own cell of a grid about as wide as high, with room for its name above."""
     libraries, place = np.unique(names, return_inverse=True)
     columns = int(np.ceil(np.sqrt(len(libraries))))
     low = np.array([xy[place == i].min(axis=0) for i in range(len(libraries))])
     high = np.array([xy[place == i].max(axis=0) for i in range(len(libraries))])
-    cell = (high - low).max(axis=0) * 1.08
+    size = (high - low).max(axis=0)
+    cell = size * 1.08 + [0.0, 0.06 * size.max()]  # a line for the name
     row, column = np.divmod(np.arange(len(libraries)), columns)
     return np.asarray(xy - low[place] + np.column_stack([column, row])[place] * cell)
+
+
+def _boxes(xy: NDArray[np.float64], names: NDArray[np.str_]) -> dict[str, tuple[float, float, float, float]]:
+    """Return left, top, right, bottom of the spots of every slice."""
+    boxes = {}
+    for name in np.unique(names):
+        own = xy[names == name]
+        (left, top), (right, bottom) = own.min(axis=0).tolist(), own.max(axis=0).tolist()
+        boxes[str(name)] = (left, top, right, bottom)
+    return boxes

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
 from stmfg import _keys, _validate
-from stmfg._blocks import row_sums
 from stmfg._errors import InputError, require
 from stmfg._palette import palette, stored_or_palette
 
@@ -26,7 +25,7 @@ _DEPTH_PANEL, _DEPTH_WHOLE, _WHOLE = 20, 500, 2000  # median counts to warn belo
 _SMALL_DOMAIN = 0.005  # share of all spots
 _SCATTERED = 0.2  # share of a domain's spots without a neighbour in it
 _STRAY = 0.01  # share of spots off the main piece that is still no second piece
-_SMOOTHING = 8  # steps of the walks that find the middle of a domain
+_SQUARE, _SQUARES = 4, 80  # spots in a square of the tissue, and squares along its longer side at most
 
 
 def labels(adata: AnnData, key: str = _keys.DOMAIN) -> pd.Categorical[Any]:
@@ -151,8 +150,13 @@ def counts(adata: AnnData) -> Any:
         return None
 
 
-def neighbourhoods(graph: Any, domains: pd.Categorical[Any]) -> NDArray[np.float64]:
-    """Return the share of each domain's neighbours (rows) that lie in each domain (columns).
+def neighbourhoods(graph: Any, domains: pd.Categorical[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the neighbours of each domain (rows) lie: their share in each domain (columns), and over chance.
+
+    Chance is what holds on average when the labels outside a domain are shuffled: of the neighbours that are not in
+    domain i, a share ``n_j / (n - n_i)`` then lies in domain j. Shuffling all labels, as squidpy's neighbourhood
+    enrichment does, would say of compact domains only that they are compact. On the diagonal, where there is nothing
+    outside to shuffle, chance is the share of the domain, ``n_i / n``. The averages are exact; nothing is drawn.
 
     Parameters
     ----------
@@ -160,33 +164,60 @@ def neighbourhoods(graph: Any, domains: pd.Categorical[Any]) -> NDArray[np.float
         Spatial graph, CSR.
     domains
         Label of each spot.
+
+    Returns
+    -------
+    Shares (K, K), whose rows sum to one, and shares over chance (K, K), NaN where chance expects less than one edge.
     """
     member = _membership(domains)
     edges = sparse.csr_array(graph).astype(bool).astype(np.float64)
     touching = np.asarray((member.T @ edges @ member).toarray(), dtype=np.float64)
-    total = np.maximum(touching.sum(axis=1, keepdims=True), 1.0)
-    return np.asarray(touching / total, dtype=np.float64)
+    total = touching.sum(axis=1, keepdims=True)
+    sizes = np.asarray(member.sum(axis=0), dtype=np.float64).ravel()
+    outside = np.maximum(sizes.sum() - sizes, 1.0)
+    expected = (total - np.diag(touching)[:, None]) * sizes[None, :] / outside[:, None]
+    np.fill_diagonal(expected, total.ravel() * sizes / max(sizes.sum(), 1.0))
+    over_chance = np.divide(touching, expected, out=np.full_like(touching, np.nan), where=expected >= 1.0)
+    return touching / np.maximum(total, 1.0), over_chance
 
 
-def deepest(graph: Any, domains: pd.Categorical[Any]) -> NDArray[np.intp]:
-    """Return for each domain the spot deepest inside its largest patch: a place for its name.
+def deepest(xy: NDArray[np.float64], domains: pd.Categorical[Any]) -> NDArray[np.intp]:
+    """Return for each domain a spot far from its borders and from the edge of the tissue: a place for its name.
+
+    The tissue is cut into squares of a few spots, each of the domain that most of its spots are in; the deepest square
+    of a domain is the one farthest from any other.
 
     Parameters
     ----------
-    graph
-        Spatial graph, CSR.
+    xy
+        Positions (n, 2).
     domains
         Label of each spot.
     """
-    inside = _within(graph, domains)
-    depth = np.ones(inside.shape[0])
-    for _ in range(_SMOOTHING):  # walks that never leave the domain: most from its middle
-        depth = inside @ depth
-        depth /= max(depth.max(), 1.0)
-    return np.array([np.where(domains.codes == i, depth, -1.0).argmax() for i in range(len(domains.categories))])
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    squares = np.clip(np.sqrt(len(xy) / _SQUARE), 1, _SQUARES)
+    side = max(float((high - low).max()) / squares, np.finfo(float).tiny)
+    column, row = ((xy - low) / side).astype(np.intp).T
+    height, width = int(row.max()) + 1, int(column.max()) + 1
+    square = row * width + column
+    counts = np.stack(
+        [np.bincount(square[domains.codes == i], minlength=height * width) for i in range(len(domains.categories))]
+    )
+    most = np.where(counts.any(axis=0), counts.argmax(axis=0), -1).reshape(height, width)
+    found = []
+    for i, own in enumerate(counts):
+        depth = ndimage.distance_transform_edt(np.pad(most == i, 1))[1:-1, 1:-1].ravel()
+        # Of squares equally deep, the one with most of its spots; a domain that rules no square still has one.
+        best = int(np.lexsort((own, depth))[-1])
+        spots = np.flatnonzero(domains.codes == i)
+        middle = low + side * (np.array([best % width, best // width]) + 0.5)
+        found.append(spots[((xy[spots] - middle) ** 2).sum(axis=1).argmin()])
+    return np.array(found, dtype=np.intp)
 
 
-def warnings(adata: AnnData, domains: pd.Categorical[Any], raw: Any, graph: Any) -> list[str]:
+def warnings(
+    adata: AnnData, domains: pd.Categorical[Any], depth: NDArray[np.float64] | None, graph: Any, *, slices: int = 1
+) -> list[str]:
     """Say in plain words what a reader should know before believing the result.
 
     Parameters
@@ -195,21 +226,22 @@ def warnings(adata: AnnData, domains: pd.Categorical[Any], raw: Any, graph: Any)
         Annotated data.
     domains
         Label of each spot.
-    raw
-        Raw counts, or None.
+    depth
+        Counts of each spot, or None.
     graph
         Spatial graph, or None.
+    slices
+        How many slices the data hold: nothing joins one to another.
     """
     said = []
     n = adata.n_obs
-    if raw is not None:
-        _, depth, _ = row_sums(raw)
+    if depth is not None:
         empty, median = int((depth == 0).sum()), float(np.median(depth))
         if empty:
             said.append(
                 f"{empty:,} of {n:,} spots have no counts at all; their domain is a guess from their neighbours."
             )
-        if median < (_DEPTH_WHOLE if raw.shape[1] >= _WHOLE else _DEPTH_PANEL):
+        if median < (_DEPTH_WHOLE if adata.n_vars >= _WHOLE else _DEPTH_PANEL):
             said.append(f"The data are shallow: half of the spots have fewer than {median:,.0f} counts.")
     if _keys.CONFIDENCE in adata.obs:
         unsure = float((np.asarray(adata.obs[_keys.CONFIDENCE]) < UNCERTAIN).mean())
@@ -220,13 +252,14 @@ def warnings(adata: AnnData, domains: pd.Categorical[Any], raw: Any, graph: Any)
             )
     if graph is not None:
         pieces, piece = connected_components(graph, directed=False)
-        if pieces > 1:
+        if pieces > slices:
             largest = int(np.bincount(piece).max())
-            if n - largest < _STRAY * n:
+            if slices == 1 and n - largest < _STRAY * n:
                 said.append(f"{n - largest:,} of {n:,} spots lie apart from the main piece of tissue.")
             else:
+                what = "tissue is" if slices == 1 else f"tissue of the {slices:,} slices is"
                 said.append(
-                    f"The tissue is in {pieces:,} separate pieces; the largest holds {largest:,} of {n:,} spots. "
+                    f"The {what} in {pieces:,} separate pieces; the largest holds {largest:,} of {n:,} spots. "
                     "No edge of the spatial graph joins them."
                 )
         alone = np.asarray(_within(graph, domains).sum(axis=1)).ravel() == 0

@@ -1,4 +1,4 @@
-"""Spots as inline SVG: one path for each group, small, sharp at any zoom, and easy to hide or show."""
+"""Spots as an inline SVG that needs no script: for print, and for readers whose browser runs none."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from stmfg._spots import Spots
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from matplotlib.axes import Axes
-
 _WIDTH = 10_000  # of a view box: whole numbers are then precise enough, and short
 _IMAGE_SIDE = 1_200  # pixels of the tissue image at most
+_PIXELS = 1_400  # longer side of spots drawn as a picture
+_REACH = 8.0  # radius in pixels at most: so many spots would hide each other if they were larger
+_VECTOR_LIMIT = 20_000  # spots drawn one by one; a browser slows down beyond, and a picture shows as much
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,6 @@ class Group:
 
     Attributes
     ----------
-    index
-        Position in the legend.
     name
         What the spots are, shown when the pointer rests on one.
     colour
@@ -40,7 +35,6 @@ class Group:
         Data of an SVG path: a point for each spot, drawn as a dot by its round line cap.
     """
 
-    index: int
     name: str
     colour: str
     path: str
@@ -48,12 +42,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure for the report's template: vector dots, or one picture where there are too many.
+    """A figure for the report's template.
 
     Attributes
     ----------
     width, height
-        Size of the view box, or of the picture in pixels.
+        Size of the view box.
     groups
         Dots, empty if there is a picture.
     diameter
@@ -61,11 +55,11 @@ class Drawing:
     square
         Whether dots are squares.
     picture
-        The whole figure as a data address, if there are no dots.
+        All spots as the data address of a picture that fills the view box, where they are too many for dots.
     image
         Tissue image as a data address, with left, top, width and height in the view box.
-    places
-        Where in the view box to write the name of each group.
+    texts
+        What is written where in the view box: (x, y, text).
     """
 
     width: int
@@ -75,17 +69,17 @@ class Drawing:
     square: bool = False
     picture: str | None = None
     image: tuple[str, int, int, int, int] | None = None
-    places: Sequence[tuple[int, int]] = ()
+    texts: Sequence[tuple[int, int, str]] = ()
 
 
-def dots(
+def draw(
     where: Spots,
     codes: NDArray[Any],
     names: Sequence[str],
     colours: Sequence[str],
-    places: NDArray[np.intp] | None = None,
+    texts: Sequence[tuple[float, float, str]] = (),
 ) -> Drawing:
-    """Return spots as one group for each code.
+    """Return spots in the colour of their group: as dots, or as a picture where they are many.
 
     Parameters
     ----------
@@ -95,16 +89,20 @@ def dots(
         Group of each spot, from 0; spots below 0 are left out.
     names, colours
         Name and colour of each group.
-    places
-        For each group the spot at which to write its name, or None.
+    texts
+        What to write where, (x, y, text) in the units of the spots.
     """
     left, top, right, bottom = where.bounds()
     scale = _WIDTH / (right - left)
-    xy = np.rint((where.xy - (left, top)) * scale).astype(np.int64)
-    groups = []
-    for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        path = "".join(f"M{x} {y}h0" for x, y in xy[codes == i].tolist())
-        groups.append(Group(i, name, colour, path))
+    height = max(1, round((bottom - top) * scale))
+    groups: list[Group] = []
+    picture = None
+    if len(where.xy) > _VECTOR_LIMIT:
+        picture = _picture(where, codes, colours)
+    else:
+        xy = np.rint((where.xy - (left, top)) * scale).astype(np.int64)
+        for i, (name, colour) in enumerate(zip(names, colours, strict=True)):
+            groups.append(Group(name, colour, "".join(f"M{x} {y}h0" for x, y in xy[codes == i].tolist())))
     image = None
     if where.image is not None:
         address, box = _cropped(where)
@@ -112,30 +110,34 @@ def dots(
         image = (address, x, y, w, h)
     return Drawing(
         _WIDTH,
-        max(1, round((bottom - top) * scale)),
+        height,
         groups,
         max(1, round(where.diameter * scale)),
         where.square,
-        image=image,
-        places=[] if places is None else [(x, y) for x, y in xy[places].tolist()],
+        picture,
+        image,
+        [(round((x - left) * scale), round((y - top) * scale), text) for x, y, text in texts],
     )
 
 
-def picture(draw: Callable[[Axes], Any], width: float, height: float) -> Drawing:
-    """Return what `draw` puts on axes that fill a picture of `width` x `height` inches.
-
-    Parameters
-    ----------
-    draw
-        Called with the axes.
-    width, height
-        Inches, at 200 pixels each.
-    """
-    figure = Figure(figsize=(width, height), dpi=200)
-    draw(figure.add_axes((0.0, 0.0, 1.0, 1.0)))
+def _picture(where: Spots, codes: NDArray[Any], colours: Sequence[str]) -> str:
+    """Return the spots as the data address of a picture that fills their bounds."""
+    left, top, right, bottom = where.bounds()
+    scale = _PIXELS / max(right - left, bottom - top)
+    width, height = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+    shown = codes >= 0
+    column, row = ((where.xy[shown] - (left, top)) * scale).astype(np.intp).T
+    radius = min(where.diameter * scale / 2, _REACH)
+    reach = np.arange(-int(radius), int(radius) + 1)
+    painted = np.zeros((height, width), dtype=np.intp)  # 0 where there is no spot
+    for dy in reach:
+        for dx in reach:
+            if where.square or dx * dx + dy * dy <= max(radius, 1.5) ** 2:
+                painted[np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)] = codes[shown] + 1
+    table = np.array([(0, 0, 0, 0), *((*bytes.fromhex(c[1:]), 255) for c in colours)], dtype=np.uint8)
     out = io.BytesIO()
-    figure.savefig(out, format="png", transparent=True)
-    return Drawing(round(200 * width), round(200 * height), picture=_address(out.getvalue(), "png"))
+    imsave(out, table[painted], format="png")
+    return _address(out.getvalue(), "png")
 
 
 def _cropped(where: Spots) -> tuple[str, tuple[float, float, float, float]]:

@@ -17,22 +17,29 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from stmfg._features import FeatureMap
+    from stmfg._slice import Slice
     from stmfg.config import Config
-
-    Matrices = dict[str, NDArray[np.float32]]
 
 
 def fit(
-    extra: Matrices, operator: csr_matrix, config: Config, random_state: int
+    part: Slice, operator: csr_matrix, config: Config, random_state: int
 ) -> tuple[dict[str, FeatureMap], list[NDArray[np.float32]]]:
     """Fit the map of every further view from its matrix (n, d), whose columns may differ in unit, and apply it."""
-    fitted = {name: _features.fit(None, x, operator, config, random_state, alike=False) for name, x in extra.items()}
+    fitted = {
+        name: _features.fit(None, x, operator, config, random_state, alike=False, libraries=part.libraries)
+        for name, x in part.extra.items()
+    }
     return {name: feature_map for name, (feature_map, _) in fitted.items()}, [x for _, x in fitted.values()]
 
 
-def transform(maps: dict[str, FeatureMap], extra: Matrices, *, log1p: bool) -> list[NDArray[np.float32]]:
+def transform(
+    maps: dict[str, FeatureMap], part: Slice, operator: csr_matrix, *, log1p: bool
+) -> list[NDArray[np.float32]]:
     """Apply fitted maps to the same views of other observations."""
-    return [_features.transform(maps[name], None, x, log1p=log1p) for name, x in extra.items()]
+    return [
+        _features.transform(maps[name], None, x, log1p=log1p, operator=operator, libraries=part.libraries)
+        for name, x in part.extra.items()
+    ]
 
 
 def graphs(

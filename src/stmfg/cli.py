@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from stmfg import _cli_demo, _cli_run
+from stmfg import _cli_apply, _cli_batch, _cli_compare, _cli_demo, _cli_export, _cli_run
 from stmfg._cli_common import Parser
 from stmfg._errors import InputError, MissingDependencyError, StmfgError
 from stmfg._version import __version__
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
-COMMANDS = (_cli_run, _cli_demo)
+COMMANDS = (_cli_run, _cli_apply, _cli_batch, _cli_export, _cli_compare, _cli_demo)
 """In the order of the help. Each has ``add(commands)``, which sets ``call``: a function of the options given."""
 
 
@@ -44,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = vars(build().parse_args(argv))
         del options["command"]
         options.pop("call")(options)
-    except KeyboardInterrupt:
-        print("stmfg: interrupted; the same command with --resume continues from the last checkpoint", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        how = str(interrupt) or "the same command with --resume continues from the last checkpoint"
+        print(f"stmfg: interrupted; {how}", file=sys.stderr)
         return INTERRUPTED
     except (InputError, MissingDependencyError) as error:
         print(f"stmfg: {error}", file=sys.stderr)

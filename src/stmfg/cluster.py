@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Posterior = NDArray[np.float64]
 
-__all__ = ["agreement", "consensus", "evidence", "kmeans", "leiden", "mixture", "non_empty", "refine"]
+__all__ = ["agreement", "consensus", "evidence", "kmeans", "leiden", "mixture", "non_empty", "refine", "softmax"]
 
 FIT_AT_MOST = 20_000
 """Observations a clustering is fitted, and two are compared, on; all of them are assigned."""
@@ -48,7 +48,7 @@ def mixture(x: NDArray[Any], k: int, *, n_starts: int = 5, random_state: int = 0
     """
     x = _unit_scale(x)
     _, slope, offset = _likeliest(x[subsample(len(x), FIT_AT_MOST, random_state)], k, n_starts, random_state)
-    return _softmax(x @ slope + offset)[0]
+    return softmax(x @ slope + offset)[0]
 
 
 def evidence(x: NDArray[Any], k: int, *, independent: float = 1.0, n_starts: int = 5, random_state: int = 0) -> float:
@@ -120,7 +120,7 @@ def _expectation_maximization(
         factor = linalg.cho_factor(total - (share * means.T) @ means + floor * np.eye(d))
         slope = linalg.cho_solve(factor, means.T)
         offset = np.log(share) - 0.5 * (means.T * slope).sum(axis=0)
-        posterior, evidence = _softmax(x @ slope + offset)
+        posterior, evidence = softmax(x @ slope + offset)
         spread = np.trace(linalg.cho_solve(factor, total)) + 2 * np.log(np.diag(factor[0])).sum()
         likelihood = float(evidence.mean() - 0.5 * (spread + d * np.log(2 * np.pi)))
         if likelihood - reached < tolerance:
@@ -129,7 +129,7 @@ def _expectation_maximization(
     return likelihood, slope, offset
 
 
-def _softmax(logits: NDArray[np.float64]) -> tuple[Posterior, NDArray[np.float64]]:
+def softmax(logits: NDArray[np.float64]) -> tuple[Posterior, NDArray[np.float64]]:
     """Softmax over the columns, in place, and the logarithm of the sums (n,)."""
     highest = logits.max(axis=1, keepdims=True)
     logits -= highest

@@ -46,6 +46,8 @@ class Config:
     """Nearest neighbours in tissue, symmetrised with OR."""
     spatial_radius: float = 0.0
     """Radius in spot spacings, used instead of ``spatial_neighbors`` when positive."""
+    stacked: bool = False
+    """Whether slices are aligned and the third coordinate joins them: neighbours are then looked for across slices."""
     feature_neighbors: int = 15
     """Nearest neighbours in expression by cosine, symmetrised with OR."""
     feature_steps: int = 1

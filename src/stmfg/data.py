@@ -31,6 +31,8 @@ class Batch:
     """Counts (b, genes) or features (b, d) to reconstruct."""
     size: Tensor
     """Size factors, (b, 1): the target's depth over the median spot's; ones without counts."""
+    library: Tensor
+    """Slice of each spot, (b,)."""
     neighbors: Tensor
     """Index pairs linked in the spatial graph, (2, b)."""
     strangers: Tensor
@@ -60,6 +62,10 @@ class TrainingData:
         Hyperparameters.
     device
         Where the tensors live.
+    libraries
+        Slice of each spot, codes (n,); ``None`` of a single slice.
+    n_libraries
+        Number of slices, also of those that have no spot here.
     """
 
     def __init__(
@@ -70,9 +76,13 @@ class TrainingData:
         depth: NDArray[np.float64] | None,
         config: Config,
         device: torch.device,
+        libraries: NDArray[np.int64] | None = None,
+        n_libraries: int = 1,
     ) -> None:
         self.device = device
         self.n = len(features)
+        self._libraries = np.zeros(self.n, dtype=np.int64) if libraries is None else libraries
+        self.n_libraries = n_libraries
         self.features = torch.from_numpy(features).to(device)
         self.operators = operators(graphs, config, device)
         spatial = graphs["spatial"]
@@ -90,11 +100,16 @@ class TrainingData:
             """Size factor of the median spot alone: 1 unless counts are pooled over neighbours."""
 
     def mean_target(self) -> NDArray[np.float64]:
-        """Return the mean count of each decoded gene at size factor one, (genes,)."""
+        """Return the mean count of each decoded gene at size factor one on each slice, (n_libraries, genes)."""
         if self.counts is None or self._depth is None:
             raise ValueError("there are no counts to decode")
         weight = np.ones(self.n) if self._pool is None else np.asarray(self._pool.sum(axis=0)).ravel()
-        return np.asarray(weight @ self.counts).ravel() * self._middle / max(float(weight @ self._depth), 1e-12)
+        found = []
+        for code in range(self.n_libraries):
+            here = weight * (self._libraries == code)
+            here = here if here.any() else weight  # none of the slice's spots is trained on
+            found.append(np.asarray(here @ self.counts).ravel() * self._middle / max(float(here @ self._depth), 1e-12))
+        return np.stack(found)
 
     def batch(self, generator: torch.Generator) -> Batch:
         """Draw the spots and pairs of one step."""
@@ -118,6 +133,7 @@ class TrainingData:
             spots.to(device),
             target.to(device),
             size.to(device),
+            torch.from_numpy(self._libraries[rows]).to(device),
             torch.from_numpy(neighbors.astype(np.int64)).to(device),
             strangers.to(device),
         )

@@ -6,10 +6,11 @@ little more memory than the sparse matrix that is returned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Literal, get_args
 
+import anndata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -21,7 +22,7 @@ from scipy.spatial import cKDTree
 from stmfg import _keys
 from stmfg._errors import InputError
 
-__all__ = ["simulate"]
+__all__ = ["simulate", "simulate_slices"]
 
 Tissue = Literal["cortex", "blobs"]
 Layout = Literal["hex", "cells"]
@@ -130,6 +131,119 @@ def simulate(
     (0.44-0.72). A linear classifier shown the truth gets 0.87, 0.81, 0.83 and 0.78 from the same features.
     Larger sections are easier. Counts are drawn in blocks: time and memory grow linearly with ``n_obs * n_genes``.
     """
+    _require_tissue(n_obs, n_genes, n_domains, tissue, layout, difficulty, random_state)
+    assay = _ASSAYS[layout]
+    mean_depth = assay.mean_depth if mean_depth is None else mean_depth
+    _require_positive("mean_depth", mean_depth)
+
+    rng = np.random.default_rng(random_state)
+    coords, domain, fields = _draw_space(n_obs, n_domains, tissue, layout, rng)
+    genes = _draw_genes(n_genes, n_domains, _FOLD[tissue, layout] / difficulty, rng)
+    counts = _draw_counts(coords, domain, fields, _draw_depth(n_obs, mean_depth, rng), genes, assay, rng)
+    return _annotated(counts, coords, domain, genes, _domain_names(tissue, n_domains), assay)
+
+
+def simulate_slices(
+    n_slices: int = 2,
+    n_obs: int = 1500,
+    n_genes: int = 500,
+    *,
+    n_domains: int = 6,
+    tissue: Tissue = "cortex",
+    layout: Layout = "hex",
+    difficulty: float = 1.0,
+    batch_effect: float = 0.5,
+    random_state: int = 0,
+) -> AnnData:
+    """Simulate slices of one tissue that differ by batch, and of which only the first has all domains.
+
+    The domains and their markers are the same on all slices; shapes, depth and the technical response of every gene are
+    the slice's own. The last domain (``"WM"`` in a cortex) is on the first slice alone.
+
+    Parameters
+    ----------
+    n_slices
+        Number of slices, at least 2.
+    n_obs
+        Number of spots or cells of each slice.
+    n_genes, n_domains, tissue, layout, difficulty, random_state
+        As in :func:`simulate`; at least 3 domains.
+    batch_effect
+        Standard deviation, over genes, of the log factor between the rates of a gene on a slice and on average; 0 for
+        none. The depths of slices differ by a log factor of the same standard deviation.
+
+    Returns
+    -------
+    As :func:`simulate`, with the slice (``"slice1"``, ``"slice2"``, ...) in ``obs["slice"]``. The coordinates of all
+    slices begin at zero.
+
+    Raises
+    ------
+    InputError
+        If an argument is outside its range; the message names it.
+    """
+    _require_integer("n_slices", n_slices, 2)
+    _require_tissue(n_obs, n_genes, n_domains, tissue, layout, difficulty, random_state)
+    _require_integer("n_domains", n_domains, 3)
+    if batch_effect != 0:
+        _require_positive("batch_effect", batch_effect)
+    assay = _ASSAYS[layout]
+    rng = np.random.default_rng(random_state)
+    genes = _draw_genes(n_genes, n_domains, _FOLD[tissue, layout] / difficulty, rng)
+    names = _domain_names(tissue, n_domains)
+    slices = {}
+    for i in range(n_slices):
+        coords, domain, fields = _draw_space(n_obs, n_domains - (i > 0), tissue, layout, rng)
+        response = np.exp(batch_effect * rng.standard_normal(n_genes)).astype(np.float32)
+        mean_depth = assay.mean_depth * float(np.exp(batch_effect * rng.standard_normal()))
+        measured = replace(genes, domains=genes.domains * response)
+        counts = _draw_counts(coords, domain, fields, _draw_depth(n_obs, mean_depth, rng), measured, assay, rng)
+        slices[f"slice{i + 1}"] = _annotated(counts, coords, domain, genes, names, assay)
+    joined = anndata.concat(slices, label="slice", index_unique="_", merge="same")
+    joined.obs["slice"] = joined.obs["slice"].astype("category")
+    return joined
+
+
+def _draw_space(
+    n_obs: int, n_domains: int, tissue: Tissue, layout: Layout, rng: Generator
+) -> tuple[Floats, Labels, Floats32]:
+    """Draw positions (n, 2), the domain of each (n,) and smooth fields over the section (n, n_fields)."""
+    spacing = _ASSAYS[layout].spacing
+    coords = _hexagonal(n_obs, spacing) if layout == "hex" else _irregular(n_obs, spacing, rng)
+    unit = (coords - coords.min(axis=0)) / np.ptp(coords, axis=0).max()
+    domain = _layers(unit, n_domains, rng) if tissue == "cortex" else _blobs(unit, n_domains, rng)
+    return coords, domain, _smooth_fields(unit, _N_GRADIENTS, rng)
+
+
+def _draw_depth(n_obs: int, mean_depth: float, rng: Generator) -> Floats32:
+    """Draw the expected number of counts of each observation, (n,)."""
+    return (mean_depth * rng.lognormal(-(_DEPTH_SIGMA**2) / 2, _DEPTH_SIGMA, n_obs)).astype(np.float32)
+
+
+def _domain_names(tissue: Tissue, n_domains: int) -> list[str]:
+    """Name the domains as the tissue's anatomists do."""
+    if tissue == "cortex":
+        return [*(f"L{i}" for i in range(1, n_domains)), "WM"]
+    return [f"D{i}" for i in range(1, n_domains + 1)]
+
+
+def _annotated(
+    counts: sparse.csr_matrix, coords: Floats, domain: Labels, genes: _Genes, names: list[str], assay: _Assay
+) -> AnnData:
+    """Put what was drawn into an AnnData."""
+    obs = pd.DataFrame(
+        {"ground_truth": pd.Categorical.from_codes(domain, categories=pd.Index(names))},
+        index=[f"{assay.unit}{i}" for i in range(1, len(coords) + 1)],
+    )
+    marker_of = ["" if d < 0 else names[d] for d in genes.marker_of]
+    var = pd.DataFrame({"marker_of": marker_of}, index=[f"Gene{i:04d}" for i in range(1, len(marker_of) + 1)])
+    return AnnData(counts, obs=obs, var=var, obsm={_keys.SPATIAL: coords})
+
+
+def _require_tissue(
+    n_obs: int, n_genes: int, n_domains: int, tissue: str, layout: str, difficulty: float, random_state: int
+) -> None:
+    """Check the arguments that all simulations share."""
     _require_choice("tissue", tissue, get_args(Tissue))
     _require_choice("layout", layout, get_args(Layout))
     _require_integer("n_domains", n_domains, 2)
@@ -137,29 +251,6 @@ def simulate(
     _require_integer("n_genes", n_genes, _GENES_PER_DOMAIN * n_domains, f" ({_GENES_PER_DOMAIN} per domain)")
     _require_integer("random_state", random_state, 0)
     _require_positive("difficulty", difficulty)
-    assay = _ASSAYS[layout]
-    mean_depth = assay.mean_depth if mean_depth is None else mean_depth
-    _require_positive("mean_depth", mean_depth)
-
-    rng = np.random.default_rng(random_state)
-    coords = _hexagonal(n_obs, assay.spacing) if layout == "hex" else _irregular(n_obs, assay.spacing, rng)
-    unit = (coords - coords.min(axis=0)) / np.ptp(coords, axis=0).max()
-    domain = _layers(unit, n_domains, rng) if tissue == "cortex" else _blobs(unit, n_domains, rng)
-    fields = _smooth_fields(unit, _N_GRADIENTS, rng)
-    genes = _draw_genes(n_genes, n_domains, _FOLD[tissue, layout] / difficulty, rng)
-    depth = (mean_depth * rng.lognormal(-(_DEPTH_SIGMA**2) / 2, _DEPTH_SIGMA, n_obs)).astype(np.float32)
-    counts = _draw_counts(coords, domain, fields, depth, genes, assay, rng)
-
-    names = [f"{'L' if tissue == 'cortex' else 'D'}{i}" for i in range(1, n_domains + 1)]
-    if tissue == "cortex":
-        names[-1] = "WM"
-    obs = pd.DataFrame(
-        {"ground_truth": pd.Categorical.from_codes(domain, categories=pd.Index(names))},
-        index=[f"{assay.unit}{i}" for i in range(1, n_obs + 1)],
-    )
-    marker_of = ["" if d < 0 else names[d] for d in genes.marker_of]
-    var = pd.DataFrame({"marker_of": marker_of}, index=[f"Gene{i:04d}" for i in range(1, n_genes + 1)])
-    return AnnData(counts, obs=obs, var=var, obsm={_keys.SPATIAL: coords})
 
 
 def _require_integer(name: str, value: int, minimum: int, reason: str = "") -> None:

@@ -142,7 +142,14 @@ def spatial_graph(
     return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, n))
 
 
-def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, shares: int = 1) -> NDArray[np.int64]:
+def patches(
+    coordinates: NDArray[np.float64],
+    at_most: int,
+    *,
+    libraries: NDArray[np.int64] | None = None,
+    share: int = 0,
+    shares: int = 1,
+) -> NDArray[np.int64]:
     """Choose whole patches of tissue, spread over it, that hold about so many observations.
 
     The tissue is halved along its longer side again and again until a patch holds at most ``PATCH``
@@ -154,6 +161,8 @@ def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, s
         Positions, (n, 2) or (n, 3).
     at_most
         Observations wanted; with no more than that, all are taken.
+    libraries
+        Slice of each observation, codes (n,): no patch holds parts of two.
     share, shares
         Which of several disjoint choices to return; they repeat where the tissue has not patches enough.
 
@@ -164,7 +173,16 @@ def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, s
     n = len(coordinates)
     if n <= at_most:
         return np.arange(n)
-    parts = [np.arange(n)]
+    slices = [np.arange(n)] if libraries is None else [np.flatnonzero(libraries == c) for c in np.unique(libraries)]
+    parts = [part for one in slices for part in _halved(coordinates, one)]
+    step = n / at_most
+    chosen = [parts[int((i + share / shares) * step)] for i in range(max(1, int(len(parts) / step)))]
+    return np.sort(np.concatenate(chosen))
+
+
+def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Halve a part of the tissue along its longer side, and the halves again, down to ``PATCH`` observations."""
+    parts = [part]
     while len(parts[0]) > PATCH:
         halves = []
         for part in parts:
@@ -173,9 +191,7 @@ def patches(coordinates: NDArray[np.float64], at_most: int, *, share: int = 0, s
             sorted_part = part[np.argsort(place[:, axis], kind="stable")]
             halves += [sorted_part[: len(part) // 2 + len(part) % 2], sorted_part[len(part) // 2 + len(part) % 2 :]]
         parts = halves
-    step = n / at_most
-    chosen = [parts[int((i + share / shares) * step)] for i in range(max(1, int(len(parts) / step)))]
-    return np.sort(np.concatenate(chosen))
+    return parts
 
 
 def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matrix:
@@ -245,6 +261,7 @@ def spatial(
     n_neighbors: int = 18,
     radius: float = 0.0,
     library_key: str | None = None,
+    stacked: bool = False,
     copy: bool = False,
 ) -> AnnData | None:
     """Build the spatial graph.
@@ -256,7 +273,9 @@ def spatial(
     n_neighbors, radius
         As in :func:`spatial_graph`.
     library_key
-        Column of ``obs`` that names the slice; slices are never linked.
+        Column of ``obs`` that names the slice; slices are not linked.
+    stacked
+        Link slices after all, through their third coordinate: they are aligned, and z has the unit of x and y.
     copy
         Return a changed copy instead of changing ``adata``.
 
@@ -277,10 +296,20 @@ def spatial(
     libraries = None
     if library_key is not None:
         libraries = library_names(adata, library_key)
+    places = coordinates(adata, SPATIAL)
     adata.obsp[SPATIAL_GRAPH] = spatial_graph(
-        coordinates(adata, SPATIAL), n_neighbors=n_neighbors, radius=radius, libraries=libraries
+        places, n_neighbors=n_neighbors, radius=radius, libraries=apart(places, libraries, stacked=stacked)
     )
     return adata if copy else None
+
+
+def apart(coordinates: NDArray[Any], libraries: NDArray[Any] | None, *, stacked: bool) -> NDArray[Any] | None:
+    """Return the slices (n,) that are not to be linked in tissue: none of a stack, which its third coordinate joins."""
+    if not stacked:
+        return libraries
+    if coordinates.shape[1] != 3:
+        raise InputError(f"stacked slices need z: give obsm[{SPATIAL!r}] a third column, in the unit of the other two")
+    return None
 
 
 def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
@@ -290,6 +319,12 @@ def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
     if missing:
         raise InputError(f"obs[{key!r}] is missing for {missing} of {adata.n_obs} spots; name the slice of every spot")
     return np.asarray(column).astype(str)
+
+
+def library_codes(adata: AnnData, key: str) -> NDArray[np.int64] | None:
+    """Return the slice of each observation as a number from 0, (n,); None where there is one slice only."""
+    names, codes = np.unique(library_names(adata, key), return_inverse=True)
+    return codes if len(names) > 1 else None
 
 
 def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, copy: bool = False) -> AnnData | None:

@@ -32,9 +32,13 @@ logger = logging.getLogger("stmfg")
 def read(path: str | Path, *, platform: str | None = None, images: bool = True, lazy: bool | None = None) -> AnnData:
     """Read spatial transcriptomics data.
 
-    Understood are an ``.h5ad`` file, an AnnData ``.zarr`` directory, a SpatialData ``.zarr`` directory with one table,
-    and the folders (or ``outs`` in them) that instruments write: Visium, Visium HD, Xenium, MERSCOPE, CosMx, Slide-seq
-    and Stereo-seq, of which a single ``.gef`` file does, too.
+    Understood are an ``.h5ad`` file, an AnnData ``.zarr`` directory, a SpatialData ``.zarr`` directory with one table
+    (of several, give the path of one: ``X.zarr/tables/NAME``), and the folders (or ``outs`` in them) that instruments
+    write: Visium, Visium HD, Xenium, MERSCOPE, CosMx, Slide-seq and Stereo-seq, of which a single ``.gef`` file does,
+    too.
+
+    A SpatialData table without ``obsm["spatial"]`` gets there the centres of the elements that it annotates, for which
+    the spatialdata package is needed.
 
     Parameters
     ----------
@@ -85,7 +89,8 @@ def read(path: str | Path, *, platform: str | None = None, images: bool = True, 
     InputError
         If the path is missing, is none of these, or cannot be read.
     MissingDependencyError
-        If a table is a parquet file and pyarrow is not installed, or dask is not and ``lazy`` is asked for.
+        If a table is a parquet file and pyarrow is not installed, dask is not and ``lazy`` is asked for, or spatialdata
+        is not and positions are to be those of elements.
     """
     path = Path(path).expanduser()
     try:

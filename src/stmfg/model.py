@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from stmfg import _features, _validate, _views, gr
+from stmfg import _features, _genes, _validate, _views, gr
 from stmfg._errors import InputError
 from stmfg._processes import Processes
 from stmfg._slice import Slice, take, warn_left_out
@@ -26,6 +26,8 @@ from stmfg.train import History, pick_device, train
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from stmfg._domain_map import DomainMap
 
     Graphs = dict[str, sparse.csr_matrix]
 
@@ -96,6 +98,7 @@ class STMFG:
         self.spot_size = 1.0
         self.use_rep: str | None = None
         self.feature_map: _features.FeatureMap | None = None
+        self.domain_map: DomainMap | None = None
         self.view_maps: dict[str, _features.FeatureMap] = {}
         self.net: STMFGNet | None = None
 
@@ -177,19 +180,20 @@ class STMFG:
         with stage("features"):
             operator = gr.walk_operator(part.graph)
             self.feature_map, features = _features.fit(
-                part.counts, part.representation, operator, self.config, self.random_state
+                part.counts, part.representation, operator, self.config, self.random_state, libraries=part.libraries
             )
-            self.view_maps, more = _views.fit(part.extra, operator, self.config, self.random_state)
+            self.feature_map, self.domain_map = self.feature_map.folded(), None
+            self.view_maps, more = _views.fit(part, operator, self.config, self.random_state)
             features = np.hstack([features, *more]) if more else features
         with stage("graphs"):
-            graphs = self._graphs(part.graph, part.feature_graph, features)
+            graphs = self._graphs(part, features)
         with stage("train"):
             processes = Processes(self.device)
             data = self._training_data(part, features, graphs, processes)
             self.spot_size = data.spot_size
             counted = data.counts is not None
             n_out = len(self.decoded) if counted else features.shape[1]
-            self.net = self.build(features.shape[1], n_out, counts=counted)
+            self.net = self.build(features.shape[1], n_out, counts=counted, n_libraries=data.n_libraries)
             if isinstance(self.net.decoder, CountDecoder):
                 self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
             self.history = train(
@@ -207,45 +211,44 @@ class STMFG:
     def _training_data(
         self, part: Slice, features: NDArray[np.float32], graphs: Graphs, processes: Processes
     ) -> TrainingData:
-        """Return what the network is trained on: everything, or whole patches of a large tissue.
-
-        Each process takes patches of its own.
-        """
-        spots = gr.patches(part.coordinates, TRAIN_AT_MOST, share=processes.rank, shares=processes.size)
+        """Return what the network is trained on: everything, or patches of a large tissue, each process its own."""
+        spots = gr.patches(
+            part.coordinates, TRAIN_AT_MOST, libraries=part.libraries, share=processes.rank, shares=processes.size
+        )
+        n_libraries = part.n_libraries  # whether or not each has a spot in a patch
         if len(spots) < len(features):
             # A spot's neighbours in expression are everywhere: among the patches they are looked for anew.
-            features = features[spots]
-            graphs = self._graphs(part.graph[spots][:, spots], None, features)
+            part, features = part.some(spots), features[spots]
+            graphs = self._graphs(part, features)
         counts = depth = None
         self.decoded = np.zeros(0, dtype=np.int64)
         if part.counts is not None and part.depth is not None and self.config.reconstruction == "zinb":
-            counts, depth = part.counts.rows(spots), part.depth[spots]
+            counts, depth = part.counts.rows(slice(None)), part.depth
             self.decoded = processes.share(self._decoded_genes(counts, self.fitted_map().genes))
             counts = counts[:, self.decoded]
-        return TrainingData(features, graphs, counts, depth, self.config, self.device)
+        return TrainingData(features, graphs, counts, depth, self.config, self.device, part.libraries, n_libraries)
 
     def _decoded_genes(self, counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
         if not self.config.decoder_genes:
             return genes
         return genes[_features.most_variable(counts[:, genes], self.config.decoder_genes)]
 
-    def build(self, n_in: int, n_out: int, *, counts: bool) -> STMFGNet:
+    def build(self, n_in: int, n_out: int, *, counts: bool, n_libraries: int = 1) -> STMFGNet:
         """Return the untrained network on the model's device."""
         # Layers draw their first weights from the global generator; forking leaves the user's as it was.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would reseed every GPU too
-            return STMFGNet(n_in, n_out, self.config, counts=counts).to(self.device)
+            net = STMFGNet(n_in, n_out, self.config, counts=counts, n_libraries=n_libraries)
+        return net.to(self.device)
 
-    def _graphs(
-        self, spatial: sparse.csr_matrix, feature: sparse.csr_matrix | None, features: NDArray[np.float32]
-    ) -> Graphs:
-        graphs, expression = {"spatial": spatial}, self.fitted_map()
+    def _graphs(self, part: Slice, features: NDArray[np.float32]) -> Graphs:
+        graphs, expression = {"spatial": part.graph}, self.fitted_map()
         if "feature" in self.config.views:
-            if feature is None:
+            graphs["feature"] = part.feature_graph
+            if part.feature_graph is None:
                 ours = features[:, : expression.width]
-                feature = _views.neighbors(ours, expression.autocorrelation, spatial, self.config)
-            graphs["feature"] = feature
-        return graphs | _views.graphs(expression, self.view_maps, features, spatial, self.config)
+                graphs["feature"] = _views.neighbors(ours, expression.autocorrelation, part.graph, self.config)
+        return graphs | _views.graphs(expression, self.view_maps, features, part.graph, self.config)
 
     def _fingerprint(self, features: NDArray[np.float32], *matrices: sparse.csr_matrix | None) -> str:
         digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, __version__]).encode())
@@ -268,25 +271,27 @@ class STMFG:
         """Columns of the embedding that belong to each layer, in order; one entry when it is the last layer's."""
         return self.fitted()[1].scales
 
-    def apply(self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None) -> Fitted:
-        """Run the trained encoder, as :meth:`transform`, and return the view weights too."""
+    def apply(
+        self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None, align: bool = True
+    ) -> Fitted:
+        """Run the encoder as :meth:`transform`, and return the view weights too; ``align`` slices with each other."""
         feature_map, _ = self.fitted()
-        if self.use_rep is None and list(map(str, adata.var_names)) != self.genes:
-            raise InputError(
-                f"the data have {adata.n_vars} genes, the model was trained on {len(self.genes)}, "
-                "or their order differs; bring the genes into the order of model.genes"
-            )
         part = take(adata, self.config, self.use_rep, layer, library_key)
+        part = part if align else replace(part, libraries=None)
+        if (counts := part.counts) is not None:
+            counts, feature_map = _genes.matched(counts, adata.var_names, self.genes, feature_map)
         if part.representation is not None and part.representation.shape[1] != len(feature_map.center):
             raise InputError(
                 f"obsm[{self.use_rep!r}] has {part.representation.shape[1]} columns, the model was trained on "
                 f"{len(feature_map.center)}; give the embedding the model was trained on"
             )
-        log1p = self.config.log1p
-        features = _features.transform(feature_map, part.counts, part.representation, log1p=log1p)
-        more = _views.transform(self.view_maps, part.extra, log1p=log1p)
+        log1p, operator = self.config.log1p, gr.walk_operator(part.graph)
+        features = _features.transform(
+            feature_map, counts, part.representation, log1p=log1p, operator=operator, libraries=part.libraries
+        )
+        more = _views.transform(self.view_maps, part, operator, log1p=log1p)
         features = np.hstack([features, *more]) if more else features
-        return self._encode(part, features, self._graphs(part.graph, part.feature_graph, features), adata.n_obs)
+        return self._encode(part, features, self._graphs(part, features), adata.n_obs)
 
     def _encode(self, part: Slice, features: NDArray[np.float32], graphs: Graphs, n: int) -> Fitted:
         _, net = self.fitted()
@@ -296,8 +301,8 @@ class STMFG:
             embedding = encoded.embedding.cpu().numpy()
             weights = torch.cat(encoded.weights, dim=1).cpu().numpy()
         return Fitted(
-            _scatter(embedding, part.order, n),
-            _scatter(weights, part.order, n),
+            part.scatter(embedding, n),
+            part.scatter(weights, n),
             None if len(part.left_out) else part.spatial_graph(n),
         )
 
@@ -309,7 +314,7 @@ class STMFG:
         Parameters
         ----------
         adata
-            Data with the same genes, or the same embedding key, as the model was trained on.
+            Data with the model's embedding key, or its genes, by name: a missing one of them counts as its mean.
         layer, library_key
             As in :meth:`fit`.
 
@@ -343,12 +348,14 @@ class STMFG:
             raise InputError("the model was trained on an embedding and has no count decoder; fit it on raw counts")
         embedding = self.transform(adata, layer=layer, library_key=library_key)
         result = np.full((adata.n_obs, adata.n_vars), np.nan, dtype=np.float32)
+        columns = _genes.columns(self.genes, adata.var_names)[self.decoded]
         used = np.flatnonzero(~np.isnan(embedding[:, 0]))
         with torch.inference_mode():
             for rows in np.array_split(used, max(1, len(used) // 4096)):
                 z = torch.from_numpy(embedding[rows]).to(self.device)
                 mu, _, pi_logits = net.decoder(z, torch.full((len(rows), 1), self.spot_size, device=self.device))
-                result[np.ix_(rows, self.decoded)] = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
+                expected = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
+                result[np.ix_(rows, columns[columns >= 0])] = expected[:, columns >= 0]
         return result
 
     def fitted_map(self) -> _features.FeatureMap:
@@ -378,20 +385,14 @@ class STMFG:
         _model_files.save(self, Path(path).expanduser())
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> STMFG:
-        """Read a model written by :meth:`save`. No code in the files is run.
+    def load(cls, path: str | Path | AnnData, *, device: str = "auto") -> STMFG:
+        """Read a model: from :meth:`save`, or in a result (a run's folder, ``.h5ad``, AnnData). Runs no code in it.
 
         Raises
         ------
         InputError
-            If the folder holds no model, or one of a newer format.
+            If there is no model, or one of a newer format.
         """
         from stmfg import _model_files
 
-        return _model_files.load(Path(path).expanduser(), device)
-
-
-def _scatter(values: NDArray[np.float32], order: NDArray[np.int64], n: int) -> NDArray[np.float32]:
-    result = np.full((n, values.shape[1]), np.nan, dtype=np.float32)
-    result[order] = values
-    return result
+        return _model_files.load(path, device)

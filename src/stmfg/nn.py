@@ -117,26 +117,39 @@ class ViewFusion(nn.Module):
 class CountDecoder(nn.Module):
     """Embedding -> parameters of a zero-inflated negative binomial (Eraslan et al. 2019, DCA).
 
-    Shapes: z (n, d), size factors (n, 1) -> mu, theta, pi logits, each (n, genes). mu is in
+    Of several slices, the log mean of every gene has an offset on each (as scVI, Lopez et al. 2018, conditions its
+    decoder on the batch): what a slice detects differently is not left for the embedding to explain.
+
+    Shapes: z (n, d), size factors (n, 1), slices (n,) -> mu, theta, pi logits, each (n, genes). mu is in
     [1e-5, 1e6] times the size factor, theta in [1e-4, 1e4].
     """
 
-    def __init__(self, n_in: int, width: int, n_genes: int) -> None:
+    def __init__(self, n_in: int, width: int, n_genes: int, n_libraries: int = 1) -> None:
         super().__init__()
         self.hidden = nn.Sequential(nn.Linear(n_in, width), nn.BatchNorm1d(width), nn.ReLU())
         self.mean = nn.Linear(width, n_genes)
         self.dispersion = nn.Linear(width, n_genes)
         self.dropout = nn.Linear(width, n_genes)
+        self.library = nn.Embedding(n_libraries, n_genes) if n_libraries > 1 else None
 
     def start_at(self, mean: Tensor) -> None:
-        """Let the mean of every gene (genes,) start where the data have it: the steps left would not get there."""
-        self.mean.bias.data.copy_(mean.clamp(1e-4).log())
+        """Let the mean of every gene start where the data have it: the steps left would not get there.
 
-    def forward(self, z: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Decode embeddings z of spots with the given size factors."""
+        Mean counts on each slice, (n_libraries, genes); offsets add up to zero over the slices.
+        """
+        log = mean.clamp(1e-4).log()
+        self.mean.bias.data.copy_(log.mean(dim=0))
+        if self.library is not None:
+            self.library.weight.data.copy_(log - log.mean(dim=0))
+
+    def forward(self, z: Tensor, size: Tensor, library: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode embeddings z of spots with the given size factors, on their slices or, without, the average one."""
         h = self.hidden(z)
+        log_mean = self.mean(h)
+        if self.library is not None and library is not None:
+            log_mean = log_mean + self.library(library)
         # exp of a clamped input: the same range as clamping exp, with no overflow on the way.
-        mu = size * torch.exp(self.mean(h).clamp(-11.5, 13.8))
+        mu = size * torch.exp(log_mean.clamp(-11.5, 13.8))
         theta = F.softplus(self.dispersion(h)).clamp(1e-4, 1e4)
         return mu, theta, self.dropout(h)
 
@@ -168,9 +181,11 @@ class STMFGNet(nn.Module):
         Hyperparameters.
     counts
         Whether the decoder is a count likelihood.
+    n_libraries
+        Number of slices.
     """
 
-    def __init__(self, n_in: int, n_out: int, config: Config, *, counts: bool) -> None:
+    def __init__(self, n_in: int, n_out: int, config: Config, *, counts: bool, n_libraries: int = 1) -> None:
         super().__init__()
         self.config = config
         widths = [n_in, *(width or n_in for width in config.widths)]
@@ -184,7 +199,9 @@ class STMFGNet(nn.Module):
         self.scales = fused if config.embedding == "concat" else fused[-1:]
         n_embedding = sum(self.scales)
         self.decoder: nn.Module = (
-            CountDecoder(n_embedding, config.decoder_width, n_out) if counts else nn.Linear(n_embedding, n_out)
+            CountDecoder(n_embedding, config.decoder_width, n_out, n_libraries)
+            if counts
+            else nn.Linear(n_embedding, n_out)
         )
 
     def encode(self, x: Tensor, operators: list[Operator]) -> Encoded:

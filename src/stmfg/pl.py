@@ -52,7 +52,8 @@ def domains(
     image
         Whether to draw the tissue image of ``uns["spatial"]``.
     library_key
-        Column of ``obs`` naming the slice of each spot; slices are laid out side by side, without image.
+        Column of ``obs`` naming the slice of each spot; slices are laid out side by side with their names above,
+        without image.
     size
         Factor on the diameter of the spots.
     legend
@@ -333,6 +334,9 @@ def _draw_spots(ax: Axes, where: Spots, size: float) -> PathCollection:
     to_screen: Any = ax.transData  # affine, since both axes are linear
     drawn.set_transform(AffineDeltaTransform(to_screen))
     ax.add_collection(drawn, autolim=False)
+    for name, (left, top, right, _) in where.slices.items():
+        place = (left + right) / 2, top - where.diameter
+        ax.text(*place, name, ha="center", va="bottom", fontsize="small", parse_math=False)
     left, top, right, bottom = where.bounds()
     ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)

@@ -24,6 +24,7 @@ def features(
     *,
     use_rep: str | None = None,
     layer: str | None = None,
+    library_key: str | None = None,
     random_state: int = 0,
     copy: bool = False,
     **options: Any,
@@ -42,6 +43,8 @@ def features(
         Key of an embedding in ``obsm`` that takes the place of the counts.
     layer
         Layer with the raw counts.
+    library_key
+        Column of ``obs`` that names the slice; what slices differ in as wholes is taken off.
     random_state
         Seed.
     copy
@@ -65,7 +68,11 @@ def features(
     representation = None if use_rep is None else _validate.representation(adata, use_rep)
     config = Config().replace(**options)
     rows = None if counts is None else Counts(counts)
-    fitted, adata.obsm[FEATURES] = _features.fit(rows, representation, gr.walk_operator(graph), config, random_state)
+    libraries = None if library_key is None else gr.library_codes(adata, library_key)
+    operator = gr.walk_operator(graph)
+    fitted, adata.obsm[FEATURES] = _features.fit(
+        rows, representation, operator, config, random_state, libraries=libraries
+    )
     if counts is not None:
         adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), fitted.genes)
     return adata if copy else None

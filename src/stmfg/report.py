@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
@@ -13,24 +14,28 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import numpy as np
 import pandas as pd
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
-from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from stmfg import _keys, _summary, pl
+from stmfg import _keys, _map_data, _summary
 from stmfg import markers as _markers
 from stmfg._blocks import subsample
+from stmfg._palette import CONFIDENCE, EXPRESSION, EXPRESSION_DARK, MISSING, ramp
 from stmfg._spots import Spots, spots
-from stmfg._svg import Drawing, dots, picture
+from stmfg._svg import Drawing, draw
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_VECTOR_LIMIT = 20_000  # spots drawn one by one; a browser slows down beyond, and a picture shows as much
 _CONFIDENCE_STEPS = 10
+_COLOUR_STEPS = 256
 _MARKERS = 5
+_FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
 _MARKER_SPOTS = 5_000  # of a domain
 _CURVE_POINTS = 300
+_NAME = 16  # letters of a name on the map; the legend has all of them
+_SCRIPTS = ("points.js", "map.js", "report.js")
 
 
 def write(adata: AnnData, path: str | os.PathLike[str], *, run: Mapping[str, Any]) -> None:
@@ -74,7 +79,8 @@ def render(adata: AnnData, *, run: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = files("stmfg").joinpath("templates", "report.js").read_text(encoding="utf-8")
+    folder = files("stmfg").joinpath("templates")
+    script = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     # Our own script is the one piece of the page that is not escaped.
     return environment.get_template("report.html").render(
@@ -94,24 +100,46 @@ def _content(adata: AnnData, run: Mapping[str, Any]) -> dict[str, Any]:
     raw = _summary.counts(adata)
     record = adata.uns.get(_keys.UNS, {})
     options = run.get("options", {})
+    where = spots(adata, library_key=options.get("library_key"))
+    plane = _summary.plane(adata.obsm[_keys.EMBEDDING])[0] if _keys.EMBEDDING in adata.obsm else None
+    places = _places(where, domains)
+    stills = _stills(where, plane, domains, shades, certain, places)
+    chosen = _map_data.sample(adata.n_obs)
+    markers, depth, expression = None, None, None
+    if raw is not None:
+        markers, genes = _marker_rows(raw, domains, np.asarray(adata.var_names), len(chosen))
+        shown = [str(adata.var_names[gene]) for gene in genes]
+        depth, expression = _map_data.depth_and_expression(raw, genes, shown, chosen)
+    codes = np.where(domains.codes < 0, len(names), domains.codes)
+    packed = _map_data.pack(
+        where, plane, codes, confidence=certain, expression=expression, names=adata.obs_names, chosen=chosen
+    )
     warnings = [str(w) for w in run.get("warnings", [])]
-    warnings += [w for w in _summary.warnings(adata, domains, raw, graph) if w not in warnings]
+    found = _summary.warnings(adata, domains, depth, graph, slices=max(len(where.slices), 1))
     stages = [dict(s) for s in run.get("stages", [])]
+    listed = [{"name": n, "colour": c} for n, c in zip(names, shades, strict=True)]
+    look = _look(stills["domains"], len(places), packed["tissue"])
     return {
         "title": _sample(adata, run),
         "version": run.get("version") or record.get("version"),
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
         "use_rep": options.get("use_rep"),
-        "domains": [{"name": n, "colour": c} for n, c in zip(names, shades, strict=True)],
+        "domains": listed,
+        "slices": list(where.slices),
         "sizes": _summary.sizes(domains, certain).to_dict("records"),
         "median_confidence": None if certain is None else float(np.median(certain)),
         "uncertain": None if certain is None else float((certain < _summary.UNCERTAIN).mean()),
         "threshold": _summary.UNCERTAIN,
-        "warnings": warnings,
-        "maps": _maps(adata, domains, shades, certain, graph, options.get("library_key")),
-        "neighbours": None if graph is None else _summary.neighbourhoods(graph, domains).tolist(),
-        "markers": None if raw is None else _marker_rows(raw, domains, np.asarray(adata.var_names)),
+        "warnings": warnings + [w for w in found if w not in warnings],
+        "stills": stills,
+        "map": packed,
+        "map_json": htmlsafe_json_dumps(packed | look | {"domains": listed}),
+        "sampled": len(chosen) < adata.n_obs,
+        "neighbours": None if graph is None else _neighbours(graph, domains),
+        "markers": markers,
+        "marker_spots": _MARKER_SPOTS,
+        "dot_plot": _dot_plot(markers or [], len(names)),
         "attention": _attention(adata, domains),
         "curves": _curves(record.get("history") or run.get("history") or {}),
         "stages": stages,
@@ -144,72 +172,115 @@ def _sample(adata: AnnData, run: Mapping[str, Any]) -> str:
     return source.stem or "tissue"
 
 
-def _maps(
-    adata: AnnData,
+def _places(where: Spots, domains: pd.Categorical[Any]) -> list[tuple[float, float, str]]:
+    """Return where to write the name of each domain, (x, y, name) in the units of the spots."""
+    at = where.xy[_summary.deepest(where.xy, domains)].tolist()
+    short = [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in map(str, domains.categories)]
+    return [(x, y, name) for (x, y), name in zip(at, short, strict=True)]
+
+
+def _stills(
+    where: Spots,
+    plane: NDArray[np.float64] | None,
     domains: pd.Categorical[Any],
     shades: list[str],
     certain: NDArray[Any] | None,
-    graph: Any,
-    library_key: str | None,
-) -> dict[str, Drawing | None]:
-    """Return the domain map, and the confidence map and the embedding or None where there are none."""
+    places: list[tuple[float, float, str]],
+) -> dict[str, Any]:
+    """Return the maps that need no script: the domains, and confidence and embedding or None where there are none."""
     names = [f"Domain {c}" for c in domains.categories]
-    where = spots(adata, library_key=library_key)
-    points = None
-    if _keys.EMBEDDING in adata.obsm:
-        points, _ = _summary.plane(adata.obsm[_keys.EMBEDDING])
-    found: dict[str, Drawing | None] = dict.fromkeys(("domains", "confidence", "embedding"))
-    if adata.n_obs <= _VECTOR_LIMIT:
-        places = None if graph is None else _summary.deepest(graph, domains)
-        found["domains"] = dots(where, domains.codes, names, shades, places)
-        if certain is not None:
-            step = np.clip((certain * _CONFIDENCE_STEPS).astype(int), 0, _CONFIDENCE_STEPS - 1)
-            middles = (np.arange(_CONFIDENCE_STEPS) + 0.5) / _CONFIDENCE_STEPS
-            scale = [to_hex(c) for c in pl.CONFIDENCE_MAP(middles)]
-            levels = [
-                f"Confidence {i / _CONFIDENCE_STEPS:g} to {(i + 1) / _CONFIDENCE_STEPS:g}" for i in range(len(scale))
-            ]
-            found["confidence"] = dots(where.filled(), step, levels, scale)
-        if points is not None:
-            spread = np.maximum(np.ptp(points, axis=0), np.finfo(float).tiny)
-            box = (
-                (points - points.min(axis=0)) / spread * (1.0, -0.8)
-            )  # y grows upwards, and the box is wider than high
-            found["embedding"] = dots(Spots(box, 0.009), domains.codes, names, shades)
-        return found
-    left, top, right, bottom = where.bounds()
-    size = np.maximum(np.array([right - left, bottom - top]) / max(right - left, bottom - top), 0.1)
-    found["domains"] = picture(
-        lambda ax: pl.domains(adata, library_key=library_key, legend=False, ax=ax), *(8.0 * size)
-    )
+    above = 0.02 * max(float(np.ptp(where.xy[:, 0])), float(np.ptp(where.xy[:, 1])))
+    captions = [((left + right) / 2, top - above, name) for name, (left, top, right, _) in where.slices.items()]
+    found: dict[str, Drawing | None] = {
+        "domains": draw(where, domains.codes, names, shades, [*places, *captions]),
+        "confidence": None,
+        "embedding": None,
+    }
     if certain is not None:
-        found["confidence"] = picture(
-            lambda ax: pl.confidence(adata, image=False, library_key=library_key, legend=False, ax=ax), *(5.2 * size)
-        )
-    if points is not None:
-        found["embedding"] = picture(lambda ax: pl.embedding(adata, legend=False, ax=ax).set_axis_off(), 5.2, 4.2)
+        step = np.clip((certain * _CONFIDENCE_STEPS).astype(int), 0, _CONFIDENCE_STEPS - 1)
+        width = 1 / _CONFIDENCE_STEPS
+        levels = [f"Confidence {i * width:.1f} to {(i + 1) * width:.1f}" for i in range(_CONFIDENCE_STEPS)]
+        scale = ramp(CONFIDENCE, _CONFIDENCE_STEPS)
+        found["confidence"] = draw(where.filled(), step, levels, scale, captions)
+    if plane is not None:
+        found["embedding"] = draw(_map_data.scatter(plane), domains.codes, names, shades)
     return found
 
 
-def _marker_rows(raw: Any, domains: pd.Categorical[Any], gene_names: NDArray[Any]) -> list[dict[str, Any]]:
-    """Return one row for each marker gene, with its dots over all domains; ``domain`` is a position.
+def _look(still: Drawing, n_places: int, tissue: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the map needs to look like the drawing: names and their places, colours, the box of the image."""
+    step = tissue["width"] / still.width
+    return {
+        "missing": MISSING,
+        "places": [[x * step, y * step, text] for x, y, text in still.texts[:n_places]],
+        "image": None if still.image is None else [value * step for value in still.image[1:]],
+        "ramps": {
+            "confidence": ramp(CONFIDENCE, _COLOUR_STEPS),
+            "light": ramp(EXPRESSION, _COLOUR_STEPS),
+            "dark": ramp(EXPRESSION_DARK, _COLOUR_STEPS),
+        },
+    }
 
-    Of a large domain a sample of spots is enough to rank genes.
+
+def _neighbours(graph: Any, domains: pd.Categorical[Any]) -> list[list[dict[str, Any]]]:
+    """Return the cells of the table of neighbours: share, share over chance or None, and a tint from -1 to 1."""
+    shares, over_chance = _summary.neighbourhoods(graph, domains)
+    rows = []
+    for own, over in zip(shares.tolist(), over_chance.tolist(), strict=True):
+        cells = []
+        for share, times in zip(own, over, strict=True):
+            known = math.isfinite(times)
+            tint = max(-1.0, min(1.0, math.log2(max(times, 0.125)) / 3)) if known else 0.0
+            cells.append({"share": share, "over": times if known else None, "tint": tint})
+        rows.append(cells)
+    return rows
+
+
+def _marker_rows(
+    raw: Any, domains: pd.Categorical[Any], gene_names: NDArray[Any], n_map: int
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Return one row for each marker gene, with its dots over all domains, and the genes of the map.
+
+    ``domain`` and ``rank`` are positions, ``on_map`` the position among the genes of the map or None. Of a large
+    domain a sample of spots is enough to rank genes.
     """
-    spots = [np.flatnonzero(domains.codes == i) for i in range(len(domains.categories))]
-    chosen = np.sort(np.concatenate([s[subsample(len(s), _MARKER_SPOTS, 0)] for s in spots]))
+    own = [np.flatnonzero(domains.codes == i) for i in range(len(domains.categories))]
+    chosen = np.sort(np.concatenate([s[subsample(len(s), _MARKER_SPOTS, 0)] for s in own]))
     if len(chosen) < len(domains):
         raw, domains = raw[chosen], domains[chosen]
     found = _markers.moments(raw, domains)
     table = _markers.rank(found, gene_names, _MARKERS)
     mean, share = found.log_mean, found.share
     position = {name: i for i, name in enumerate(found.domains)}
-    rows = []
+    ranked = [[int(gene) for gene in table.index[table["domain"] == name]] for name in found.domains]
+    on_map = _map_data.chosen_genes(ranked, n_map)
+    rows: list[dict[str, Any]] = []
     for gene, row in zip(table.index, table.to_dict("records"), strict=True):
         relative = mean[:, gene] / mean[:, gene].max()
-        over_domains = list(zip(share[:, gene].tolist(), relative.tolist(), strict=True))
-        rows.append({str(k): v for k, v in row.items()} | {"domain": position[row["domain"]], "dots": over_domains})
-    return rows
+        rows.append(
+            {str(k): v for k, v in row.items()}
+            | {
+                "domain": position[row["domain"]],
+                "rank": ranked[position[row["domain"]]].index(gene),
+                "dots": list(zip(share[:, gene].tolist(), relative.tolist(), strict=True)),
+                "on_map": on_map.index(gene) if gene in on_map else None,
+            }
+        )
+    return rows, on_map
+
+
+def _dot_plot(markers: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
+    """Return the first markers of each domain, every gene once, few enough to stand side by side."""
+
+    def own_level(row: dict[str, Any]) -> float:
+        return float(row["dots"][row["domain"]][1])
+
+    kept: dict[str, dict[str, Any]] = {}
+    for row in markers:
+        if row["rank"] < (3 if k <= _FEW_DOMAINS else 2):
+            # A gene that marks several domains stands with the one that has most of it.
+            kept[row["gene"]] = max(kept.get(row["gene"], row), row, key=own_level)
+    return sorted(kept.values(), key=lambda row: (row["domain"], row["rank"]))
 
 
 def _attention(adata: AnnData, domains: pd.Categorical[Any]) -> dict[str, Any] | None:

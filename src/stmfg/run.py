@@ -8,17 +8,21 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 
 from stmfg import _validate, gr, pp
 from stmfg._blocks import row_sums
 from stmfg._errors import InputError
-from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, IMAGE_FEATURES, UNS, VIEW_WEIGHTS
+from stmfg._fingerprint import fingerprint
+from stmfg._io_slices import read_slices
+from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, IMAGE_FEATURES, SLICE, UNS, VIEW_WEIGHTS
 from stmfg._stages import recording, stage
 from stmfg._version import __version__
 from stmfg.config import Config
@@ -46,7 +50,7 @@ _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "tor
 
 
 def run(
-    source: str | Path | AnnData,
+    source: str | Path | Sequence[str | Path] | AnnData,
     output: str | Path,
     *,
     n_domains: int | str = "auto",
@@ -65,7 +69,8 @@ def run(
     Parameters
     ----------
     source
-        ``.h5ad``, ``.zarr``, the folder of an instrument, or an AnnData (changed in place).
+        ``.h5ad``, ``.zarr``, the folder of an instrument, or an AnnData (changed in place). Several files or folders
+        are slices, see :func:`stmfg.read_slices`: their domains are found together and named alike.
     output
         Folder for the results; made when missing. Files of an earlier run are replaced only when the new
         ones are whole.
@@ -73,8 +78,10 @@ def run(
         Number of domains or ``"auto"``.
     platform
         What wrote the folder, as in :func:`stmfg.read`.
-    preset, use_rep, library_key, random_state, device, progress
+    preset, use_rep, random_state, device, progress
         As in :func:`stmfg.tl.domains`.
+    library_key
+        Column of ``obs`` that names the slice; of several inputs it is ``"stmfg_slice"`` by itself.
     resume
         Continue an interrupted run of the same data and options from its checkpoint.
     options
@@ -95,13 +102,16 @@ def run(
     config = Config.preset(preset).replace(**options)
     random_state = _validate.random_state(random_state)
     _validate.writable(output)
-    with recording() as stages, _collected_warnings() as messages:
+    state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
+    with recording() as stages, collected_warnings() as messages:
         with stage("read"):
-            adata = read(source, platform=platform) if isinstance(source, (str, Path)) else source
+            adata = _read(source, platform, use_rep)
+        if isinstance(source, Sequence) and not isinstance(source, str):
+            library_key = _slice_key(library_key)
         if IMAGE_FEATURES in config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
             with stage("image"):
                 pp.image(adata)
-        _check(adata, n_domains, use_rep, library_key)
+        _check(adata, n_domains, use_rep, library_key, stacked=config.stacked)
         for key in config.extra_views.values():
             _validate.representation(adata, key)
         from stmfg import tl
@@ -116,7 +126,7 @@ def run(
             STMFG(config, random_state=random_state, device=device).fit(adata, use_rep=use_rep, library_key=library_key)
             return {}
         checkpoint = output / CHECKPOINT
-        with _reserved(output):
+        with reserved(output):
             if not resume:
                 checkpoint.unlink(missing_ok=True)
             try:
@@ -136,32 +146,58 @@ def run(
                 if not resume:
                     checkpoint.unlink(missing_ok=True)  # there is nothing to continue
                 raise
-            record: dict[str, Any] = {
-                "version": __version__,
-                "input": str(source) if isinstance(source, (str, Path)) else "",
-                "n_obs": adata.n_obs,
-                "n_vars": adata.n_vars,
-                "n_domains": int(adata.uns[UNS]["n_domains"]),
-                "options": {
-                    "n_domains": n_domains,
-                    "preset": preset,
-                    "platform": platform,
-                    "use_rep": use_rep,
-                    "library_key": library_key,
-                    "random_state": random_state,
-                    "device": device,
-                    **options,
-                },
-                "device": where,
-                "params": config.to_dict(),
-                "versions": _versions(),
-                "stages": stages,
-                "warnings": messages,
-                "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
+            given = {
+                "n_domains": n_domains,
+                "preset": preset,
+                "platform": platform,
+                "use_rep": use_rep,
+                "library_key": library_key,
+                "random_state": random_state,
+                "device": device,
+                **options,
             }
-            _write(adata, output, record)
+            about = {"device": where, "params": config.to_dict(), "stages": stages, "warnings": messages}
+            record = describe(adata, source, given) | about | {"input_state": state}
+            write(adata, output, record)
             checkpoint.unlink(missing_ok=True)
     return record
+
+
+def describe(
+    adata: AnnData, source: str | Path | Sequence[str | Path] | AnnData, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the record of a run says of its data, options, versions and training."""
+    return {
+        "version": __version__,
+        "input": _named(source),
+        "n_obs": adata.n_obs,
+        "n_vars": adata.n_vars,
+        "n_domains": int(adata.uns[UNS]["n_domains"]),
+        "options": options,
+        "versions": _versions(),
+        "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
+    }
+
+
+def _read(source: str | Path | Sequence[str | Path] | AnnData, platform: str | None, use_rep: str | None) -> AnnData:
+    """Read one input, or several as slices."""
+    if isinstance(source, (str, Path)):
+        return read(source, platform=platform)
+    return read_slices(source, platform=platform, use_rep=use_rep) if isinstance(source, Sequence) else source
+
+
+def _named(source: str | Path | Sequence[str | Path] | AnnData) -> str | list[str]:
+    """Return what to read again to repeat a run; nothing where the data were in memory."""
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return list(map(str, source)) if isinstance(source, Sequence) else ""
+
+
+def _slice_key(library_key: str | None) -> str:
+    """Return the column that names the slices of several inputs."""
+    if library_key not in (None, SLICE):
+        raise InputError(f"library_key is {library_key!r}, but several inputs are slices by themselves; leave it out")
+    return SLICE
 
 
 def repeat(path: str | Path) -> dict[str, Any]:
@@ -185,6 +221,8 @@ def repeat(path: str | Path) -> dict[str, Any]:
     path = path / "run.json" if path.is_dir() else path
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+        if "model" in record["options"]:
+            raise ValueError("it is of stmfg apply, which trains nothing")
         options, params = dict(record["options"]), Config(**record["params"]).to_dict()
         preset = Config.preset(options["preset"]).to_dict()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -198,7 +236,7 @@ def repeat(path: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _reserved(output: Path) -> Iterator[None]:
+def reserved(output: Path) -> Iterator[None]:
     """Make the output folder and keep other runs out of it; leave no empty folder behind."""
     made = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
@@ -228,10 +266,12 @@ def _locked(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _check(adata: AnnData, n_domains: int | str, use_rep: str | None, library_key: str | None) -> None:
+def _check(
+    adata: AnnData, n_domains: int | str, use_rep: str | None, library_key: str | None, *, stacked: bool
+) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
     _validate.observations(adata)
-    _validate.coordinates(adata)
+    gr.apart(_validate.coordinates(adata), None, stacked=stacked)
     if use_rep is None:
         used = int((row_sums(_validate.counts(adata))[1] > 0).sum())
         if used < _validate.MIN_OBSERVATIONS:
@@ -246,7 +286,7 @@ def _check(adata: AnnData, n_domains: int | str, use_rep: str | None, library_ke
         _validate.n_domains(n_domains, adata.n_obs)
 
 
-def _write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
+def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
     """Write all files next to their place, then move them there."""
     from matplotlib.figure import Figure
 
@@ -256,6 +296,11 @@ def _write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
     try:
         with stage("figures"):
             table = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
+            if isinstance(record["input"], list):
+                table.insert(0, "slice", adata.obs[SLICE])
+                table.index = pd.Index(
+                    [spot.removesuffix(f"_{name}") for spot, name in zip(table.index, table["slice"], strict=True)]
+                )  # as in the slice's own file
             table.to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
             figure = Figure(figsize=(8, 7), layout="constrained")
             pl.domains(adata, ax=figure.add_subplot(), library_key=record["options"]["library_key"])
@@ -291,7 +336,7 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
+def collected_warnings() -> Iterator[list[str]]:
     """Keep what is logged as a warning, for the record and the report."""
     handler = _Collector()
     logger.addHandler(handler)

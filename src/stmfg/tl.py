@@ -1,4 +1,4 @@
-"""What a user calls: ``embed`` and ``domains``."""
+"""What a user calls: ``embed``, ``domains``, ``apply``, and what is done with domains once they are found."""
 
 from __future__ import annotations
 
@@ -6,29 +6,43 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from stmfg import _validate, cluster, gr
+from stmfg import _domain_map, _genes, _validate, cluster, gr
+from stmfg._abundance import abundance, composition
+from stmfg._downstream import adjacency, markers, pseudobulk, subdomains, write_colours
 from stmfg._errors import InputError, require
-from stmfg._keys import CONFIDENCE, DENOISED, DOMAIN, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
+from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, SPATIAL_GRAPH, UNLIKE, UNS, VIEW_WEIGHTS
+from stmfg._labels import canonical, surroundings, write_domains
 from stmfg._stages import stage
 from stmfg._version import __version__
+from stmfg._votes import choose_n_domains, clusterings
 from stmfg.config import DOMAIN_OPTIONS, Config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from stmfg.model import STMFG, Fitted
 
-__all__ = ["domains", "embed"]
+__all__ = [
+    "abundance",
+    "adjacency",
+    "apply",
+    "composition",
+    "domains",
+    "embed",
+    "markers",
+    "pseudobulk",
+    "subdomains",
+]
 
 logger = logging.getLogger("stmfg")
+
+ADAPT_FROM = 0.8
+"""Share of the model's genes a slice must have for its offset to be told from what is missing."""
 
 
 def embed(
@@ -59,7 +73,8 @@ def embed(
     layer
         Layer with the raw counts.
     library_key
-        Column of ``obs`` that names the slice; slices are never linked in tissue.
+        Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
+        expression is alike, and in tissue only when ``stacked``.
     denoised
         Also write the denoised expression.
     random_state
@@ -88,7 +103,7 @@ def embed(
     ``layers["stmfg_denoised"]``
         With ``denoised``: expected counts at the median depth, NaN for genes that are not decoded.
     ``uns["stmfg"]``
-        Hyperparameters, seed, loss history, version.
+        Hyperparameters, seed, loss history, version, and the model itself, for :func:`apply`.
 
     Raises
     ------
@@ -112,15 +127,25 @@ def embed(
 def _write_embedding(
     adata: AnnData, model: STMFG, fitted: Fitted, *, denoised: bool, layer: str | None, library_key: str | None
 ) -> None:
+    from stmfg import _model_files
+
     left_out = np.isnan(fitted.embedding[:, 0])
+    if UNLIKE in adata.obs:  # of another model
+        del adata.obs[UNLIKE]
     if SPATIAL_GRAPH not in adata.obsp and fitted.graph is not None:
         adata.obsp[SPATIAL_GRAPH] = fitted.graph
     elif SPATIAL_GRAPH not in adata.obsp:
         config = model.config
-        gr.spatial(adata, n_neighbors=config.spatial_neighbors, radius=config.spatial_radius, library_key=library_key)
+        gr.spatial(
+            adata,
+            n_neighbors=config.spatial_neighbors,
+            radius=config.spatial_radius,
+            library_key=library_key,
+            stacked=config.stacked,
+        )
     if denoised:
         adata.layers[DENOISED] = model.denoise(adata, layer=layer, library_key=library_key)
-    near = _surroundings(adata, left_out, library_key)
+    near = surroundings(adata, left_out, library_key)
     for values, key in ((fitted.embedding, EMBEDDING), (fitted.view_weights, VIEW_WEIGHTS)):
         values[left_out] = near @ np.nan_to_num(values)
         adata.obsm[key] = values
@@ -131,36 +156,12 @@ def _write_embedding(
         "history": {term: np.asarray(values) for term, values in model.history.items()},
         "view_weight_names": np.asarray(model.view_weight_names, dtype=object),
         "scales": np.asarray(model.scales),
+        "model": _model_files.packed(model),
     }
     if model.use_rep is not None:
         adata.uns[UNS]["use_rep"] = model.use_rep
     if left_out.any():
         adata.uns[UNS]["left_out"] = adata.obs_names[left_out].to_numpy(dtype=object)
-
-
-def _surroundings(adata: AnnData, left_out: NDArray[np.bool_], library_key: str | None) -> sparse.csr_matrix:
-    """Weights (n_left_out, n_obs) that average over the used spatial neighbours of each observation left out.
-
-    One without a used neighbour takes the nearest used observation of its slice.
-    """
-    from scipy.spatial import cKDTree
-
-    graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
-    weights = sparse.lil_matrix(sparse.csr_matrix(graph)[left_out] @ sparse.diags_array((~left_out).astype(float)))
-    coordinates = _validate.coordinates(adata, SPATIAL)
-    slices = np.zeros(adata.n_obs) if library_key is None else gr.library_names(adata, library_key)
-    rows = np.flatnonzero(left_out)
-    alone = np.flatnonzero(np.asarray(weights.sum(axis=1)).ravel() == 0)
-    for name in np.unique(slices[rows[alone]]):
-        here = alone[slices[rows[alone]] == name]
-        used = np.flatnonzero((slices == name) & ~left_out)
-        if not len(used):  # a slice without a single count: any slice will do
-            used = np.flatnonzero(~left_out)
-        _, nearest = cKDTree(coordinates[used]).query(coordinates[rows[here]])
-        weights[here, used[nearest]] = 1.0
-    result = sparse.csr_matrix(weights)
-    result.eliminate_zeros()
-    return sparse.csr_matrix(sparse.diags_array(1 / np.asarray(result.sum(axis=1)).ravel()) @ result)
 
 
 def domains(
@@ -171,6 +172,7 @@ def domains(
     use_rep: str | None = None,
     layer: str | None = None,
     library_key: str | None = None,
+    denoised: bool = False,
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
@@ -193,8 +195,8 @@ def domains(
         evidence, see :func:`choose_n_domains`.
     preset
         ``"default"`` when not given, or the preset of the embedding that is there.
-    use_rep, layer, library_key, random_state, device, checkpoint, progress, copy
-        As in :func:`embed`.
+    use_rep, layer, library_key, denoised, random_state, device, checkpoint, progress, copy
+        As in :func:`embed`. Denoising takes the trained network, so an embedding that is there must come with it.
     key_added
         Column of ``obs`` to write the domains to.
     options
@@ -209,6 +211,8 @@ def domains(
     ``obs["stmfg_confidence"]``
         Share of the vote for that domain, float32 in 0..1; 0 where an observation was left out. With another
         ``key_added`` it is that key followed by ``_confidence``.
+    ``uns["stmfg_domain_colors"]``
+        Colours of the domains, after ``key_added``, unless there were enough of them.
 
     Raises
     ------
@@ -222,6 +226,11 @@ def domains(
     random_state = _validate.random_state(random_state)
     adata = adata.copy() if copy else adata
     if EMBEDDING in adata.obsm:
+        if denoised and DENOISED not in adata.layers:
+            raise InputError(
+                f"denoising needs the network that made obsm[{EMBEDDING!r}]; "
+                f"del adata.obsm[{EMBEDDING!r}] to train anew, or call model.denoise(adata)"
+            )
         logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
         config = _trained_config(adata, preset, use_rep, options)
     else:
@@ -231,6 +240,7 @@ def domains(
             use_rep=use_rep,
             layer=layer,
             library_key=library_key,
+            denoised=denoised,
             random_state=random_state,
             device=device,
             checkpoint=checkpoint,
@@ -242,9 +252,7 @@ def domains(
         record.pop(key, None)  # of an earlier choice
     left_out = np.isin(adata.obs_names, record.get("left_out", []))
     embedding = np.asarray(adata.obsm[EMBEDDING])
-    # An order that depends on the values alone: permuted input gives permuted domains.
-    used = np.flatnonzero(~left_out)
-    used = used[np.lexsort([*_validate.coordinates(adata, SPATIAL)[used].T, *embedding[used].T[2::-1]])]
+    used = canonical(adata, embedding, ~left_out)
     scales = [int(width) for width in record["scales"]]
     graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))[used][:, used]
     if n_domains == "auto":
@@ -259,17 +267,13 @@ def domains(
     with stage("domains"):
         posterior = cluster.consensus(clusterings(embedding[used], scales, n_domains, config, random_state))
         posterior = cluster.refine(posterior, gr.walk_operator(graph), config.refine)
-    labels = np.zeros(adata.n_obs, dtype=np.int64)
-    confidence = np.zeros(adata.n_obs, dtype=np.float32)
     found = cluster.non_empty(posterior)
-    labels[used] = _by_size(found, n_domains)
-    confidence[used] = np.clip(posterior[np.arange(len(used)), found], 0, 1)
-    if left_out.any():
-        shares = _surroundings(adata, left_out, library_key) @ np.eye(n_domains)[labels]
-        labels[left_out] = shares.argmax(axis=1)
-    adata.obs[key_added] = pd.Categorical((labels + 1).astype(str), categories=[str(i + 1) for i in range(n_domains)])
-    adata.obs[CONFIDENCE if key_added == DOMAIN else f"{key_added}_confidence"] = confidence
-    adata.uns[UNS]["n_domains"] = n_domains
+    by_size = np.argsort(-np.bincount(found, minlength=n_domains), kind="stable")
+    found, posterior = np.argsort(by_size)[found], posterior[:, by_size]
+    widths = scales if config.scales == "every" and len(scales) > 1 else []
+    record["domain_map"] = _domain_map.fit(embedding[used], posterior, widths).to_dict()
+    write_domains(adata, used, found, posterior, library_key, key_added)
+    write_colours(adata, key_added)
     return adata if copy else None
 
 
@@ -294,77 +298,90 @@ def _trained_config(adata: AnnData, preset: str | None, use_rep: str | None, opt
     return wanted
 
 
-def clusterings(
-    embedding: NDArray[np.float32], scales: list[int], n_domains: int, config: Config, random_state: int
-) -> list[NDArray[np.float64]]:
-    """Cluster the embedding and the fused features of every layer, several times each.
+def apply(
+    adata: AnnData,
+    reference: STMFG | AnnData | str | Path,
+    *,
+    layer: str | None = None,
+    library_key: str | None = None,
+    adapt: bool = True,
+    device: str = "auto",
+    copy: bool = False,
+) -> AnnData | None:
+    """Find the domains of a slice in another one, without training.
+
+    The trained network embeds the new slice; each spot takes the domain of ``reference`` that it lies closest to, so
+    that domain ``"3"`` is the same in both. Genes are matched by name, in any order; a gene that is missing counts as
+    its mean.
 
     Parameters
     ----------
-    embedding
-        (n, d).
-    scales
-        Columns that belong to each layer, in order.
-    n_domains
-        Number of clusters.
-    config
-        ``clusterer``, ``n_starts``, ``n_votes``, ``scales``.
-    random_state
-        Seed.
+    adata
+        The new slice, as in :func:`embed`.
+    reference
+        What :func:`domains` was run on, the file or folder it was written to, or a model: see
+        :meth:`stmfg.STMFG.load`. The domains that were found last count.
+    layer, library_key, device, copy
+        As in :func:`embed`.
+    adapt
+        Estimate on each slice, without labels, its offset, the shares of its domains and its covariance within
+        domains; ``False`` takes those of the reference, which needs no more than a few spots. Not done where
+        fewer than four in five of the model's genes are there: what is left of them would look like an offset.
 
     Returns
     -------
-    Posteriors, each (n, n_domains).
+    ``None``, or the copy. Written, besides what :func:`embed` writes:
+
+    ``obs["stmfg_domain"]``, ``obs["stmfg_confidence"]``
+        As in :func:`domains`; the categories are all domains of the reference, those absent here too.
+    ``obs["stmfg_unlike"]``
+        Share of the reference's spots that lie closer to their domain than this one, float32 in 0..1.
+    ``uns["stmfg"]``
+        Also ``genes_shared``, and ``far``: the share of each slice's spots beyond 99 % of the reference's. A warning
+        names slices where that is more than half.
+
+    Raises
+    ------
+    InputError
+        If the reference holds no domains or the data do not fit it; says why in one line.
     """
-    method: Callable[..., NDArray[np.float64]] = getattr(cluster, config.clusterer)
-    parts = [embedding]
-    if config.scales == "every" and len(scales) > 1:
-        parts += np.split(embedding, np.cumsum(scales)[:-1], axis=1)
-    seeds = np.random.default_rng(random_state).integers(2**31, size=(len(parts), config.n_votes))
-    with threadpool_limits(1):  # the matrices are small: threads would wait for each other more than they work
-        return [
-            method(part, n_domains, n_starts=config.n_starts, random_state=int(seed)).astype(np.float32)
-            for part, row in zip(parts, seeds, strict=True)
-            for seed in row
-        ]
+    from stmfg._model_files import load
+    from stmfg.model import STMFG
 
-
-def choose_n_domains(
-    embedding: NDArray[np.float32], neighbourhood: float, config: Config, random_state: int
-) -> pd.Series[float]:
-    """Measure the evidence for every number of domains that is tried.
-
-    It is that of the mixture on the embedding (:func:`stmfg.cluster.evidence`), where a spot and the neighbours it was
-    averaged with count as one independent observation: taken one each, they would support ever more domains.
-
-    Parameters
-    ----------
-    embedding
-        (n, d).
-    neighbourhood
-        Spots in a neighbourhood: the mean number of spatial neighbours, and the spot itself.
-    config
-        ``n_starts``.
-    random_state
-        Seed.
-
-    Returns
-    -------
-    Evidence in nats less that of the best number, so at most 0, indexed by k from 3 to 15.
-    """
-    candidates = range(3, max(4, min(15, len(embedding) // 10) + 1))
-    with threadpool_limits(1):
-        found = [
-            cluster.evidence(
-                embedding, k, independent=1 / neighbourhood, n_starts=config.n_starts, random_state=random_state
+    model = reference if isinstance(reference, STMFG) else load(reference, device)
+    if model.domain_map is None:
+        raise InputError("the model has no domains; run stmfg.tl.domains and give its result, or a folder of stmfg run")
+    adata = adata.copy() if copy else adata
+    shared = 1.0 if model.use_rep is not None else _genes.shared(adata, model.genes, model.fitted_map())
+    fitted = model.apply(adata, layer=layer, library_key=library_key, align=False)
+    left_out = np.isnan(fitted.embedding[:, 0])
+    _write_embedding(adata, model, fitted, denoised=False, layer=layer, library_key=library_key)
+    embedding = np.asarray(adata.obsm[EMBEDDING])
+    used = canonical(adata, embedding, ~left_out)
+    names = np.full(adata.n_obs, "") if library_key is None else gr.library_names(adata, library_key)
+    posterior = np.zeros((len(used), len(model.domain_map.shares)))
+    far = {}
+    unlike = model.domain_map.unlike(embedding)
+    with stage("domains"), threadpool_limits(1):
+        for name in np.unique(names[used]):
+            here = np.flatnonzero(names[used] == name)
+            posterior[here] = model.domain_map.posterior(embedding[used[here]], adapt=adapt and shared >= ADAPT_FROM)
+            far[str(name)] = float((unlike[used[here]] > _domain_map.FAR).mean())
+    write_domains(adata, used, posterior.argmax(axis=1), posterior, library_key, DOMAIN)
+    write_colours(adata, DOMAIN)
+    adata.obs[UNLIKE] = unlike.astype(np.float32)
+    adata.uns[UNS] |= {
+        "domain_map": model.domain_map.to_dict(),
+        "genes_shared": shared,
+        "slices": np.asarray(list(far), dtype=object),
+        "far": np.asarray(list(far.values())),
+    }
+    for name, share in far.items():
+        if share > 0.5:
+            logger.warning(
+                "%s unlike what the model was trained on: %.0f %% of the spots lie further from every domain than "
+                "99 %% of the spots it was trained on; do not trust these domains, train on this tissue instead",
+                f"slice {name} is" if name else "this tissue is",
+                100 * share,
             )
-            for k in candidates
-        ]
-    return pd.Series(found, index=list(candidates)) - max(found)
-
-
-def _by_size(labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Renumber labels: 0 is the largest domain."""
-    rank = np.empty(k, dtype=np.int64)
-    rank[np.argsort(-np.bincount(labels, minlength=k), kind="stable")] = np.arange(k)
-    return rank[labels]
+    return adata if copy else None

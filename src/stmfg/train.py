@@ -144,7 +144,7 @@ def _losses(net: STMFGNet, data: TrainingData, config: Config, generator: torch.
     if config.reconstruction_weight:
         z = encoded.embedding[batch.spots]
         if data.counts is not None:
-            losses["reconstruction"] = zinb_nll(batch.target, *net.decoder(z, batch.size))
+            losses["reconstruction"] = zinb_nll(batch.target, *net.decoder(z, batch.size, batch.library))
         else:
             losses["reconstruction"] = gaussian_nll(batch.target, net.decoder(z))
     if config.contrastive_weight and len(config.views) > 1:

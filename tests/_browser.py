@@ -1,0 +1,87 @@
+"""What the tests in a real browser share: a browser without a window, a report opened in it, what is on its maps."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from matplotlib.image import imread
+
+from _finished import run_record
+from stmfg import _spots, report
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+FLAGS = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-quic", "--window-size=1280,900",
+]  # fmt: skip
+
+
+def start(profile: Path) -> Any:
+    """Start a browser, or skip the test where there is none."""
+    pytest.importorskip("selenium", reason="selenium is not installed")
+    if not (CHROMIUM.exists() and DRIVER.exists()):
+        pytest.skip(f"{CHROMIUM} or {DRIVER} is absent; `make browser` installs them")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options, Service(str(DRIVER)))
+
+
+def opened(browser: Any, adata: AnnData, folder: Path, **record: Any) -> Any:
+    """Write a report and open it from its file; its map is ready."""
+    path = folder / "report.html"
+    report.write(adata, path, run=run_record(adata, **record))
+    browser.get(path.as_uri())
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script("return document.documentElement.dataset.ready"))
+    return browser
+
+
+def complaints(browser: Any) -> list[Any]:
+    log = browser.get_log("browser")
+    # The tests themselves read the canvas, which a page should not do often.
+    return [e for e in log if e["level"] in ("SEVERE", "WARNING") and "getImageData" not in e["message"]]
+
+
+def rest(browser: Any) -> None:
+    """Wait until the map has been drawn finely, and shown."""
+    time.sleep(0.35)
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+
+
+def hover(browser: Any, adata: AnnData, spot: int) -> str:
+    """Rest the pointer on a spot of the map, as it was opened; return what the note says."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    canvas = browser.find_element("css selector", "#tissue-map canvas")
+    size = np.array([canvas.size["width"], canvas.size["height"]])
+    low, high = np.reshape(_spots.spots(adata).bounds(), (2, 2))
+    from_middle = (adata.obsm["spatial"][spot] - (low + high) / 2) * (size / (high - low)).min()
+    ActionChains(browser).move_to_element_with_offset(canvas, *from_middle.round().astype(int).tolist()).perform()
+    rest(browser)
+    return str(browser.find_element("css selector", "#tissue-map .tip").text)
+
+
+def pixels(browser: Any, of: str = "#tissue-map") -> Any:
+    """Return what is on the canvas of a map, (height, width, 4) bytes."""
+    rest(browser)
+    address = browser.execute_script("return document.querySelector(`${arguments[0]} canvas`).toDataURL()", of)
+    return (imread(io.BytesIO(base64.b64decode(address.partition(",")[2]))) * 255).round().astype(np.uint8)
+
+
+def share(image: Any, colour: tuple[int, int, int]) -> float:
+    """Return the share of an image that has a colour."""
+    return float(((np.abs(image[..., :3].astype(int) - colour).max(axis=2) < 6) & (image[..., 3] == 255)).mean())

@@ -1,0 +1,112 @@
+"""The page over many samples in a real browser: nothing foreign runs; the keyboard sorts and filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from _finished import NASTY, finished, run_record
+from stmfg import _overview
+from stmfg._sheet import Sample
+
+selenium = pytest.importorskip("selenium", reason="selenium is not installed")
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.select import Select  # noqa: E402
+
+CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
+FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,900"]
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM.exists() and DRIVER.exists()),
+    reason=f"{CHROMIUM} or {DRIVER} is absent; `make browser` installs them",
+)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A page over three finished samples and one that failed, opened; names and messages are hostile."""
+    output = tmp_path_factory.mktemp("batch")
+    records = {}
+    samples = [
+        Sample(name, output / "in.h5ad", f"donor {NASTY}", c)
+        for name, c in zip("cbad", ("x", NASTY, "x", "x"), strict=True)
+    ]
+    for side, name in zip((12, 10, 11), "cba", strict=True):
+        adata = finished(side)
+        (output / name).mkdir()
+        adata.write_h5ad(output / name / "result.h5ad")
+        (output / name / "report.html").write_text(f"<title>report of {name}</title>")
+        records[name] = run_record(adata, n_domains=side, warnings=[NASTY] if name == "a" else [])
+    _overview.write(samples, records, {"d": f"cannot be read ({NASTY})"}, output)
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, Service(str(DRIVER)))
+    driver.get((output / "index.html").as_uri())
+    yield driver
+    driver.quit()
+
+
+def shown(page: Any) -> list[str]:
+    rows = page.find_elements(By.CSS_SELECTOR, ".samples tbody tr")
+    return [row.find_element(By.CSS_SELECTOR, "th").text.split()[0] for row in rows if row.is_displayed()]
+
+
+def heading(page: Any, name: str) -> Any:
+    return page.find_element(By.XPATH, f"//thead//button[normalize-space()='{name}']")
+
+
+def test_it_opens_without_complaint(page: Any) -> None:
+    assert [e for e in page.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+    assert page.execute_script("return window.stmfgHacked") is None
+    assert NASTY in page.find_element(By.ID, "failed").text
+    assert shown(page) == list("cbad")
+    maps = page.find_elements(By.CSS_SELECTOR, ".samples img")
+    assert len(maps) == 3
+    assert all(page.execute_script("return arguments[0].naturalWidth", image) > 100 for image in maps)
+
+
+def test_sorted_from_the_keyboard(page: Any) -> None:
+    spots = heading(page, "Spots")
+    spots.send_keys(Keys.ENTER)
+    assert shown(page) == list("bacd")  # a sample that failed has no spots
+    assert spots.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
+    spots.send_keys(Keys.SPACE)
+    assert shown(page) == list("cabd")
+    heading(page, "Sample").send_keys(Keys.ENTER)
+    assert shown(page) == list("abcd")
+    assert spots.find_element(By.XPATH, "..").get_attribute("aria-sort") is None
+
+
+def test_filtered_by_condition(page: Any) -> None:
+    choice = Select(page.find_element(By.ID, "condition"))
+    assert [option.text for option in choice.options] == ["all", NASTY, "x"]
+    choice.select_by_visible_text(NASTY)
+    assert shown(page) == ["b"]
+    assert page.find_element(By.ID, "shown").text == "1 of 4 samples"
+    choice.select_by_visible_text("all")
+    assert sorted(shown(page)) == list("abcd")
+
+
+def test_a_map_leads_to_the_report(page: Any) -> None:
+    here = page.current_url
+    page.find_element(By.CSS_SELECTOR, "a[href='b/report.html'] img").click()
+    assert page.title == "report of b"
+    page.get(here)
+
+
+def test_it_fits_a_narrow_window(page: Any) -> None:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    widths = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert widths[0] <= widths[1]
