@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SITE := $(VENV)/.docs
 
-.PHONY: demo test check lint browser benchmark-quick clean
+.PHONY: demo test check lint docs browser benchmark-quick clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +27,13 @@ lint: $(READY)        ## style and types
 
 check: lint test      ## what a change must pass
 
+$(SITE): $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
+	touch $(SITE)
+
+docs: $(SITE)         ## the site, in docs/_build; runs the code on its pages, and every warning is an error
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
 browser:              ## Debian's Chromium and its driver, for the report's browser tests
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }
@@ -36,4 +44,4 @@ benchmark-quick: $(READY)   ## needs annotated data in $STMFG_DATA, see docs/ben
 	  --methods floor default cellcharter nichepca banksy -o benchmarks/results/quick/accuracy.tsv
 
 clean:
-	rm -rf $(VENV) benchmarks/.envs demo dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) benchmarks/.envs docs/_build docs/generated demo dist .mypy_cache .ruff_cache .pytest_cache

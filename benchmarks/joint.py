@@ -7,7 +7,8 @@ the spatial graph only; ``joint``, together. K is the number of distinct labels 
 the slice. Labels are seen by this script alone, and only when scoring: ARI slice by slice, and with LISI (median over
 spots of the embedding) how well slices are mixed (iLISI, 1 to the number of slices) and domains kept apart (cLISI, 1 is
 best). Of the simulated sets, another draw for every seed, the last domain is on the first slice alone: recall and
-precision of the found domain that holds most of it. One row a run and slice; from the table, TABLE.md is made.
+precision of the found domain that holds most of it. One row a run and slice; from the
+table, TABLE.md is made. Runs that are in the table already are skipped.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ SIMULATED = {
     "simulated, clear, strong batch": {"difficulty": 0.5, "batch_effect": 1.0},
 }
 WAYS = ("alone", "uncorrected", "joint")
+SCORES = ("ilisi", "clisi", "own_recall", "own_precision")
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,12 @@ def report(rows: pd.DataFrame) -> str:
         "| set | way | ARI by slice | mean ARI | iLISI | cLISI | own domain: recall | precision |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    rows = rows.reindex(columns=[*dict.fromkeys([*rows.columns, *SCORES])])
     for (name, way), runs in rows.groupby(["set", "way"], sort=False):
         by_slice = ", ".join(f"{s} {part.mean():.3f}" for s, part in runs.groupby("slice", sort=False)["ari"])
-        once = runs.groupby("seed").first(numeric_only=True) if way != "alone" else runs.iloc[:0]
+        once = runs.groupby("seed")[list(SCORES)].first()
         mean = runs.groupby("seed")["ari"].mean()
-        cells = [shown(once[key]) for key in ("ilisi", "clisi", "own_recall", "own_precision")]
+        cells = [shown(once[key]) for key in SCORES]
         lines.append(f"| {name} | {way} | {by_slice} | {shown(mean)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -138,17 +141,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args(argv)
     folder = args.data or os.environ.get("STMFG_DATA")
-    rows: list[dict[str, object]] = []
+    rows = pd.read_csv(args.output, sep="\t").to_dict("records") if args.output.exists() else []
+    done = {(row["set"], row["way"], row["seed"]) for row in rows}
     for name in args.sets:
         if name in PAIRS and not folder:
             parser.error("name the data folder or set $STMFG_DATA")
         for seed in range(args.seeds):
+            wanted = [way for way in WAYS if (name, way, seed) not in done]
+            if not wanted:
+                continue
             task = pair(name, Path(folder)) if name in PAIRS else simulated(name, seed)
-            for way in WAYS:
+            for way in wanted:
                 rows += run(task, way, seed)
-        table = pd.DataFrame(rows)
-        table.to_csv(args.output, sep="\t", index=False, float_format="%.4f")
-        args.output.with_suffix(".md").write_text(report(table))
+            table = pd.DataFrame(rows)
+            table.to_csv(args.output, sep="\t", index=False, float_format="%.4f")
+            args.output.with_suffix(".md").write_text(report(table))
 
 
 if __name__ == "__main__":

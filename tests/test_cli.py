@@ -298,6 +298,9 @@ def test_output_that_cannot_be_written(one_line: Callable[..., str], tmp_path: P
         (["run", "input.h5ad"], "the following arguments are required: -o/--output (see stmfg run --help)"),
         (["run", "input.h5ad", "-o"], "argument -o/--output: expected one argument"),
         (["demo", "--n-domains", "3"], "unrecognized arguments: --n-domains 3"),
+        (["run", "input.h5ad", "--quiet", "--verbose"], "--verbose: not allowed with argument --quiet"),
+        (["run", "input.h5ad", "--set", "epoch=3"], "'epoch' is no hyperparameter; did you mean 'epochs'?"),
+        (["run", "input.h5ad", "--config", "absent.toml"], "absent.toml cannot be read (No such file or directory)"),
     ],
 )
 def test_bad_command(one_line: Callable[..., str], arguments: list[str], said: str) -> None:
@@ -376,6 +379,30 @@ def test_errors_inside(
     assert not (tmp_path / "out").exists()
 
 
+def test_verbose_tells_where_an_internal_error_arose(tmp_path: Path) -> None:
+    _good(tmp_path / "input.h5ad")
+    program = """if True:
+        import sys
+        import stmfg.cli, stmfg.tl
+
+        def fail(*_, **__):
+            raise RuntimeError("no luck")
+
+        stmfg.tl.domains = fail
+        sys.exit(stmfg.cli.main(["run", "input.h5ad", "-o", "out", sys.argv[1]]))
+    """
+    said = {}
+    for option in ("--quiet", "--verbose"):
+        line = [sys.executable, "-c", program, option]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT, check=False)
+        assert done.returncode == 1
+        said[option] = done.stderr
+    assert said["--quiet"] == "stmfg: internal error (RuntimeError): no luck\n"
+    assert "stmfg: DEBUG: stage read took" in said["--verbose"]
+    assert "Traceback" in said["--verbose"]
+    assert "in fail" in said["--verbose"]
+
+
 def test_ctrl_c(tmp_path: Path) -> None:
     # The command has no option for the length of the training, so the process is given one that never ends.
     simulate(100, 40, n_domains=3).write_h5ad(tmp_path / "input.h5ad")
@@ -435,7 +462,8 @@ def test_run(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, process = done
     assert process.returncode == 0, process.stderr
     assert re.fullmatch(r"3 domains of 120 spots in \d+ s; open deep/out/report\.html\n", process.stdout)
-    assert "training" in process.stderr  # the bar
+    assert "training: epoch 20 of 20" in process.stderr
+    assert "\r" not in process.stderr  # no bar, as it is no terminal
     assert "spot5, spot51" in process.stderr  # the warning
     assert "Warning" not in process.stderr.replace("WARNING", "")  # and no library's
     assert {path.name for path in (folder / "deep" / "out").iterdir()} == FILES
@@ -499,10 +527,12 @@ def test_help(capfd: pytest.CaptureFixture[str]) -> None:
         "--resume",
     ]
     for arguments, mentioned in (
-        ([], ["run", "batch", "demo", "--version"]),
-        (["run"], ["INPUT", "K|auto", *contract]),
+        ([], ["run", "batch", "demo", "info", "completion", "--version"]),
+        (["run"], ["INPUT", "K|auto", "examples:", *contract]),
         (["batch"], ["SHEET", "-o", "--jobs", "--slurm", "--n-domains", "--from"]),
         (["demo"], ["-o", "--seed"]),
+        (["info"], ["INPUT", "--platform"]),
+        (["completion"], ["bash", "zsh", "fish"]),
     ):
         with pytest.raises(SystemExit) as ended:
             cli.main([*arguments, "--help"])

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 
 import anndata
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.mixture import GaussianMixture
 
 from stmfg import datasets
 from stmfg._errors import InputError
-from stmfg.datasets import simulate
+from stmfg.datasets import simulate, simulate_slices
 
 KINDS = [(tissue, layout) for tissue in ("cortex", "blobs") for layout in ("hex", "cells")]
 
@@ -187,3 +188,28 @@ def test_survives_a_file(tmp_path):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         simulate(**arguments)
+
+
+def test_slices_share_domains_and_markers_and_only_the_first_has_the_last_domain() -> None:
+    adata = simulate_slices(3, 300, 100, n_domains=4, random_state=1)
+    domains = adata.obs.groupby("slice", observed=True)["ground_truth"].unique()
+    assert [sorted(d) for d in domains] == [["L1", "L2", "L3", "WM"], ["L1", "L2", "L3"], ["L1", "L2", "L3"]]
+    assert list(adata.obs["slice"].cat.categories) == ["slice1", "slice2", "slice3"]
+    assert set(adata.var["marker_of"]) == {"", "L1", "L2", "L3", "WM"}
+    assert adata.obs_names.is_unique
+    assert adata.obsm["spatial"].shape == (900, 2)
+
+
+def test_the_batch_effect_is_as_large_as_asked_for(refused: Callable[..., str]) -> None:
+    def spread(batch_effect: float) -> float:
+        adata = simulate_slices(2, 2000, 200, n_domains=3, batch_effect=batch_effect, random_state=2)
+        same = (adata.obs["ground_truth"] == "L1").to_numpy()
+        first = (adata.obs["slice"] == "slice1").to_numpy()
+        one, other = (np.asarray(adata.X[same & s].sum(axis=0)).ravel() + 0.5 for s in (first, ~first))
+        return float(np.std(np.log(one / other)))
+
+    assert spread(0) < 0.3
+    assert spread(1.0) == pytest.approx(np.sqrt(2), abs=0.35)
+    assert "batch_effect" in refused(simulate_slices, batch_effect=-1)
+    assert "n_slices" in refused(simulate_slices, 1)
+    assert "n_domains" in refused(simulate_slices, n_domains=2)

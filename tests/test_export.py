@@ -60,6 +60,46 @@ def test_a_program_for_another_platform_is_warned_of(
     assert "Loupe Browser does not open data of the platform xenium" in caplog.text
 
 
+@pytest.fixture
+def joint(result: AnnData) -> AnnData:
+    """Two slices as several inputs are put together: names of spots end in that of the slice."""
+    result.obs["stmfg_slice"] = pd.Categorical(["one"] * 20 + ["two"] * 16)
+    names = [f"AAAC{i % 20:03d}-1" for i in range(36)]
+    result.obs_names = [f"{n}_{s}" for n, s in zip(names, result.obs["stmfg_slice"], strict=True)]
+    result.uns["spatial_platform"] = {"one": {"platform": "visium"}, "two": {"platform": "xenium"}}
+    scale = {"one": {"spot_diameter_fullres": 90.0}, "two": {"spot_diameter_fullres": 15.0}}
+    result.uns["spatial"] = {name: {"images": {}, "scalefactors": factors} for name, factors in scale.items()}
+    return result
+
+
+def test_one_slice_of_several(
+    joint: AnnData, tmp_path: Path, refused: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    export.loupe(joint, tmp_path / "a.csv", slice_name="one")
+    assert caplog.text == ""
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert len(lines) == 21
+    assert lines[1] == f"AAAC000-1,{joint.obs['stmfg_domain'].iloc[0]}"
+    export.xenium_explorer(joint, tmp_path / "b.csv", slice_name="two")
+    assert (tmp_path / "b.csv").read_text().splitlines()[1].startswith("AAAC000-1,")
+    assert "name one slice of the result (one, two)" in refused(export.loupe, joint, tmp_path / "c.csv")
+    assert "(one, two)" in refused(export.spatialdata, joint, tmp_path / "c.zarr", source=tmp_path)
+    del joint.obs["stmfg_slice"]
+    assert "(it has none)" in refused(export.loupe, joint, tmp_path / "c.csv", slice_name="one")
+
+
+@quietly
+def test_slices_run_jointly_are_kept_apart(joint: AnnData, tmp_path: Path) -> None:
+    sd = optional("spatialdata")
+    export.spatialdata(joint, tmp_path / "a.zarr")
+    assert set(sd.read_zarr(tmp_path / "a.zarr").coordinate_systems) == {"one", "two"}
+    export.spatialdata(joint, tmp_path / "b.zarr", slice_name="two")
+    store = sd.read_zarr(tmp_path / "b.zarr")
+    assert list(store.coordinate_systems) == ["global"]
+    assert store["spots"].index[0] == "AAAC000-1"
+    assert store["spots"]["radius"].iloc[0] == 7.5  # the scale of that slice
+
+
 def test_tables_that_cannot_be_written(result: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     assert "a folder that is there" in refused(export.loupe, result, tmp_path / "nowhere" / "a.csv")
     (tmp_path / "folder.csv").mkdir()
@@ -267,7 +307,7 @@ def test_from_the_shell(result: AnnData, tmp_path: Path) -> None:
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     done = run("out", "--to", "loupe", "-o", "a.csv")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "3 domains of 36 spots: a.csv\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stmfg_domain of out for loupe: a.csv\n", "")
     assert (tmp_path / "a.csv").read_text().startswith("Barcode,stmfg_domain\nAAAC000-1,")
     wrong = run("out", "--to", "loupe", "-o", "b.csv", "--source", "x.zarr")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)

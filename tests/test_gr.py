@@ -281,3 +281,26 @@ def test_patches_are_whole_and_spread_over_the_tissue(monkeypatch: pytest.Monkey
     graph = gr.spatial_graph(points, n_neighbors=6)
     assert (graph[inside][:, inside].sum() / graph[inside].sum()) > 0.6
     np.testing.assert_array_equal(gr.patches(points, 3000), np.arange(3000))
+
+
+def test_a_stack_is_linked_through_z_and_slices_are_not(section: AnnData, refused: Callable[..., str]) -> None:
+    section.obs["slice"] = ["a"] * 150 + ["b"] * 150
+    xy = section.obsm["spatial"][:150]
+    flat = np.vstack([xy, xy])
+    z = np.repeat([0.0, 50.0], 150)[:, None]  # half a spot spacing apart
+    section.obsm["spatial"] = np.hstack([flat, z])
+    gr.spatial(section, library_key="slice", stacked=True)
+    graph = section.obsp["spatial_connectivities"]
+    above = np.arange(150)
+    assert graph[above, above + 150].sum() == 150  # the spot right above is the nearest of all
+    gr.spatial(section, library_key="slice")
+    assert section.obsp["spatial_connectivities"][:150, 150:].nnz == 0
+    section.obsm["spatial"] = flat
+    assert "third column" in refused(gr.spatial, section, library_key="slice", stacked=True)
+
+
+def test_patches_are_of_one_slice_each() -> None:
+    rng = np.random.default_rng(0)
+    libraries = np.repeat(np.arange(6), 4000)
+    chosen = gr.patches(rng.random((24_000, 2)), 12_000, libraries=libraries)
+    assert sorted(np.bincount(libraries[chosen], minlength=6)) == [0, 0, 0, 4000, 4000, 4000]

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -188,3 +190,33 @@ class TestStability:
     def test_unusable_input(self, labelings, message):
         with pytest.raises(InputError, match=message):
             metrics.stability(labelings)
+
+
+def test_lisi_of_labels_apart_is_one_and_of_labels_mixed_their_number(refused: Callable[..., str]) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2))
+    labels = np.repeat(["a", "b", "c"], 200)
+    np.testing.assert_allclose(metrics.lisi(x + 100 * np.repeat(np.arange(3), 200)[:, None], labels), 1.0)
+    mixed = metrics.lisi(x, rng.permutation(labels))
+    assert 2.6 < mixed.mean() < 3.0
+    assert mixed.max() <= 3.0
+    assert "perplexity" in refused(metrics.lisi, x, labels, perplexity=200)
+    assert "perplexity" in refused(metrics.lisi, x, labels, perplexity=0.5)
+
+
+def test_lisi_of_equally_far_neighbours_is_that_of_their_shares() -> None:
+    # All other points lie at one distance: every weight is the same, whatever the perplexity.
+    x = np.eye(40)
+    labels = np.array(["a"] * 30 + ["b"] * 10)
+    found = metrics.lisi(x, labels, perplexity=13)
+    assert len(np.unique(x @ x.T)) == 2
+    assert ((found >= 1) & (found <= 2)).all()
+    # 39 of 39 neighbours: 29 and 10 around an "a", 30 and 9 around a "b".
+    expected = np.where(labels == "a", 39**2 / (29**2 + 10**2), 39**2 / (30**2 + 9**2))
+    np.testing.assert_allclose(found, expected)
+
+
+def test_lisi_does_not_depend_on_the_unit() -> None:
+    rng = np.random.default_rng(1)
+    x, labels = rng.normal(size=(200, 3)), rng.integers(2, size=200)
+    np.testing.assert_allclose(metrics.lisi(1e4 * x, labels), metrics.lisi(x, labels), rtol=1e-6)

@@ -32,6 +32,7 @@ PUBLIC = [
     "pl",
     "pp",
     "read",
+    "read_slices",
     "tl",
 ]
 PURE = ["losses", "nn", "cluster", "metrics", "config", "_features", "data", "markers", "train"]

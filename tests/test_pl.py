@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -265,3 +266,21 @@ def test_the_chosen_number_of_domains_stands_out(axes: Axes) -> None:
     np.testing.assert_array_equal(curve.get_xdata(), [3, 4, 5])
     np.testing.assert_array_equal(chosen.get_xdata(), [4])
     save(axes, "png")
+
+
+def test_every_slice_has_its_name_above_it() -> None:
+    adata = finished()
+    adata.obs["slice"] = np.where(np.arange(adata.n_obs) % 2, "left $1$", "right")
+    where = spots(adata, library_key="slice")
+    assert list(where.panels) == ["left $1$", "right"]
+    for name, (x, y) in where.panels.items():
+        mine = where.xy[(adata.obs["slice"] == name).to_numpy()]
+        assert mine[:, 0].min() < x < mine[:, 0].max()
+        assert y < mine[:, 1].min()
+    ax = pl.domains(adata, library_key="slice", ax=Figure().add_subplot())
+    assert {text.get_text() for text in ax.texts} == {"left $1$", "right"}
+    # Two slices on the same coordinates: dots are as large as on one.
+    twice = finished()
+    alone = spots(twice).diameter
+    joined = ad.concat({"a": twice, "b": twice}, label="slice", index_unique="_")
+    assert spots(joined, library_key="slice").diameter == pytest.approx(alone)

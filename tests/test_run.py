@@ -457,14 +457,14 @@ def test_interrupted_and_resumed(
         with pytest.raises(KeyboardInterrupt):
             stmfg.run.run(source, tmp_path / "out", n_domains=3, **QUICK)
     assert set(contents(tmp_path / "out")) == {"checkpoint.safetensors"}
-    started = stmfg.train.tqdm
+    started = stmfg.train.follow
     epochs: list[int] = []
 
-    def bar(todo: range, **options: Any) -> Any:
-        epochs.extend(todo)
-        return started(todo, **options)
+    def follow(start: int, total: int, *, show: bool) -> Any:
+        epochs.extend(range(start, total))
+        return started(start, total, show=show)
 
-    monkeypatch.setattr(stmfg.train, "tqdm", bar)
+    monkeypatch.setattr(stmfg.train, "follow", follow)
     record = go(source, tmp_path / "out", resume=True)
     assert epochs == [2]  # of 0, 1, 2
     assert record["history"] == finished[1]["history"]
@@ -492,7 +492,7 @@ def test_nothing_is_resumed_unasked(
         ({"preset": "fast"}, r"preset 'fast' is unknown; choose from default, paper"),
         ({"n_domains": 0}, r"n_domains is 0"),
         ({"n_domains": 151}, r"n_domains is 151 but there are fewer spots \(150\)"),
-        ({"epoch": 3}, r"unknown option 'epoch'; the options are .*epochs"),
+        ({"epoch": 3}, r"unknown option 'epoch'; did you mean 'epochs'\?"),
         ({"epochs": -1}, r"epochs is -1; it must be"),
         ({"clusterer": "mclust"}, r"clusterer is 'mclust'; it must be one of"),
         ({"device": "tpu"}, r"device 'tpu' is unknown; choose auto, cpu or cuda"),
@@ -575,3 +575,21 @@ def test_a_record_that_is_none_is_refused(
         assert "no record of a run" in refused(stmfg.run.repeat, path)
     stmfg.run.run(section, tmp_path / "memory", n_domains=3, **quick)
     assert "in memory" in refused(stmfg.run.repeat, tmp_path / "memory")
+
+
+def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+    paths = [tmp_path / "left.h5ad", tmp_path / "right.h5ad"]
+    section[:140].copy().write_h5ad(paths[0])
+    section[140:].copy().write_h5ad(paths[1])
+    record = stmfg.run.run(paths, tmp_path / "out", n_domains=4, epochs=2)
+    table = pd.read_csv(tmp_path / "out" / "domains.csv")
+    assert list(table.columns) == ["spot", "slice", "domain", "confidence"]
+    assert list(table["spot"]) == list(section.obs_names)  # as in the files
+    assert list(table["slice"]) == ["left"] * 140 + ["right"] * 160
+    result = ad.read_h5ad(tmp_path / "out" / "result.h5ad")
+    assert list(result.obs["stmfg_slice"]) == list(table["slice"])
+    assert result.obsp["spatial_connectivities"][:140, 140:].nnz == 0
+    assert stmfg.run.repeat(tmp_path / "out")["source"] == record["input"] == [str(path) for path in paths]
+    assert "leave it out" in refused(stmfg.run.run, paths, tmp_path / "other", library_key="patient")
+    assert "third column" in refused(stmfg.run.run, paths, tmp_path / "other", stacked=True)
+    assert not (tmp_path / "other").exists()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from stmfg import _batch
+from stmfg import _offsets
 from stmfg._blocks import BLOCK
 
 DENSE_COVARIANCE = 1000
@@ -40,7 +40,7 @@ class Middle:
         """Return what is left of x.T @ y when the rows of x are centred."""
         if self.libraries is None:
             return np.asarray(product - np.outer(self.mean, y.sum(axis=0)))
-        sums = _batch.means(y, self.libraries) * np.bincount(self.libraries)[:, None]
+        sums = _offsets.means(y, self.libraries) * np.bincount(self.libraries)[:, None]
         return np.asarray(product - self.mean.T @ sums.astype(y.dtype))
 
     def covariance(self, n: int) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from typing import TYPE_CHECKING, Any
 
+from stmfg._cli_common import add_messages, take_messages
 from stmfg._cli_run import add_options, parameters
 from stmfg._errors import InputError, StmfgError
 
@@ -38,7 +38,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         help="run as Slurm jobs: partition=... time=... mem=...",
     )
     add_options(batch)
-    batch.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    add_messages(batch)
     batch.set_defaults(call=call)
 
 
@@ -54,13 +54,11 @@ def call(given: dict[str, Any]) -> None:
     """Run the batch; samples that failed make the exit status that of their reason."""
     from stmfg.batch import batch
 
-    quiet, sheet, output = given.pop("quiet", False), given.pop("sheet"), given.pop("output")
+    quiet, sheet, output = take_messages(given), given.pop("sheet"), given.pop("output")
     if "slurm" in given:
         given["slurm"] = dict(given["slurm"])
     options = parameters(given)
     options.pop("source", None)  # of the record
-    if not quiet:
-        logging.getLogger("stmfg").setLevel(logging.INFO)  # how many samples are finished already
     try:
         summary, failures = batch(sheet, output, progress=not quiet, **options)
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stmfg._cli_common import print_summary
+from stmfg._cli_common import add_messages, print_summary, take_messages
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     demo.add_argument("-o", "--output", metavar="OUTDIR", default="demo", help="folder for the results (default: demo)")
     demo.add_argument("--seed", metavar="S", type=int, default=0, help="seed of simulation and run (default: 0)")
-    demo.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    add_messages(demo)
     demo.set_defaults(call=call)
 
 
@@ -31,7 +31,7 @@ def call(options: dict[str, Any]) -> None:
     from stmfg.metrics import ari
     from stmfg.run import run
 
-    quiet, output, seed = options["quiet"], options["output"], options["seed"]
+    quiet, output, seed = take_messages(options), options["output"], options["seed"]
     adata = simulate(3000, 500, random_state=seed)
     truth = adata.obs["ground_truth"].astype(str).to_numpy()
     record = run(adata, output, n_domains=len(set(truth)), random_state=seed, progress=not quiet)

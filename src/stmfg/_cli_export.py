@@ -33,6 +33,9 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     export.add_argument("--source", metavar="X.zarr", help="spatialdata: store whose table shall have the domains")
     export.add_argument("--table", metavar="NAME", help="spatialdata: that table, where there are several")
     export.add_argument("--library-key", metavar="COLUMN", help="spatialdata, no --source: column that names the slice")
+    export.add_argument(
+        "--slice", metavar="NAME", dest="slice_name", help="which slice, where several were run jointly"
+    )
     export.set_defaults(call=call)
 
 
@@ -47,5 +50,5 @@ def call(options: dict[str, Any]) -> None:
         raise InputError(f"--{next(iter(more)).replace('_', '-')} goes with --to spatialdata; leave it out")
     result = Path(options["result"]).expanduser()
     adata = read(result / "result.h5ad" if (result / "result.h5ad").is_file() else result)
-    getattr(export, target.replace("-", "_"))(adata, output, key=key, **more)
-    print(f"{adata.obs[key].nunique()} domains of {int(adata.obs[key].notna().sum()):,} spots: {output}")
+    getattr(export, target.replace("-", "_"))(adata, output, key=key, slice_name=options["slice_name"], **more)
+    print(f"{key} of {options['result']} for {target}: {output}")

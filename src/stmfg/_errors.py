@@ -5,9 +5,12 @@ A message is one line: what was found, what was expected, and the call that fixe
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from anndata import AnnData
 
 
@@ -55,3 +58,9 @@ def require(adata: AnnData, attr: str, key: str, hint: str) -> Any:
         present = ", ".join(map(str, list(element)[:8])) or "nothing"
         raise MissingKeyError(f"{attr}[{key!r}] is missing ({attr} has: {present}); {hint}")
     return element[key]
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that a name is unknown: the one that was probably meant."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

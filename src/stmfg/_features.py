@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 
-from stmfg import _batch
+from stmfg import _offsets
 from stmfg._axes import Middle, principal_axes
 from stmfg._blocks import subsample
 from stmfg._errors import InputError
@@ -161,7 +161,7 @@ def fit(
     """Fit the map from raw counts (n, genes), or a given representation (n, d), and apply it.
 
     Genes, their moments and the principal axes are found on at most ``FIT_AT_MOST`` spots. Of several slices, the
-    variation within slices decides on axes and factors, and their offsets are taken off, see :func:`_batch.align`.
+    variation within slices decides on axes and factors, and their offsets are taken off, see :func:`_offsets.align`.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def fit(
             return feature_map, transform(feature_map, counts, None, log1p=config.log1p)
         middle = Middle(center)
         if libraries is not None:
-            middle = Middle(_batch.slice_means(x, libraries[rows]), libraries[rows])
+            middle = Middle(_offsets.slice_means(x, libraries[rows]), libraries[rows])
         loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, random_state)
         scores = _scores(counts, genes, target, center, scale, loadings, log1p=config.log1p)
     elif representation is not None:
@@ -210,14 +210,14 @@ def fit(
             scale *= max(float(representation.std()), 1e-12) if alike else 1.0
             features = ((representation - center) / scale).astype(np.float32)
             return FeatureMap(genes, target, center, scale, none, none, np.zeros(0)), features
-        scores = _compress(_batch.centred((representation - center) / scale, libraries)).astype(np.float32)
+        scores = _compress(_offsets.centred((representation - center) / scale, libraries)).astype(np.float32)
     else:
         raise InputError("neither counts nor a representation were given")
     # Between slices, the batch would pass for the most spatial factor of all.
-    within = _batch.centred(scores, libraries)
+    within = _offsets.centred(scores, libraries)
     rotation, autocorrelation = spatial_factors(within, operator, config, least=4 if alike else 1)
     feature_map = FeatureMap(genes, target, center, scale, loadings, rotation, autocorrelation)
-    return feature_map, _batch.align((scores @ rotation).astype(np.float32), operator, libraries)
+    return feature_map, _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
 
 
 def transform(
@@ -237,8 +237,8 @@ def transform(
     if representation is not None:
         if not f.rotation.size:
             return np.asarray((representation - f.center) / f.scale, dtype=np.float32)
-        compressed = _compress(_batch.centred((representation - f.center) / f.scale, libraries)).astype(np.float32)
-        return _batch.align(np.asarray(compressed @ f.rotation, dtype=np.float32), operator, libraries)
+        compressed = _compress(_offsets.centred((representation - f.center) / f.scale, libraries)).astype(np.float32)
+        return _offsets.align(np.asarray(compressed @ f.rotation, dtype=np.float32), operator, libraries)
     if counts is None:
         raise InputError("neither counts nor a representation were given")
     if not f.loadings.size:
@@ -249,7 +249,7 @@ def transform(
         return features
     scores = _scores(counts, f.genes, f.target_sum, f.center, f.scale, f.loadings, log1p=log1p)
     features = np.asarray(scores @ f.rotation, dtype=np.float32) if f.rotation.size else scores
-    return _batch.align(features, operator, libraries)
+    return _offsets.align(features, operator, libraries)
 
 
 def _scores(

@@ -79,6 +79,11 @@ PLATFORMS: Final = tuple(platform.name for platform in _TABLE)
 """Names of the kinds of folders, in the order in which they are looked for."""
 
 
+def title(name: str) -> str:
+    """Return what people call a platform."""
+    return next((platform.title for platform in _TABLE if platform.name == name), name)
+
+
 @dataclass(frozen=True)
 class Match:
     """What a folder was taken for.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 import time
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger("stmfg")
 
 _records: ContextVar[list[dict[str, Any]] | None] = ContextVar("stages", default=None)
 
@@ -34,7 +37,9 @@ def stage(name: str) -> Iterator[None]:
     """Time one stage."""
     records = _records.get()
     wall, cpu = time.perf_counter(), time.process_time()
+    logger.debug("stage %s begins", name)
     yield
+    logger.debug("stage %s took %.2f s, memory so far at most %.0f MB", name, time.perf_counter() - wall, peak_mb())
     if records is not None:
         records.append(
             {

@@ -7,7 +7,16 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from stmfg import _cli_apply, _cli_batch, _cli_compare, _cli_demo, _cli_export, _cli_run
+from stmfg import (
+    _cli_apply,
+    _cli_batch,
+    _cli_compare,
+    _cli_completion,
+    _cli_demo,
+    _cli_export,
+    _cli_info,
+    _cli_run,
+)
 from stmfg._cli_common import Parser
 from stmfg._errors import InputError, MissingDependencyError, StmfgError
 from stmfg._version import __version__
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
-COMMANDS = (_cli_run, _cli_apply, _cli_batch, _cli_export, _cli_compare, _cli_demo)
+COMMANDS = (_cli_run, _cli_info, _cli_apply, _cli_batch, _cli_export, _cli_compare, _cli_demo, _cli_completion)
 """In the order of the help. Each has ``add(commands)``, which sets ``call``: a function of the options given."""
 
 
@@ -25,6 +34,7 @@ def build() -> Parser:
     parser = Parser(
         prog="stmfg",
         description="Find spatial domains in spatial transcriptomics data. No labels are used.",
+        epilog="Each command has a --help of its own. A first try: stmfg demo",
     )
     parser.add_argument("--version", action="version", version=f"stmfg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from stmfg._errors import InputError
+from stmfg._errors import InputError, closest
 
 PRESETS: Final = ("default", "paper")
 
@@ -23,7 +23,7 @@ class Config:
 
     # Features: what the network reads.
     features: Literal["factors", "genes"] = "factors"
-    """``"factors"``: principal components rotated into spatial factors; ``"genes"``: scaled genes."""
+    """Principal components rotated into spatial factors (``"factors"``) or scaled genes (``"genes"``)."""
     n_top_genes: int = 0
     """Highly variable genes kept (seurat_v3); 0 keeps every gene seen often enough."""
     min_spot_share: float = 0.025
@@ -55,12 +55,12 @@ class Config:
 
     # Network.
     views: tuple[str, ...] = ("spatial", "feature")
-    """Graphs convolved side by side: ``"spatial"``, ``"feature"`` (expression), and any number of ``"NAME=KEY"``, whose
-    observations are described by ``obsm[KEY]``: image features, protein."""
+    """Graphs convolved side by side, of ``"spatial"``, ``"feature"`` (expression), and any number of ``"NAME=KEY"``,
+    whose observations are described by ``obsm[KEY]``, such as image features or protein."""
     widths: tuple[int, ...] = (0, 0, 0)
     """Width of each layer; 0 keeps the width of the input."""
     convolution: Literal["linear", "relu"] = "linear"
-    """``"linear"``: mean over neighbours, no weights; ``"relu"``: Kipf and Welling's."""
+    """Mean over neighbours, without weights (``"linear"``), or Kipf and Welling's (``"relu"``)."""
     fusion: Literal["layer", "late"] = "layer"
     """Views attend to each other after every layer, or once at the end (ablation)."""
     attention_width: int = 16
@@ -74,7 +74,7 @@ class Config:
     reconstruction: Literal["zinb", "gaussian"] = "zinb"
     """Likelihood of the decoder; a given embedding (``use_rep``) always takes the Gaussian one."""
     target: Literal["own", "neighbourhood"] = "neighbourhood"
-    """Counts the decoder explains: the spot's own or those summed over the spot and its neighbours."""
+    """Counts the decoder explains, the spot's own or those summed over the spot and its neighbours."""
     decoder_genes: int = 500
     """At most this many genes, the most variable, are decoded; 0 decodes all."""
     reconstruction_weight: float = 1.0
@@ -168,7 +168,8 @@ class Config:
         known = {field.name for field in dataclasses.fields(self)}
         for name in changes:
             if name not in known:
-                raise InputError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
+                others = closest(name, known) or f"; the options are {', '.join(sorted(known))}"
+                raise InputError(f"unknown option {name!r}{others}")
         return dataclasses.replace(self, **changes)
 
     @property

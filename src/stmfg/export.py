@@ -13,7 +13,7 @@ import pandas as pd
 
 from stmfg._errors import InputError
 from stmfg._io_spatialdata import quiet
-from stmfg._keys import DOMAIN, PLATFORM
+from stmfg._keys import DOMAIN, PLATFORM, SLICE, SPATIAL
 from stmfg._spatialdata import annotated, of_spots
 from stmfg._summary import labels
 
@@ -30,7 +30,7 @@ _SHOWN: Final = {"Loupe Browser": ("visium", "visiumhd"), "Xenium Explorer": ("x
 """Platforms whose data a program opens."""
 
 
-def loupe(adata: AnnData, path: str | Path, *, key: str = DOMAIN) -> None:
+def loupe(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slice_name: str | None = None) -> None:
     """Write domains as a table of categories for Loupe Browser.
 
     The first column is ``Barcode``, the second is named like the categories: the form in which Space Ranger writes its
@@ -44,20 +44,22 @@ def loupe(adata: AnnData, path: str | Path, *, key: str = DOMAIN) -> None:
         File to write, ``.csv``.
     key
         Column of ``obs`` with the domains.
+    slice_name
+        Which slice to write, of a result that several inputs were put together for.
 
     Raises
     ------
     InputError
-        If there are no domains, or the file cannot be written.
+        If there are no domains, there are several slices and none is named, or the file cannot be written.
 
     References
     ----------
     10x Genomics, Space Ranger 3.0, Secondary Analysis CSV.
     """
-    _write_table(adata, path, key, "Loupe Browser", ("Barcode", key))
+    _write_table(_of_slice(adata, slice_name), path, key, "Loupe Browser", ("Barcode", key))
 
 
-def xenium_explorer(adata: AnnData, path: str | Path, *, key: str = DOMAIN) -> None:
+def xenium_explorer(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slice_name: str | None = None) -> None:
     """Write domains as a table of cell groups for Xenium Explorer.
 
     The columns are ``cell_id`` and ``group``. Cells without a label are left out.
@@ -70,17 +72,19 @@ def xenium_explorer(adata: AnnData, path: str | Path, *, key: str = DOMAIN) -> N
         File to write, ``.csv``.
     key
         Column of ``obs`` with the domains.
+    slice_name
+        Which slice to write, of a result that several inputs were put together for.
 
     Raises
     ------
     InputError
-        If there are no domains, or the file cannot be written.
+        If there are no domains, there are several slices and none is named, or the file cannot be written.
 
     References
     ----------
     10x Genomics, Xenium Explorer, cell groups; the form of the ``cell_types.csv`` that comes with its data sets.
     """
-    _write_table(adata, path, key, "Xenium Explorer", ("cell_id", "group"))
+    _write_table(_of_slice(adata, slice_name), path, key, "Xenium Explorer", ("cell_id", "group"))
 
 
 def spatialdata(
@@ -91,6 +95,7 @@ def spatialdata(
     table: str | None = None,
     key: str = DOMAIN,
     library_key: str | None = None,
+    slice_name: str | None = None,
 ) -> None:
     """Write a SpatialData store in which the domains belong to the spots or cells, as spatialdata-plot and napari show.
 
@@ -111,7 +116,9 @@ def spatialdata(
         Column of ``obs`` with the domains.
     library_key
         Column of ``obs`` that names the slice, where there are several and no `source`: each becomes an element in a
-        coordinate system of its own.
+        coordinate system of its own. It need not be given where several inputs were put together.
+    slice_name
+        Which slice to write, of a result that several inputs were put together for; needed with `source`.
 
     Notes
     -----
@@ -134,6 +141,10 @@ def spatialdata(
         raise InputError("table names a table of source; give source, too")
     if source is not None and library_key is not None:
         raise InputError("source has elements of its own, to which library_key does not apply; leave it out")
+    if source is not None or slice_name is not None:
+        adata = _of_slice(adata, slice_name)
+    elif library_key is None and SLICE in adata.obs:
+        library_key = SLICE
     with quiet(), _replacing(path) as partial:
         store = of_spots(adata, library_key) if source is None else annotated(adata, Path(source), table, key)
         try:
@@ -141,6 +152,24 @@ def spatialdata(
         except ValueError as error:  # names and values that SpatialData does not take; the last line says which
             reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
             raise InputError(f"{path} cannot be written as SpatialData ({reason}); change it in the result") from error
+
+
+def _of_slice(adata: AnnData, name: str | None) -> AnnData:
+    """Return one slice, its observations under the names they had before slices were put together."""
+    names = list(adata.obs[SLICE].astype(str).unique()) if SLICE in adata.obs else []
+    if name is None and not names:
+        return adata
+    name = names[0] if name is None and len(names) == 1 else name
+    if name not in names:
+        there = ", ".join(names) or "it has none"
+        raise InputError(f"slice_name is {name!r}; name one slice of the result ({there})")
+    part = adata[(adata.obs[SLICE].astype(str) == name).to_numpy()].copy()
+    part.obs_names = part.obs_names.str.removesuffix(f"_{name}")
+    if name in part.uns.get(PLATFORM, {}):
+        part.uns[PLATFORM] = part.uns[PLATFORM][name]
+    if name in part.uns.get(SPATIAL, {}):  # images and scale of each slice
+        part.uns[SPATIAL] = {name: part.uns[SPATIAL][name]}
+    return part
 
 
 def _write_table(adata: AnnData, path: str | Path, key: str, program: str, header: tuple[str, str]) -> None:

@@ -162,11 +162,14 @@ def _tried(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _sample(adata: AnnData, run: Mapping[str, Any]) -> str:
-    """Return a name for the sample: its Space Ranger library, or the file or folder it was read from."""
+    """Return a name for the sample: its Space Ranger library, or what it was read from."""
     libraries = adata.uns.get(_keys.SPATIAL, {})
     if isinstance(libraries, Mapping) and len(libraries) == 1:
         return str(next(iter(libraries)))
-    source = Path(str(run.get("input") or ""))
+    given = run.get("input") or ""
+    if isinstance(given, list):
+        return f"{len(given)} slices"
+    source = Path(str(given))
     if source.name == "outs":  # what Space Ranger calls every result folder
         source = source.parent
     return source.stem or "tissue"

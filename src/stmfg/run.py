@@ -105,9 +105,9 @@ def run(
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, collected_warnings() as messages:
         with stage("read"):
+            if isinstance(source, Sequence) and not isinstance(source, str):
+                library_key = _slice_key(library_key)
             adata = _read(source, platform, use_rep)
-        if isinstance(source, Sequence) and not isinstance(source, str):
-            library_key = _slice_key(library_key)
         if IMAGE_FEATURES in config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
             with stage("image"):
                 pp.image(adata)

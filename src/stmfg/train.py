@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING
 
 import torch
-from tqdm.auto import tqdm
 
 from stmfg import _checkpoint
 from stmfg._adam import Adam
 from stmfg._errors import InputError, TrainingError
 from stmfg._processes import Processes
+from stmfg._progress import follow
 from stmfg.losses import gaussian_nll, info_nce, spatial_regularization, zinb_nll
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def train(
     processes
         Who else trains, each on data of its own: they start from the first one's state and step together.
     progress
-        Whether to show a progress bar.
+        Whether to show a progress bar, or, where standard error is no terminal, to log a line every tenth.
 
     Returns
     -------
@@ -104,8 +104,8 @@ def train(
         processes.share_([*net.state_dict().values(), *optimizer.mean, *optimizer.square])
     saved_at = time.monotonic()
     net.train()
-    bar = tqdm(range(start, config.epochs), initial=start, total=config.epochs, desc="training", disable=not progress)
-    for epoch in bar:
+    bar = follow(start, config.epochs, show=progress)
+    for epoch in range(start, config.epochs):
         before = generator.get_state()
         losses = _losses(net, data, config, generator)
         losses["total"].backward()  # type: ignore[no-untyped-call]
@@ -125,7 +125,7 @@ def train(
                     f"the {term} term of the loss is {value} at epoch {epoch + 1}; "
                     "a smaller learning_rate, or counts without extreme values, may help"
                 )
-        bar.set_postfix(loss=f"{history['total'][-1]:.4f}")
+        bar.step(history["total"][-1])
         if checkpoint is not None and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             _checkpoint.save(checkpoint, fingerprint, net, optimizer, generator, history)
             saved_at = time.monotonic()

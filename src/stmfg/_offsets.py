@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Codes = NDArray[np.int64]
 
-N_COMPONENTS = 12
+N_COMPONENTS = 6
 """Components that stand for the tissues' domains; a few too many or too few hardly matter."""
 N_STEPS = 2
 """Random-walk steps over which features are averaged first: offsets are of regions, not of single cells."""
@@ -119,7 +119,7 @@ def _expectation_maximization(x: Floats, libraries: Codes, posterior: Floats) ->
         covariance = total - (weights.sum(axis=0)[:, None] * mu).T @ mu / n + 1e-4 * np.eye(d)
         factor = linalg.cho_factor((covariance + covariance.T) / 2)
         slope = linalg.cho_solve(factor, mu.T)
-        shares = np.log(weights / weights.sum(axis=1, keepdims=True) + 1e-6)
+        shares = np.log(weights.sum(axis=0) / n + 1e-6)  # common ones: components of one slice each would cost
         table = shares - 0.5 * (mu.T * slope).sum(axis=0) - offsets @ slope
         posterior, evidence = softmax(x @ slope + table[libraries])
         # What depends on the observation but not on the component: the evidence leaves it out.

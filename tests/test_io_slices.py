@@ -1,0 +1,103 @@
+"""Several inputs become one: named, on shared genes, with nothing lost without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from anndata import AnnData
+
+import stmfg
+from stmfg._io_slices import join, slice_names
+
+
+@pytest.fixture
+def two(section: AnnData) -> dict[str, AnnData]:
+    return {"left": section[:140].copy(), "right": section[140:].copy()}
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/one.h5ad", "b/two.h5ad"], ["one", "two"]),
+        (["a/x.h5ad", "b/x.h5ad", "b/y.h5ad"], ["a_x", "b_x", "y"]),
+        (["mouse1/outs", "mouse2/outs"], ["mouse1", "mouse2"]),
+        (["one/s.zarr", "one/s.h5ad"], ["one_s_1", "one_s_2"]),
+    ],
+)
+def test_names_come_from_files_and_are_unique(paths: list[str], names: list[str], tmp_path: Path) -> None:
+    for path in map(tmp_path.joinpath, paths):
+        (path.parent if path.suffix == ".h5ad" else path).mkdir(parents=True, exist_ok=True)
+    assert slice_names([tmp_path / path for path in paths]) == names
+
+
+def test_a_path_given_twice_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
+    assert "given twice" in refused(slice_names, [tmp_path / "a.h5ad", tmp_path / "b" / ".." / "a.h5ad"])
+
+
+def test_read_slices(two: dict[str, AnnData], tmp_path: Path) -> None:
+    for name, part in two.items():
+        part.write_h5ad(tmp_path / f"{name}.h5ad")
+    joined = stmfg.read_slices([tmp_path / "right.h5ad", tmp_path / "left.h5ad"])
+    assert list(joined.obs["stmfg_slice"].cat.categories) == ["right", "left"]
+    assert joined.obs_names[0] == f"{two['right'].obs_names[0]}_right"
+    np.testing.assert_array_equal(joined.X[:160].toarray(), two["right"].X.toarray())
+    np.testing.assert_array_equal(joined.obsm["spatial"][160:], two["left"].obsm["spatial"])
+
+
+def test_only_shared_genes_are_kept_and_it_is_said(two: dict[str, AnnData], caplog: pytest.LogCaptureFixture) -> None:
+    two["left"] = two["left"][:, 10:].copy()
+    two["right"] = two["right"][:, ::-1].copy()
+    joined = join(two)
+    assert "share 70 genes" in caplog.text
+    assert "left has 70 genes, right 80" in caplog.text
+    assert list(joined.var_names) == list(two["left"].var_names)
+    np.testing.assert_array_equal(joined[140:].X.toarray(), two["right"][:, joined.var_names].X.toarray())
+
+
+def test_too_few_shared_genes_are_refused_unless_an_embedding_is_used(
+    two: dict[str, AnnData], refused: Callable[..., str]
+) -> None:
+    two["left"].var_names = [f"other{i}" for i in range(80)]
+    for part in two.values():
+        part.obsm["X_pca"] = np.asarray(part.X[:, :5].toarray())
+    assert "share 0 genes" in refused(join, two)
+    assert join(two, use_rep="X_pca").obsm["X_pca"].shape == (300, 5)
+
+
+def test_columns_must_be_the_same(two: dict[str, AnnData], refused: Callable[..., str]) -> None:
+    two["left"].obsm["spatial"] = np.c_[two["left"].obsm["spatial"], np.zeros(140)]
+    assert "(n, 3) in slice 'left'" in refused(join, two)
+    del two["right"].obsm["spatial"]
+    assert "slice 'right' has no obsm['spatial']" in refused(join, two)
+
+
+def test_counts_in_a_layer_of_some_are_found(two: dict[str, AnnData]) -> None:
+    raw = two["left"].X.copy()
+    two["left"].layers["counts"] = raw
+    two["left"].X = np.log1p(raw)
+    joined = join(two)
+    np.testing.assert_array_equal(joined.layers["counts"][:140].toarray(), raw.toarray())
+    np.testing.assert_array_equal(joined.layers["counts"][140:].toarray(), two["right"].X.toarray())
+
+
+def test_platforms_and_images_are_kept_by_slice(two: dict[str, AnnData], caplog: pytest.LogCaptureFixture) -> None:
+    for (name, part), platform in zip(two.items(), ("visium", "xenium"), strict=True):
+        part.uns["spatial_platform"] = {"platform": platform}
+        part.uns["spatial"] = {f"library of {name}": {"scalefactors": {"spot_diameter_fullres": 5.0}}}
+    joined = join(two)
+    assert "several platforms (visium, xenium)" in caplog.text
+    assert joined.uns["spatial_platform"]["right"]["platform"] == "xenium"
+    assert list(joined.uns["spatial"]) == ["left", "right"]
+
+
+def test_the_slices_are_not_changed(two: dict[str, AnnData]) -> None:
+    before = {name: part.copy() for name, part in two.items()}
+    join(two)
+    for name, part in two.items():
+        assert list(part.obs.columns) == list(before[name].obs.columns)
+        assert isinstance(part, ad.AnnData)
+        assert list(part.layers) == []
