@@ -7,11 +7,14 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 
 import stmfg
 from stmfg._io_slices import join, slice_names
+from stmfg.datasets import simulate_slices
+from stmfg.run import repeat, run
 
 
 @pytest.fixture
@@ -101,3 +104,52 @@ def test_the_slices_are_not_changed(two: dict[str, AnnData]) -> None:
         assert list(part.obs.columns) == list(before[name].obs.columns)
         assert isinstance(part, ad.AnnData)
         assert list(part.layers) == []
+
+
+def sheet(folder: Path, rows: list[str], header: str = "sample,path,donor,condition") -> Path:
+    """Write four slices, and a sheet of these rows."""
+    joined = simulate_slices(4, 120, 60, n_domains=3, difficulty=0.5)
+    for i, name in enumerate(joined.obs["slice"].cat.categories):
+        joined[joined.obs["slice"] == name].copy().write_h5ad(folder / f"{i}.h5ad")
+    path = folder / "sheet.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_a_sheet_is_one_run_that_compares_conditions(tmp_path: Path) -> None:
+    rows = [f"s{i},{i}.h5ad,d{i},{'case' if i % 2 else 'control'}" for i in range(4)]
+    record = run(sheet(tmp_path, rows), tmp_path / "out", n_domains=3, epochs=2, n_votes=1)
+    assert record["options"]["library_key"] == "stmfg_slice"
+    composition = pd.read_csv(tmp_path / "out" / "composition.csv")
+    assert composition.groupby("sample")["spots"].sum().to_dict() == dict.fromkeys(["s0", "s1", "s2", "s3"], 120)
+    abundance = pd.read_csv(tmp_path / "out" / "abundance.csv")
+    assert sorted(abundance["domain"].astype(str)) == ["1", "2", "3"]
+    assert set(pd.read_csv(tmp_path / "out" / "domains.csv")["slice"]) == {"s0", "s1", "s2", "s3"}
+    options = repeat(tmp_path / "out") | {"source": tmp_path / "0.h5ad", "library_key": None}
+    again = run(**options, output=tmp_path / "out")
+    assert again["n_obs"] == 120
+    assert not (tmp_path / "out" / "abundance.csv").exists()  # of the earlier run
+
+
+def test_conditions_of_one_sample_each_are_not_compared(tmp_path: Path) -> None:
+    record = run(
+        sheet(tmp_path, ["a,0.h5ad,,case", "b,1.h5ad,,control"]), tmp_path / "out", n_domains=3, epochs=2, n_votes=1
+    )
+    assert any("conditions are not compared" in line for line in record["warnings"])
+    assert not (tmp_path / "out" / "abundance.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["a,0.h5ad,3", "b,1.h5ad,4"], "'a' has its own n_domains"),
+        (["a,0.h5ad,"], "has one sample"),
+        (["a,0.h5ad,", "b,gone.h5ad,"], "gone.h5ad"),
+    ],
+)
+def test_a_sheet_that_cannot_be_one_run(
+    rows: list[str], said: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    path = sheet(tmp_path, rows, "sample,path,n_domains")
+    assert said in refused(run, path, tmp_path / "out", n_domains=3)
+    assert not (tmp_path / "out").exists()

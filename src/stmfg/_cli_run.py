@@ -53,7 +53,8 @@ def _add_arguments(parser: Parser) -> None:
         "input",
         metavar="INPUT",
         nargs="*",
-        help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder; several are slices, with common domains",
+        help=".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder; several, or a sheet (.csv: sample, "
+        "path, donor, condition), are slices with common domains",
     )
     files.add_argument("-o", "--output", metavar="OUTDIR", help="folder for the results")
     files.add_argument("--resume", action="store_true", help="continue an interrupted run in OUTDIR")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stmfg import _sheet
 from stmfg._errors import InputError
 from stmfg._keys import COUNTS, PLATFORM, SLICE, SPATIAL
 from stmfg.io import read
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-__all__ = ["join", "read_slices", "slice_names"]
+__all__ = ["join", "read_sheet", "read_slices", "slice_names"]
 
 logger = logging.getLogger("stmfg")
 
@@ -84,6 +85,44 @@ def read_slices(paths: Sequence[str | Path], *, platform: str | None = None, use
     """
     names = slice_names(paths)
     return join({name: read(path, platform=platform) for name, path in zip(names, paths, strict=True)}, use_rep=use_rep)
+
+
+def read_sheet(path: str | Path, *, platform: str | None = None, use_rep: str | None = None) -> AnnData:
+    """Read the samples of a sheet, a slice each, into one AnnData.
+
+    Parameters
+    ----------
+    path
+        CSV with the columns ``sample`` and ``path``, and where wanted ``donor``, ``condition`` and ``platform``.
+    platform, use_rep
+        As in :func:`read_slices`.
+
+    Returns
+    -------
+    As :func:`join`, with ``obs["donor"]`` and ``obs["condition"]`` where the sheet has them.
+
+    Raises
+    ------
+    InputError
+        If the sheet or a file of it cannot be read, or samples have options of their own.
+    """
+    samples = _sheet.read(path)
+    if len(samples) < 2:
+        raise InputError(f"sheet {path} has one sample; give its file instead, or more samples to find common domains")
+    slices: dict[str, AnnData] = {}
+    for sample in samples:
+        own = sorted(set(sample.options) - {"platform"})
+        if own:
+            raise InputError(
+                f"sheet {path}: sample {sample.name!r} has its own {own[0]}, but samples with common domains share "
+                "all options; empty the column, or run the samples by themselves with stmfg batch"
+            )
+        part = read(sample.source, platform=sample.options.get("platform", platform))
+        for key in _sheet.DESCRIBING:
+            if value := getattr(sample, key):
+                part.obs[key] = value
+        slices[sample.name] = part
+    return join(slices, use_rep=use_rep)
 
 
 def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from stmfg import _validate, pp
 from stmfg._errors import InputError
 from stmfg._keys import EMBEDDING, IMAGE_FEATURES, UNS, VIEW_WEIGHTS
+from stmfg._results import collected_warnings, describe, reserved, write
 from stmfg._stages import recording, stage
 from stmfg.io import read
-from stmfg.run import collected_warnings, describe, reserved, write
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -5,51 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform as platforms
-import shutil
-import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from stmfg import _validate, gr, pp
 from stmfg._blocks import row_sums
 from stmfg._errors import InputError
 from stmfg._fingerprint import fingerprint
-from stmfg._io_slices import read_slices
-from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, IMAGE_FEATURES, SLICE, SPATIAL, UNS, VIEW_WEIGHTS
+from stmfg._io_slices import read_sheet, read_slices
+from stmfg._keys import EMBEDDING, IMAGE_FEATURES, SLICE, SPATIAL, UNS, VIEW_WEIGHTS
+from stmfg._results import CHECKPOINT, OUTPUTS, collected_warnings, describe, reserved, write
 from stmfg._spots import spots
 from stmfg._stages import recording, stage
 from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.io import read
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where nothing keeps two runs apart
-    fcntl = None  # type: ignore[assignment]
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from anndata import AnnData
 
 __all__ = ["OUTPUTS", "repeat", "run"]
 
 logger = logging.getLogger("stmfg")
-
-OUTPUTS: Final = ("result.h5ad", "domains.csv", "domains.png", "report.html", "run.json")
-"""Files of a finished run. ``run.json`` is taken away first and put in place last: where it is, the others are its."""
-CHECKPOINT: Final = "checkpoint.safetensors"
-"""Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
-_PARTIAL: Final = ".partial-"
-_LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
 def run(
@@ -74,7 +52,9 @@ def run(
     ----------
     source
         ``.h5ad``, ``.zarr``, the folder of an instrument, or an AnnData (changed in place). Several files or folders
-        are slices, see :func:`stmfg.read_slices`: their domains are found together and named alike.
+        are slices, see :func:`stmfg.read_slices`: their domains are found together and named alike. So are the samples
+        of a sheet (``.csv``), see :func:`stmfg.batch.batch`; of these it is also written how much of each sample every
+        domain takes (``composition.csv``), and how conditions differ in that (``abundance.csv``).
     output
         Folder for the results; made when missing. Files of an earlier run are replaced only when the new
         ones are whole.
@@ -115,7 +95,7 @@ def run(
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, collected_warnings() as messages:
         with stage("read"):
-            if isinstance(source, Sequence) and not isinstance(source, str):
+            if _is_sheet(source) or (isinstance(source, Sequence) and not isinstance(source, str)):
                 library_key = _slice_key(library_key)
             adata = _read(source, platform, use_rep)
         if IMAGE_FEATURES in config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
@@ -190,35 +170,17 @@ def run(
     return record
 
 
-def describe(
-    adata: AnnData, source: str | Path | Sequence[str | Path] | AnnData, options: dict[str, Any]
-) -> dict[str, Any]:
-    """Return what the record of a run says of its data, options, versions and training."""
-    return {
-        "version": __version__,
-        "input": _named(source),
-        "n_obs": adata.n_obs,
-        "n_vars": adata.n_vars,
-        "n_domains": int(adata.uns[UNS]["n_domains"]),
-        "options": options,
-        "computer": _computer(),
-        "versions": _versions(),
-        "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
-    }
-
-
 def _read(source: str | Path | Sequence[str | Path] | AnnData, platform: str | None, use_rep: str | None) -> AnnData:
     """Read one input, or several as slices."""
+    if _is_sheet(source):
+        return read_sheet(source, platform=platform, use_rep=use_rep)  # type: ignore[arg-type]
     if isinstance(source, (str, Path)):
         return read(source, platform=platform)
     return read_slices(source, platform=platform, use_rep=use_rep) if isinstance(source, Sequence) else source
 
 
-def _named(source: str | Path | Sequence[str | Path] | AnnData) -> str | list[str]:
-    """Return what to read again to repeat a run; nothing where the data were in memory."""
-    if isinstance(source, (str, Path)):
-        return str(Path(source).expanduser().absolute())
-    return [str(Path(one).expanduser().absolute()) for one in source] if isinstance(source, Sequence) else ""
+def _is_sheet(source: object) -> bool:
+    return isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".csv"
 
 
 def _slice_key(library_key: str | None) -> str:
@@ -263,41 +225,6 @@ def repeat(path: str | Path) -> dict[str, Any]:
     return {"source": record["input"]} | options | {k: v for k, v in params.items() if v != preset[k]}
 
 
-@contextmanager
-def reserved(output: Path) -> Iterator[None]:
-    """Make the output folder and keep other runs out of it; leave no empty folder behind."""
-    made = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
-    lock = output / ".lock"
-    try:
-        if lock.is_symlink():
-            lock.unlink()  # what it leads to is not ours to open
-        with lock.open("a") as file:
-            if not _locked(file, lock):
-                made = False  # it is the other run's
-                raise InputError(f"another run is writing to {output}; wait for it to end or give another folder")
-            try:
-                for left in output.glob(f"{_PARTIAL}*"):  # by a run that was killed
-                    shutil.rmtree(left, ignore_errors=True)
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-    finally:
-        if made and not any(output.iterdir()):
-            output.rmdir()
-
-
-def _locked(file: IO[str], path: Path) -> bool:
-    """Lock a file for this process, until it ends in whatever way; False where another one has it."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())  # not one the other run has just removed
-    except OSError:
-        return False
-
-
 def _check(
     adata: AnnData, n_domains: int | str, use_rep: str | None, library_key: str | None, *, stacked: bool
 ) -> None:
@@ -319,77 +246,3 @@ def _check(
         spots(adata, library_key=library_key)
     if n_domains != "auto":
         _validate.n_domains(n_domains, adata.n_obs)
-
-
-def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
-    """Write all files next to their place, then move them there.
-
-    A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
-    """
-    from matplotlib.figure import Figure
-
-    from stmfg import pl, report
-
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
-    try:
-        with stage("figures"):
-            table = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
-            if isinstance(record["input"], list):
-                table.insert(0, "slice", adata.obs[SLICE])
-                table.index = pd.Index(
-                    [spot.removesuffix(f"_{name}") for spot, name in zip(table.index, table["slice"], strict=True)]
-                )  # as in the slice's own file
-            table.to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
-            figure = Figure(figsize=(8, 7), layout="constrained")
-            pl.domains(adata, ax=figure.add_subplot(), library_key=record["options"]["library_key"])
-            figure.savefig(partial / "domains.png", dpi=150)
-        with stage("result"):
-            adata.write_h5ad(partial / "result.h5ad")
-        with stage("report"):
-            report.write(adata, partial / "report.html", run=record)
-        (partial / "run.json").write_text(json.dumps(record, indent=1) + "\n")
-        for name in OUTPUTS:
-            with (partial / name).open("rb+") as file:
-                os.fsync(file.fileno())  # a name must not reach the disk before what it names
-        (output / OUTPUTS[-1]).unlink(missing_ok=True)
-        for name in OUTPUTS:
-            (partial / name).replace(output / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # installed without metadata
-            found[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
-    return found
-
-
-def _computer() -> dict[str, Any]:
-    """Return what rounding depends on, besides the versions."""
-    import torch
-
-    return {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
-
-
-class _Collector(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-@contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """Keep what is logged as a warning, for the record and the report."""
-    handler = _Collector()
-    logger.addHandler(handler)
-    try:
-        yield handler.messages
-    finally:
-        logger.removeHandler(handler)
