@@ -280,9 +280,11 @@ def test_processes_share_the_processors(program: Callable[[str], None], monkeypa
     assert failure == Failure("threads 3", bad_input=True)
 
 
-def test_an_end_ends_the_processes(program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    program("case $task in *'\"a\"'*) echo null;; *) exec sleep 100;; esac")
+@pytest.mark.parametrize("deaf", ["", "trap '' INT; "])
+def test_an_end_ends_the_processes(deaf: str, program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    program(deaf + "case $task in *'\"a\"'*) echo null;; *) exec sleep 100;; esac")
     monkeypatch.setattr(_workers, "_GRACE", 0.1)
+    monkeypatch.setattr(_workers, "_LAST", 0.5)
     begun = time.monotonic()
     with closing(_workers.here(tasks("abcd"), 2)) as results:
         assert next(results) == ("a", None)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _GRACE: Final = 3.0
 """Seconds in which a process that was interrupted together with this one is left to tidy up."""
+_LAST: Final = 30.0
+"""Seconds it then has to save a checkpoint."""
 _POLL: Final = 10.0
 """Seconds between two looks at the jobs of Slurm."""
 _MINUTES: Final = "240"
@@ -90,6 +92,12 @@ def here(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, Failure | Non
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + _LAST
+        for process in list(running):
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:  # it ignores the signal, as all do that a shell starts in the background
+                process.kill()
         pool.shutdown()
 
 
