@@ -98,7 +98,9 @@ def test_filtered_by_condition(page: Any) -> None:
 
 def test_a_map_leads_to_the_report(page: Any) -> None:
     here = page.current_url
-    page.find_element(By.CSS_SELECTOR, "a[href='b/report.html'] img").click()
+    picture = page.find_element(By.CSS_SELECTOR, "a[href='b/report.html'] img")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", picture)
+    picture.click()
     assert page.title == "report of b"
     page.get(here)
 

@@ -132,6 +132,10 @@ def test_the_line_goes_before_the_file_and_that_before_the_record(
     Path("lab.toml").write_text('output = "second"\nn_domains = 3\nepochs = 3\nn_starts = 2\nquiet = true\n')
     assert cli.main(["run", "--from", "first", "--config", "lab.toml", "--set", "epochs=4"]) == 0
     record = json.loads(Path("second/run.json").read_text())
-    assert (record["input"], record["options"]["random_state"], record["params"]["n_votes"]) == ("input.h5ad", 1, 2)
+    assert (record["input"], record["options"]["random_state"], record["params"]["n_votes"]) == (
+        str(Path("input.h5ad").absolute()),
+        1,
+        2,
+    )
     assert (record["n_domains"], record["params"]["n_starts"]) == (3, 2)
     assert record["params"]["epochs"] == len(record["history"]["total"]) == 4

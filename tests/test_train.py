@@ -80,7 +80,7 @@ def test_the_loss_falls_without_counts(section: AnnData) -> None:
 @pytest.mark.parametrize("term", ["contrastive", "spatial"])
 def test_every_term_can_be_learned(section: AnnData, term: str) -> None:
     alone = dict.fromkeys(("reconstruction_weight", "contrastive_weight", "spatial_weight"), 0.0)
-    history, _ = Task(section, **alone | {f"{term}_weight": 1.0}, convolution="relu").run(epochs=40)
+    history, _ = Task(section, **alone | {f"{term}_weight": 1.0}, convolution="relu").run(epochs=80)
     assert np.mean(history[term][-5:]) < 0.95 * np.mean(history[term][:5])
 
 

@@ -304,3 +304,17 @@ def test_not_writable(tmp_path: Path) -> None:
 def test_read_only_folder() -> None:
     for folder in ("/proc", "/proc/out", "/proc/a/b"):
         assert f"output folder {folder} cannot be written (" in message(_validate.writable, folder)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "..", "/absolute", "", "a//b"])
+def test_names_that_would_leave_their_place_in_the_result(
+    name: str, section: AnnData, refused: Callable[..., str]
+) -> None:
+    section.uns["spatial"] = {name: {}}
+    assert "a path that leaves the file" in refused(_validate.text, section)
+    del section.uns["spatial"]
+    _validate.text(section)
+    section.obs["CD4/CD8"] = 1.0  # common, and harmless
+    _validate.text(section)
+    section.obs[name] = 1.0
+    assert "obs has the name" in refused(_validate.text, section)

@@ -112,7 +112,7 @@ def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, name: str) ->
     if record["format"] > FORMAT:
         raise InputError(f"{name} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
     model = STMFG(Config(**record["config"]), random_state=record["random_state"], device=device)
-    model.genes, model.use_rep, model.history = record["genes"], record["use_rep"], record["history"]
+    model.genes, model.use_rep, model.history = list(record["genes"]), record["use_rep"], record["history"]
     model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
     model.feature_map = _feature_map("map.", arrays).folded()  # of format 1; the identity since
     model.view_maps = {name: _feature_map(f"view.{name}.", arrays) for name in model.config.extra_views}

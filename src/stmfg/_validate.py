@@ -7,6 +7,7 @@ expected and the fix. None of them changes its input, and none makes a sparse ma
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -67,7 +68,7 @@ def names(adata: AnnData) -> None:
 
 
 def text(adata: AnnData) -> None:
-    """Check that names and columns of text hold no NUL, which HDF5 cannot store: the result could not be written.
+    """Check that names and columns of text can be written: HDF5 stores no NUL, and takes names for paths.
 
     Raises
     ------
@@ -83,6 +84,12 @@ def text(adata: AnnData) -> None:
         for what, values in columns.items():
             if "\0" in "".join(map(str, values)):
                 raise InputError(f"{what} hold a NUL character; the file may be damaged: copy it again")
+    places = {"obs": adata.obs, "var": adata.var, "obsm": adata.obsm, "layers": adata.layers, "uns": adata.uns}
+    libraries = adata.uns.get(SPATIAL)
+    for where, names in (places | {f"uns[{SPATIAL!r}]": libraries if isinstance(libraries, Mapping) else {}}).items():
+        for name in map(str, names):
+            if set(name.split("/")) & {"", ".", ".."}:
+                raise InputError(f"{where} has the name {name[:50]!r}, a path that leaves the file; rename it")
 
 
 def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
