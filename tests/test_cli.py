@@ -261,9 +261,9 @@ def test_bad_option(one_line: Callable[..., str], tmp_path: Path, case: str) -> 
 
 
 def test_other_kinds_of_input(one_line: Callable[..., str], tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_text("spot,gene\n")
+    (tmp_path / "table.txt").write_text("spot,gene\n")
     assert "is a file of a kind stMFG does not read; give an .h5ad file, a .zarr store" in one_line(
-        "run", tmp_path / "table.csv"
+        "run", tmp_path / "table.txt"
     )
 
 

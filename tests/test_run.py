@@ -593,3 +593,18 @@ def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Pat
     assert "leave it out" in refused(stmfg.run.run, paths, tmp_path / "other", library_key="patient")
     assert "third column" in refused(stmfg.run.run, paths, tmp_path / "other", stacked=True)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("stored", [5, "red", {"1": "red"}, np.array(3.0), ["#112233"]])
+def test_colours_that_are_none_are_replaced(stored: Any, tmp_path: Path) -> None:
+    given = tissue()
+    given.uns["stmfg_domain_colors"] = stored
+    go(given, tmp_path / "out")
+    assert len(given.uns["stmfg_domain_colors"]) == len(given.obs["stmfg_domain"].cat.categories)
+
+
+def test_what_no_file_can_hold_is_one_line_and_nothing_is_left(tmp_path: Path, refused: Callable[..., str]) -> None:
+    given = tissue()
+    given.uns["mine"] = object()
+    assert "the result cannot be written" in refused(go, given, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -312,6 +312,8 @@ def test_names_that_would_leave_their_place_in_the_result(
 ) -> None:
     section.uns["spatial"] = {name: {}}
     assert "a path that leaves the file" in refused(_validate.text, section)
+    section.uns["spatial"] = {"slice": {"scalefactors": {name: 1.0}}}
+    assert "a path that leaves the file" in refused(_validate.text, section)
     del section.uns["spatial"]
     _validate.text(section)
     section.obs["CD4/CD8"] = 1.0  # common, and harmless

@@ -310,7 +310,8 @@ def _sums(counts: sparse.csr_matrix | OnDisk, number: NDArray[np.integer[Any]], 
 def write_colours(adata: AnnData, key: str) -> None:
     """Give every category of a column of ``obs`` a colour, where scanpy keeps it; enough colours of the user stay."""
     k, where = len(adata.obs[key].cat.categories), f"{key}{COLORS}"
-    if len(adata.uns.get(where, ())) < k:
+    stored = adata.uns.get(where)
+    if not isinstance(stored, (list, tuple, np.ndarray)) or np.ndim(stored) != 1 or len(stored) < k:
         adata.uns[where] = np.asarray(palette(k), dtype=object)
 
 

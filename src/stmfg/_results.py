@@ -131,7 +131,7 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             for name, found in between.items():
                 found.to_csv(partial / name, index=False, float_format="%.6g")
         with stage("result"):
-            adata.write_h5ad(partial / "result.h5ad")
+            _write_result(adata, partial / "result.h5ad")
         with stage("report"):
             report.write(adata, partial / "report.html", run=record)
         (partial / "run.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -145,6 +145,17 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             (partial / name).replace(output / name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_result(adata: AnnData, path: Path) -> None:
+    """Write the AnnData; say what of the user's own, in ``uns`` for example, has no form in a file."""
+    try:
+        adata.write_h5ad(path)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
 
 
 def _between(adata: AnnData) -> dict[str, pd.DataFrame]:

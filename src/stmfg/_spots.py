@@ -89,7 +89,7 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
         if len(np.unique(names)) > 1:
             xy = _side_by_side(xy, names)
             slices = _boxes(xy, names)
-    diameter = float(scale.get("spot_diameter_fullres", 0.0))
+    diameter = _number(scale, "spot_diameter_fullres")
     if not (np.isfinite(diameter) and diameter > 0):
         diameter = _FILL * spacing(xy)
     if slices:

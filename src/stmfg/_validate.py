@@ -7,7 +7,7 @@ expected and the fix. None of them changes its input, and none makes a sparse ma
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -84,12 +84,18 @@ def text(adata: AnnData) -> None:
         for what, values in columns.items():
             if "\0" in "".join(map(str, values)):
                 raise InputError(f"{what} hold a NUL character; the file may be damaged: copy it again")
-    places = {"obs": adata.obs, "var": adata.var, "obsm": adata.obsm, "layers": adata.layers, "uns": adata.uns}
-    libraries = adata.uns.get(SPATIAL)
-    for where, names in (places | {f"uns[{SPATIAL!r}]": libraries if isinstance(libraries, Mapping) else {}}).items():
-        for name in map(str, names):
-            if set(name.split("/")) & {"", ".", ".."}:
-                raise InputError(f"{where} has the name {name[:50]!r}, a path that leaves the file; rename it")
+    for where in ("obs", "var", "obsm", "layers"):
+        _no_paths(getattr(adata, where), where)
+    _no_paths(adata.uns, "uns")
+
+
+def _no_paths(names: Iterable[Any], where: str) -> None:
+    """Refuse names, at any depth, that as paths would leave their place in the file."""
+    for name in names:
+        if set(str(name).split("/")) & {"", ".", ".."}:
+            raise InputError(f"{where} has the name {str(name)[:50]!r}, a path that leaves the file; rename it")
+        if isinstance(names, Mapping) and isinstance(names[name], Mapping):
+            _no_paths(names[name], where)
 
 
 def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:

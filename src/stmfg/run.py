@@ -165,7 +165,11 @@ def run(
             }
             about = {"device": where, "params": config.to_dict(), "stages": stages, "warnings": messages}
             record = describe(adata, source, given) | about | {"input_state": state, "stability": agreement}
-            write(adata, output, record)
+            try:
+                write(adata, output, record)
+            except InputError:
+                checkpoint.unlink(missing_ok=True)  # there is nothing to continue
+                raise
             checkpoint.unlink(missing_ok=True)
     return record
 
