@@ -51,4 +51,4 @@ benchmark-quick: $(READY)   ## needs annotated data in $STMFG_DATA, see docs/ben
 	  --methods floor default cellcharter nichepca banksy -o benchmarks/results/quick/accuracy.tsv
 
 clean:
-	rm -rf $(VENV) benchmarks/.envs docs/_build docs/generated demo dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) benchmarks/.envs docs/_build docs/generated docs/jupyter_execute demo dist .mypy_cache .ruff_cache .pytest_cache
