@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from typing import TYPE_CHECKING, Any
 
-from stmfg._cli_common import print_summary
-from stmfg._platforms import PLATFORMS
+from stmfg._cli_common import add_messages, add_platform, print_summary, take_messages
 
 if TYPE_CHECKING:
     from stmfg._cli_common import Parser
@@ -26,10 +24,10 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
     apply.add_argument("reference", metavar="MODEL", help="folder of an earlier run, its result.h5ad, or a saved model")
     apply.add_argument("source", metavar="NEW", help=".h5ad, .zarr or an instrument's folder, as for run")
     apply.add_argument("-o", "--output", metavar="OUTDIR", required=True, help="folder for the results")
-    apply.add_argument("--platform", choices=PLATFORMS, help="what wrote the folder (default: seen from its files)")
+    add_platform(apply)
     apply.add_argument("--library-key", metavar="KEY", help="column of obs that names the slice")
     apply.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to compute (default: auto)")
-    apply.add_argument("--quiet", action="store_true", help="no summary")
+    add_messages(apply)
     apply.set_defaults(call=call)
 
 
@@ -37,9 +35,7 @@ def call(given: dict[str, Any]) -> None:
     """Apply the model and say what was found."""
     from stmfg._run_apply import run_apply
 
-    quiet, output = given.pop("quiet", False), given.pop("output")
-    if not quiet:
-        logging.getLogger("stmfg").setLevel(logging.INFO)
+    quiet, output = take_messages(given), given.pop("output")
     record = run_apply(given.pop("reference"), given.pop("source"), output, **given)
     if not quiet:
         print_summary(record, output)

@@ -142,16 +142,19 @@ def _open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig")
 
 
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a parquet file, or say which extra reads it."""
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise MissingDependencyError(f'{path} needs pyarrow; pip install "stmfg[parquet]"') from error
+
+
 def read_table(path: Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
     """Read some columns of a table, csv or parquet; those in `text` as text, the others as numbers."""
     with reading(str(path), COPY):
-        if path.suffix == ".parquet":
-            try:
-                table = pd.read_parquet(path)
-            except ImportError as error:
-                raise MissingDependencyError(f'{path} needs pyarrow; pip install "stmfg[parquet]"') from error
-        else:
-            table = pd.read_csv(path, dtype=dict.fromkeys(text, str))
+        parquet = path.suffix == ".parquet"
+        table = read_parquet(path) if parquet else pd.read_csv(path, dtype=dict.fromkeys(text, str))
         missing = [name for name in columns if name not in table.columns]
         if missing:
             found = ", ".join(map(str, table.columns[:8]))

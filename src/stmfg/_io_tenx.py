@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmfg._errors import InputError, MissingDependencyError
-from stmfg._io_common import COPY, GENE_EXPRESSION, one_file, place, quiet_names, read_table, reading
+from stmfg._errors import InputError
+from stmfg._io_common import COPY, GENE_EXPRESSION, one_file, place, quiet_names, read_parquet, read_table, reading
 from stmfg._io_guard import checked, fits, hdf5, regular
 from stmfg._keys import PLATFORM, SPATIAL
 from stmfg._platforms import MATRIX
@@ -199,10 +199,7 @@ def _read_positions(spatial: Path) -> pd.DataFrame:
         raise InputError(f"{spatial} has no {' or '.join(_POSITION_FILES)}; {_COPY}")
     with reading(str(path), _COPY):
         if path.suffix == ".parquet":
-            try:
-                table = pd.read_parquet(path)
-            except ImportError as error:
-                raise MissingDependencyError(f'{path} needs pyarrow; pip install "stmfg[parquet]"') from error
+            table = read_parquet(path)
         else:
             with path.open(encoding="utf-8-sig") as file:
                 header = file.readline().lstrip('"').startswith("barcode")

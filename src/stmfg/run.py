@@ -116,22 +116,20 @@ def run(
             STMFG(config, random_state=random_state, device=device).fit(adata, use_rep=use_rep, library_key=library_key)
             return {}
         checkpoint = output / CHECKPOINT
+        choices: dict[str, Any] = {
+            "n_domains": n_domains,
+            "preset": preset,
+            "use_rep": use_rep,
+            "library_key": library_key,
+            "random_state": random_state,
+            "device": device,
+            **options,
+        }
         with reserved(output):
             if not resume:
                 checkpoint.unlink(missing_ok=True)
             try:
-                tl.domains(
-                    adata,
-                    n_domains=n_domains,
-                    preset=preset,
-                    use_rep=use_rep,
-                    library_key=library_key,
-                    random_state=random_state,
-                    device=device,
-                    checkpoint=checkpoint,
-                    progress=progress,
-                    **options,
-                )
+                tl.domains(adata, checkpoint=checkpoint, progress=progress, **choices)
             except InputError:
                 if not resume:
                     checkpoint.unlink(missing_ok=True)  # there is nothing to continue
@@ -141,28 +139,8 @@ def run(
                 from stmfg._stability import stability as agreement_of
 
                 with stage("stability"):
-                    agreement = agreement_of(
-                        adata,
-                        stability,
-                        n_domains=n_domains,
-                        preset=preset,
-                        use_rep=use_rep,
-                        library_key=library_key,
-                        random_state=random_state,
-                        device=device,
-                        **options,
-                    )
-            given = {
-                "n_domains": n_domains,
-                "preset": preset,
-                "platform": platform,
-                "use_rep": use_rep,
-                "library_key": library_key,
-                "random_state": random_state,
-                "device": device,
-                "stability": stability,
-                **options,
-            }
+                    agreement = agreement_of(adata, stability, **choices)
+            given = choices | {"platform": platform, "stability": stability}
             about = {"device": where, "params": config.to_dict(), "stages": stages, "warnings": messages}
             record = describe(adata, source, given) | about | {"input_state": state, "stability": agreement}
             try:
