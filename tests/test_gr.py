@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -304,3 +305,19 @@ def test_patches_are_of_one_slice_each() -> None:
     libraries = np.repeat(np.arange(6), 4000)
     chosen = gr.patches(rng.random((24_000, 2)), 12_000, libraries=libraries)
     assert sorted(np.bincount(libraries[chosen], minlength=6)) == [0, 0, 0, 4000, 4000, 4000]
+
+
+def test_a_thread_that_cannot_start_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def starts_once(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts_once)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        gr.spatial_graph(np.random.default_rng(0).normal(size=(50_000, 2)), n_neighbors=6)
+    assert not started[0].is_alive()  # at work no longer, on arrays that are freed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,12 +55,25 @@ def _neighbors(
         if points.shape[1] > TREE_DIMENSIONS:
             distances, indices = search.kneighbors(points[rows])
         else:
-            distances, indices = tree.query(points[rows], k + 1, eps=slack, workers=-1)
+            distances, indices = _query(tree, points[rows], k + 1, slack)
         if not np.isfinite(distances).all():  # then an index points past the end, and compiled code follows it
             raise InputError("distances between the spots are not finite; give positions and features of ordinary size")
         own = indices == rows[:, None]
         own[~own.any(axis=1), -1] = True  # among many points at one place, a point may not find itself
         yield rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
+
+
+def _query(tree: cKDTree, points: NDArray[Any], k: int, slack: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return distances and indices (b, k) of the nearest in a tree, found by as many threads as there are cores.
+
+    ``workers=-1`` of the tree itself is as fast, but where a thread cannot start for want of memory, the others go on
+    with arrays that are freed, and the process crashes.
+    """
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        parts = pool.map(lambda part: tree.query(part, k, eps=slack), np.array_split(points, cores))
+        distances, indices = zip(*parts, strict=True)
+    return np.concatenate(distances), np.concatenate(indices)
 
 
 def _nearest_graph(points: NDArray[Any], k: int, *, ties: bool = False, slack: float = 0.0) -> sparse.csr_matrix:
