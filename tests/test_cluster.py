@@ -150,6 +150,11 @@ def test_consensus_of_renamed_copies_is_the_clustering_itself() -> None:
     np.testing.assert_array_equal(cluster.consensus(copies[:1]).argmax(axis=1), TRUTH)
 
 
+def test_mapped_counts_a_split_cluster_as_one() -> None:
+    finer = np.eye(6)[2 * TRUTH + np.arange(len(TRUTH)) % 2]
+    np.testing.assert_array_equal(cluster.mapped([finer], np.eye(3)[TRUTH]), np.eye(3)[TRUTH])
+
+
 def test_consensus_outvotes_a_bad_clustering() -> None:
     rng = np.random.default_rng(0)
     good = [one_hot(rng.permutation(3)[TRUTH], 3) for _ in range(3)]

@@ -372,6 +372,9 @@ def test_slices_are_not_linked(section: AnnData, quick: dict[str, Any]) -> None:
     assert graph[first][:, ~first].nnz == 0
     assert graph[first][:, first].nnz > 3 * half
     assert shuffled.obs["stmfg_domain"].nunique() == 4
+    again = shuffled.copy()
+    tl.domains(again, n_domains=4)  # remembers what the slices are
+    same_results(shuffled, again)
 
 
 def test_spots_left_out_take_the_domain_of_their_own_slice(section: AnnData, quick: dict[str, Any]) -> None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from stmfg.config import Config
 
+OWN_FROM = 200
+"""A slice of fewer observations has too few for clusterings of its own."""
+OWN_WEIGHT = 2.0
+
 
 def clusterings(
     embedding: NDArray[np.float32], scales: list[int], n_domains: int, config: Config, random_state: int
@@ -51,6 +55,44 @@ def clusterings(
             for part, row in zip(parts, seeds, strict=True)
             for seed in row
         ]
+
+
+def vote(
+    embedding: NDArray[np.float32],
+    scales: list[int],
+    n_domains: int,
+    config: Config,
+    random_state: int,
+    libraries: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """Find the domains: the consensus of all clusterings, and of several slices also those of each slice by itself.
+
+    The clusterings of all slices decide which domains there are; where their borders lie is told better by those that
+    need not suit other slices, so these have the larger say (``OWN_WEIGHT``). Each of their clusters counts for the
+    domain it shares most with: a slice that lacks a domain keeps lacking it, and what it splits further stays one.
+
+    Parameters
+    ----------
+    embedding, scales, n_domains, config, random_state
+        As in :func:`clusterings`. A slice's own clusterings are half as many, so none where ``n_votes`` is 1.
+    libraries
+        Slice of each observation, codes (n,) from 0; ``None`` of a single slice.
+
+    Returns
+    -------
+    Share of the vote, (n, n_domains).
+    """
+    shares = cluster.consensus(clusterings(embedding, scales, n_domains, config, random_state))
+    if libraries is None or config.n_votes < 2:
+        return shares
+    own = config.replace(n_votes=config.n_votes // 2)
+    for code in range(libraries.max() + 1):
+        here = np.flatnonzero(libraries == code)
+        if len(here) >= OWN_FROM:
+            members = clusterings(embedding[here], scales, n_domains, own, random_state)
+            mapped = cluster.mapped(members, shares[here])
+            shares[here] = (shares[here] + OWN_WEIGHT * mapped) / (1 + OWN_WEIGHT)
+    return shares
 
 
 def choose_n_domains(

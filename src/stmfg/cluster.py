@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     Posterior = NDArray[np.float64]
 
-__all__ = ["agreement", "consensus", "evidence", "kmeans", "leiden", "mixture", "non_empty", "refine", "softmax"]
+__all__ = [
+    "agreement",
+    "consensus",
+    "evidence",
+    "kmeans",
+    "leiden",
+    "mapped",
+    "mixture",
+    "non_empty",
+    "refine",
+    "softmax",
+]
 
 FIT_AT_MOST = 20_000
 """Observations a clustering is fitted, and two are compared, on; all of them are assigned."""
@@ -254,6 +265,26 @@ def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posteri
         if settled:
             break
     return vote
+
+
+def mapped(posteriors: Sequence[Posterior], reference: Posterior) -> Posterior:
+    """Mean of clusterings in terms of another one, whose clusters need not be as many.
+
+    Parameters
+    ----------
+    posteriors
+        Clusterings of the same observations, each (n, any number).
+    reference
+        (n, k).
+
+    Returns
+    -------
+    Mean posterior, (n, k), each cluster counted as the one of the reference that it shares most with.
+    """
+    total = np.zeros_like(reference)
+    for posterior in posteriors:
+        total += posterior @ np.eye(reference.shape[1])[(posterior.T @ reference).argmax(axis=1)]
+    return np.asarray(total / len(posteriors))
 
 
 def refine(posterior: Posterior, operator: csr_matrix, strength: float, *, n_iter: int = 10) -> Posterior:

@@ -17,7 +17,7 @@ from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, SPATIAL_GRAPH, UNLIKE, UNS,
 from stmfg._labels import canonical, surroundings, write_domains
 from stmfg._stages import stage
 from stmfg._version import __version__
-from stmfg._votes import choose_n_domains, clusterings
+from stmfg._votes import choose_n_domains, vote
 from stmfg.config import DOMAIN_OPTIONS, Config
 
 if TYPE_CHECKING:
@@ -158,8 +158,9 @@ def _write_embedding(
         "scales": np.asarray(model.scales),
         "model": _model_files.packed(model),
     }
-    if model.use_rep is not None:
-        adata.uns[UNS]["use_rep"] = model.use_rep
+    for name, value in (("use_rep", model.use_rep), ("library_key", library_key)):
+        if value is not None:
+            adata.uns[UNS][name] = value
     if left_out.any():
         adata.uns[UNS]["left_out"] = adata.obs_names[left_out].to_numpy(dtype=object)
 
@@ -248,6 +249,7 @@ def domains(
             **options,
         )
     record = adata.uns[UNS]
+    library_key = library_key or record.get("library_key")
     for key in ("n_domains_candidates", "n_domains_evidence"):
         record.pop(key, None)  # of an earlier choice
     left_out = np.isin(adata.obs_names, record.get("left_out", []))
@@ -265,7 +267,9 @@ def domains(
     if len(used) < n_domains:
         raise InputError(f"{n_domains} domains were asked for, but only {len(used)} spots have counts")
     with stage("domains"):
-        posterior = cluster.consensus(clusterings(embedding[used], scales, n_domains, config, random_state))
+        apart = None if library_key is None or config.stacked else gr.library_codes(adata, library_key)
+        libraries = None if apart is None else np.unique(apart[used], return_inverse=True)[1]
+        posterior = vote(embedding[used], scales, n_domains, config, random_state, libraries)
         posterior = cluster.refine(posterior, gr.walk_operator(graph), config.refine)
     found = cluster.non_empty(posterior)
     by_size = np.argsort(-np.bincount(found, minlength=n_domains), kind="stable")
