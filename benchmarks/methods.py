@@ -111,11 +111,11 @@ METHODS = {
         _script("mixture", "baselines.py", "mixture"),
         _script("leiden", "baselines.py", "leiden"),
         _peer("cellcharter", needs_counts=False),
-        _peer("nichepca"),
-        _peer("banksy"),
-        _peer("spagcn"),
-        _peer("graphst"),
+        _peer("nichepca", needs_counts=False),
+        _peer("banksy", needs_counts=False),
+        _peer("spagcn", needs_counts=False),
+        _peer("graphst", needs_counts=False),
         _peer("spaceflow"),
-        _peer("squidpy"),
+        _peer("squidpy", needs_counts=False),
     )
 }

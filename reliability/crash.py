@@ -313,17 +313,15 @@ def main(n_kills: int = 40, *, seed: int = 0, short: bool = False) -> dict[str, 
     sizes = [256, 640] if short else [64, 128, 192, 256, 320, 384, 512, 640, 768, 896, 1024, 1536, 2048, 4096]
     with tempfile.TemporaryDirectory(prefix="stmfg-crash-") as name:
         bench = Bench(Path(name))
-        problems = kills(bench, n_kills, random)
-        n_steps, more = steps(bench, stride=8 if short else 1)
-        problems += more + interrupts(bench, n_kills, random)
-        starved, stalled, more = memory(bench, limits)
-        problems += more
+        problems = {"killed": kills(bench, n_kills, random)}
+        n_steps, problems["killed before a change"] = steps(bench, stride=8 if short else 1)
+        problems["Ctrl-C"] = interrupts(bench, n_kills, random)
+        starved, stalled, problems["memory"] = memory(bench, limits)
         full = disk(bench, sizes)
-        problems += [] if isinstance(full, str) else full[1]
-        refused, more = together(bench, 2 if short else 10)
-        problems += more
-    for problem in problems:
-        print(problem)
+        problems["disk"] = [] if isinstance(full, str) else full[1]
+        refused, problems["two at once"] = together(bench, 2 if short else 10)
+    found = [f"{kind}: {problem}" for kind, some in problems.items() for problem in some]
+    print("\n".join(found))
     return {
         "kills at random moments, resumed": n_kills + -(-n_kills // 3),
         "kills before a change to the file system, resumed": n_steps,
@@ -332,7 +330,7 @@ def main(n_kills: int = 40, *, seed: int = 0, short: bool = False) -> dict[str, 
         "of them stalled by Python": stalled,
         "runs on a full disk": full if isinstance(full, str) else full[0],
         "two at once, one refused": refused,
-        "failures": len(problems),
+        "failures": len(found),
     }
 
 

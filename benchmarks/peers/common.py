@@ -36,6 +36,12 @@ def main(domains: Callable[[ad.AnnData, argparse.Namespace], Labels]) -> None:
     pd.DataFrame({"domain": labels.to_numpy()}, index=names).to_csv(args.output, index_label="spot")
 
 
+def embedded(adata: ad.AnnData, key: str) -> ad.AnnData:
+    """Return the embedding ``obsm[key]`` in place of the genes, for methods made for expression alone."""
+    x = np.asarray(adata.obsm[key], dtype=np.float32)
+    return ad.AnnData(x, obs=adata.obs, obsm={"spatial": np.asarray(adata.obsm["spatial"])})
+
+
 def search_resolution(cluster: Callable[[float], Labels], k: int, *, low: float = 0.01, high: float = 3.0) -> Labels:
     """Bisect the resolution until ``cluster`` returns ``k`` domains; else the labels whose number is nearest to it."""
     best, distance = None, np.inf

@@ -54,19 +54,26 @@ def reserved(output: Path) -> Iterator[None]:
     try:
         if lock.is_symlink():
             lock.unlink()  # what it leads to is not ours to open
-        with lock.open("a") as file:
+        with lock.open("a") as file, _removed(file, lock), _removed(file, lock):  # twice: Ctrl-C may stop the first
             if not _locked(file, lock):
                 made = False  # it is the other run's
                 raise InputError(f"another run is writing to {output}; wait for it to end or give another folder")
-            try:
-                for left in output.glob(f"{_PARTIAL}*"):  # by a run that was killed
-                    shutil.rmtree(left, ignore_errors=True)
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
+            for left in output.glob(f"{_PARTIAL}*"):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            yield
     finally:
         if made and not any(output.iterdir()):
             output.rmdir()
+
+
+@contextmanager
+def _removed(file: IO[str], path: Path) -> Iterator[None]:
+    """Remove a lock at the end, unless another process has it or has taken its place."""
+    try:
+        yield
+    finally:
+        if path.exists() and _locked(file, path):
+            path.unlink(missing_ok=True)
 
 
 def _locked(file: IO[str], path: Path) -> bool:

@@ -3,7 +3,8 @@
 Settings: https://github.com/prabhakarlab/Banksy_py, DLPFC_concatenate_multisample.ipynb for arrays of spots
 (lambda 0.2, 6 neighbours, no gradient term) and starmap_analysis.ipynb for cells (lambda 0.8, 15 neighbours, with it);
 20 components, 50 neighbours and Leiden to convergence in both. There the genes of DLPFC are a list made in R; here
-2,000 are chosen by seurat_v3 where there are more. The resolution is searched for K.
+2,000 are chosen by seurat_v3 where there are more. The resolution is searched for K. A given embedding
+takes the place of the normalised expression.
 """
 
 import contextlib
@@ -26,10 +27,13 @@ SILENT = {"plt_edge_hist": False, "plt_nbr_weights": False, "plt_agf_angles": Fa
 
 def domains(adata, args):
     weight, neighbours, order = SETTINGS[args.kind]
-    sc.pp.filter_genes(adata, min_cells=1)
-    if adata.n_vars > 2000:
-        sc.pp.highly_variable_genes(adata, n_top_genes=2000, flavor="seurat_v3", subset=True)
-    sc.pp.normalize_total(adata)
+    if args.use_rep:
+        adata = common.embedded(adata, args.use_rep)
+    else:
+        sc.pp.filter_genes(adata, min_cells=1)
+        if adata.n_vars > 2000:
+            sc.pp.highly_variable_genes(adata, n_top_genes=2000, flavor="seurat_v3", subset=True)
+        sc.pp.normalize_total(adata)
     adata.obs["x"], adata.obs["y"] = np.asarray(adata.obsm["spatial"], dtype=float).T
     with contextlib.redirect_stdout(io.StringIO()):
         graphs = initialize_banksy(

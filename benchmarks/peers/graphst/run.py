@@ -2,7 +2,8 @@
 
 Settings: https://deepst-tutorials.readthedocs.io/en/latest/Tutorial%201_10X%20Visium.html (10x: defaults, 20 principal
 components of the reconstruction, mclust EEE with K components, vote among 50 neighbours) and, for cells, the same
-site's page on Stereo-seq (datatype "Stereo", no vote). mclust is called through Rscript: R with mclust must be there.
+site's page on Stereo-seq (datatype "Stereo", no vote). mclust is called through Rscript: R with mclust must be there. A
+given embedding takes the place of the scaled expression.
 """
 
 import subprocess
@@ -36,6 +37,9 @@ def mclust(x, k, seed):
 
 def domains(adata, args):
     datatype = "10X" if args.kind == "spots" else "Stereo"
+    if args.use_rep:
+        adata = common.embedded(adata, args.use_rep)
+        adata.var["highly_variable"] = True  # tells GraphST that X is ready
     model = GraphST(adata, device=torch.device("cpu"), random_seed=args.seed, datatype=datatype)
     adata = model.train()
     reduced = PCA(n_components=20, random_state=42).fit_transform(adata.obsm["emb"].copy())

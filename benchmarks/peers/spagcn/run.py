@@ -2,7 +2,8 @@
 
 Settings: https://github.com/jianhuupenn/SpaGCN/blob/master/tutorial/tutorial.md (p = 0.5; search_l, then search_res for
 K with tol 5e-3, lr 0.05, 20 epochs; training for 200 epochs from Louvain; refine on a hexagonal grid for Visium, and on
-a square one for other data).
+a square one for other data). A given embedding takes the place of the normalised expression; its principal components
+are those of SpaGCN.
 """
 
 import random
@@ -17,13 +18,16 @@ from sklearn.neighbors import NearestNeighbors
 
 
 def domains(adata, args):
+    if args.use_rep:
+        adata = common.embedded(adata, args.use_rep)
     adata.X = adata.X.toarray() if sparse.issparse(adata.X) else adata.X
     x, y = np.asarray(adata.obsm["spatial"], dtype=float).T.tolist()
     adj = spg.calculate_adj_matrix(x=x, y=y, histology=False)
-    spg.prefilter_genes(adata, min_cells=3)
-    spg.prefilter_specialgenes(adata)
-    sc.pp.normalize_total(adata)
-    sc.pp.log1p(adata)
+    if not args.use_rep:
+        spg.prefilter_genes(adata, min_cells=3)
+        spg.prefilter_specialgenes(adata)
+        sc.pp.normalize_total(adata)
+        sc.pp.log1p(adata)
     l = spg.search_l(0.5, adj, start=0.01, end=1000, tol=0.01, max_run=100)  # noqa: E741
     seeds = {"r_seed": args.seed, "t_seed": args.seed, "n_seed": args.seed}
     resolution = spg.search_res(

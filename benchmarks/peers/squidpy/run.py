@@ -3,6 +3,7 @@
 Settings: https://squidpy.readthedocs.io/en/stable/api/squidpy.gr.calculate_niche.html (flavour "utag", which needs no
 cell types; 15 neighbours in expression) on squidpy's default spatial graph of 6 neighbours, after total counts and
 log1p. The resolution, a free parameter there, is searched for K. The seed changes nothing: squidpy fixes it.
+A given embedding takes the place of the normalised expression.
 """
 
 import common
@@ -11,9 +12,12 @@ import squidpy as sq
 
 
 def domains(adata, args):
-    sc.pp.filter_genes(adata, min_cells=3)
-    sc.pp.normalize_total(adata)
-    sc.pp.log1p(adata)
+    if args.use_rep:
+        adata = common.embedded(adata, args.use_rep)
+    else:
+        sc.pp.filter_genes(adata, min_cells=3)
+        sc.pp.normalize_total(adata)
+        sc.pp.log1p(adata)
     sq.gr.spatial_neighbors(adata, coord_type="generic", n_neighs=6)
 
     def cluster(resolution):
