@@ -92,9 +92,9 @@ def _tree(root: int) -> list[int]:
     while queue:
         pid = queue.pop()
         family.append(pid)
-        for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                queue += [int(child) for child in tasks.read_text().split()]
+        with contextlib.suppress(OSError):  # it may end while it is looked at
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                queue += [int(child) for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
     return family
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+import protocol
+
 REFERENCE = "default"
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "results" / "accuracy.tsv"
@@ -205,7 +207,7 @@ def short(runs: pd.DataFrame) -> pd.DataFrame:
     best = peers.idxmax()
     table = cells.reindex(OURS).drop(columns="sets").T.replace("", "-")
     table.insert(1, "best peer", [f"{cells.loc[best[name], name]} ({best[name]})" for name in table.index])
-    given = runs.loc[runs["exit"] == "skipped: needs counts", "set"].unique()
+    given = [source.name for source in protocol.manifest() if source.rep]
     return table.rename(index={name: f"{name.removesuffix('_pca')} (embedding given)" for name in given})
 
 
