@@ -93,8 +93,8 @@ def _tree(root: int) -> list[int]:
         pid = queue.pop()
         family.append(pid)
         with contextlib.suppress(OSError):  # it may end while it is looked at
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                queue += [int(child) for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()]
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                queue += [int(child) for child in (thread / "children").read_text().split()]
     return family
 
 
