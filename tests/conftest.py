@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 # Read once, when torch loads: threads that spin while they wait slow down those that work, where cores are shared.
@@ -16,6 +17,7 @@ import torch
 from anndata import AnnData
 
 import _browser
+from _runs import go, one_thread, tissue
 from stmfg import datasets
 from stmfg._errors import InputError
 
@@ -35,6 +37,18 @@ def section(_simulated: AnnData) -> AnnData:
 def quick() -> dict[str, Any]:
     """Return options of a run that takes a fraction of a second."""
     return {"epochs": 3, "widths": (0, 0)}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One run from a file: its folder and its record. The input lies beside, as input.h5ad."""
+    folder = tmp_path_factory.mktemp("finished")
+    adata = tissue()
+    adata.obs["note"] = "kept"
+    adata.layers["other"] = adata.X * 2
+    adata.write_h5ad(folder / "input.h5ad")
+    with one_thread():
+        return folder / "out", go(folder / "input.h5ad", folder / "out")
 
 
 @pytest.fixture

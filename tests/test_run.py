@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from scipy import sparse
-from threadpoolctl import threadpool_limits
 
 import stmfg
 import stmfg.run
-from _data import data_file, slide, write_space_ranger
-from stmfg import report, tl
+from _data import slide, write_space_ranger
+from _runs import QUICK, go, one_thread, table, tissue
 from stmfg._errors import InputError
 from stmfg.datasets import simulate
 from stmfg.metrics import ari
 
-FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
-QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 1}
-"""Options of a run that takes a fraction of a second; what they are worth is measured elsewhere."""
 EMPTY_SPOTS, EMPTY_GENES = [0, 17, 18, 19, 100], [2, 30]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Threads gain little on data this small, and wait for each other where other processes want the same cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-def tissue(n: int = 150, genes: int = 50) -> ad.AnnData:
-    """A small section with three plain domains."""
-    return simulate(n, genes, n_domains=3, difficulty=0.4, random_state=3)
 
 
 def with_empty(adata: ad.AnnData) -> ad.AnnData:
@@ -62,35 +38,6 @@ def with_empty(adata: ad.AnnData) -> ad.AnnData:
     adata.X = sparse.csr_matrix(sparse.diags_array(keep_spots) @ adata.X @ sparse.diags_array(keep_genes), dtype="f4")
     adata.X.eliminate_zeros()
     return adata
-
-
-def go(source: ad.AnnData | Path, output: Path, *, n_domains: int | str = 3, **options: Any) -> dict[str, Any]:
-    """A quick run, and what every finished run must leave."""
-    record = stmfg.run.run(source, output, n_domains=n_domains, **{**QUICK, **options})
-    assert {p.name for p in output.iterdir()} == FILES
-    assert json.loads((output / "run.json").read_text()) == json.loads(json.dumps(record))
-    return record
-
-
-def table(output: Path) -> pd.DataFrame:
-    """Read domains.csv as text, so that nothing is guessed."""
-    return pd.read_csv(output / "domains.csv", dtype={"spot": str, "domain": str}, keep_default_na=False)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """One run from a file: its folder and its record. The input lies beside, as input.h5ad."""
-    folder = tmp_path_factory.mktemp("finished")
-    adata = tissue()
-    adata.obs["note"] = "kept"
-    adata.layers["other"] = adata.X * 2
-    adata.write_h5ad(folder / "input.h5ad")
-    with one_thread():
-        return folder / "out", go(folder / "input.h5ad", folder / "out")
 
 
 # -- the five files ------------------------------------------------------------------------------------
@@ -373,116 +320,6 @@ def test_few_spots_and_few_genes(tmp_path: Path) -> None:
     go(tissue()[:, :2].copy(), tmp_path / "two_genes")
 
 
-# -- folders that are not empty ------------------------------------------------------------------------
-
-
-def test_a_second_run_replaces_the_first(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    go(tissue(), tmp_path, n_domains=2)
-    (tmp_path / "mine.txt").write_text("notes")
-    stmfg.run.run(finished[0].parent / "input.h5ad", tmp_path, n_domains=3, **QUICK)
-    assert {p.name for p in tmp_path.iterdir()} == FILES | {"mine.txt"}
-    assert (tmp_path / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
-    assert json.loads((tmp_path / "run.json").read_text())["n_domains"] == 3
-    assert ad.read_h5ad(tmp_path / "result.h5ad").obs["stmfg_domain"].nunique() == 3
-
-
-def test_an_input_in_the_output_folder(tmp_path: Path) -> None:
-    go(tissue(), tmp_path)
-    go(tmp_path / "result.h5ad", tmp_path, n_domains=2)
-    assert set(table(tmp_path)["domain"]) == {"1", "2"}
-
-
-def failing(monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException) -> None:
-    """Make a run fail when it looks for domains, or at the very end, when it writes the report."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(*((tl, "domains") if where == "domains" else (report, "write")), fail)
-
-
-@pytest.mark.parametrize("error", [InputError("late"), RuntimeError("late"), KeyboardInterrupt()])
-@pytest.mark.parametrize("where", ["domains", "report"])
-def test_a_late_failure_leaves_earlier_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
-) -> None:
-    for name in FILES:
-        (tmp_path / name).write_text("earlier")
-    before = contents(tmp_path)
-    failing(monkeypatch, where, error)
-    with pytest.raises(type(error)):
-        stmfg.run.run(tissue(), tmp_path, n_domains=2, **QUICK)
-    left = contents(tmp_path)
-    left.pop("checkpoint.safetensors", None)  # what --resume continues from
-    assert left == before
-
-
-@pytest.mark.parametrize(
-    "error",
-    [InputError("early"), RuntimeError("early"), KeyboardInterrupt()],
-)
-def test_a_failure_leaves_no_empty_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    failing(monkeypatch, "domains", error)
-    with pytest.raises(type(error)):
-        stmfg.run.run(tissue(), tmp_path / "new", n_domains=2, **QUICK)
-    assert not (tmp_path / "new").exists()
-
-
-def test_an_unusable_option_leaves_the_checkpoint_of_an_interrupted_run(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"an hour of training")
-    for options in ({"library_key": "none"}, {"use_rep": "none"}, {"device": "tpu"}):
-        with pytest.raises(InputError):
-            stmfg.run.run(tissue(), tmp_path, n_domains=2, **QUICK, **options)
-    assert contents(tmp_path) == {"checkpoint.safetensors": b"an hour of training"}
-
-
-def test_interrupted_and_resumed(
-    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import stmfg.train
-
-    source, save, calls = finished[0].parent / "input.h5ad", stmfg._checkpoint.save, []
-
-    def interrupted(*args: Any) -> None:
-        save(*args)
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stmfg.train, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(stmfg._checkpoint, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            stmfg.run.run(source, tmp_path / "out", n_domains=3, **QUICK)
-    assert set(contents(tmp_path / "out")) == {"checkpoint.safetensors"}
-    started = stmfg.train.follow
-    epochs: list[int] = []
-
-    def follow(start: int, total: int, *, show: bool) -> Any:
-        epochs.extend(range(start, total))
-        return started(start, total, show=show)
-
-    monkeypatch.setattr(stmfg.train, "follow", follow)
-    record = go(source, tmp_path / "out", resume=True)
-    assert epochs == [2]  # of 0, 1, 2
-    assert record["history"] == finished[1]["history"]
-    assert (tmp_path / "out" / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
-
-
-def test_nothing_is_resumed_unasked(
-    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"of another run")
-    record = go(finished[0].parent / "input.h5ad", tmp_path / "out")
-    assert record["warnings"] == []
-    (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"damaged")
-    record = go(finished[0].parent / "input.h5ad", tmp_path / "out", resume=True)
-    assert "cannot be read" in record["warnings"][0]
-
-
 # -- what is refused before anything is done -----------------------------------------------------------
 
 
@@ -509,53 +346,6 @@ def test_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert [set(getattr(given, name)) for name in ("obs", "obsm", "obsp", "uns", "layers")] == keys
-
-
-# -- real data -----------------------------------------------------------------------------------------
-
-
-def test_real_space_ranger_folder(tmp_path: Path) -> None:
-    record = stmfg.run.run(data_file("visium_human_lung") / "outs", tmp_path / "out", n_domains=6)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
-    assert (record["n_obs"], record["n_vars"], record["n_domains"]) == (3643, 36601, 6)
-    assert set(table(tmp_path / "out")["domain"]) == set("123456")
-
-
-def test_real_cortex(tmp_path: Path) -> None:
-    given = ad.read_h5ad(data_file("dlpfc_151673.h5ad"))
-    truth = given.obs["ground_truth"].copy()
-    given.obs = given.obs[[]]  # no label reaches the run
-    stmfg.run.run(given, tmp_path / "out", n_domains=7)
-    domains = table(tmp_path / "out").set_index("spot")["domain"]
-    assert domains.index.tolist() == truth.index.tolist()  # labelled or not
-    assert domains.nunique() == 7
-    labelled = truth.notna()
-    # A floor of sanity, not a claim: what is claimed is measured over seeds and data sets.
-    assert ari(truth[labelled].astype(str), domains[labelled.to_numpy()]) > 0.45
-
-
-def test_real_cells_given_as_an_embedding(tmp_path: Path) -> None:
-    source = data_file("merfish_hypothalamus_bregma-0.04_pca.h5ad")
-    stmfg.run.run(source, tmp_path / "out", use_rep="X_pca", n_domains=8)
-    with h5py.File(tmp_path / "out" / "result.h5ad") as file:
-        assert {"X_pca", "X_stmfg", "spatial"} <= set(file["obsm"])
-    domains = table(tmp_path / "out")
-    assert len(domains) == 5488
-    assert set(domains["domain"]) == set("12345678")
-
-
-def test_two_runs_into_one_folder(section: ad.AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
-    import fcntl
-
-    output = tmp_path / "out"
-    output.mkdir()
-    with (output / ".lock").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another run is writing to"):
-            stmfg.run.run(section.copy(), output, n_domains=3, **quick)
-        assert [path.name for path in output.iterdir()] == [".lock"]
-    stmfg.run.run(section, output, n_domains=3, **quick)  # what a killed run leaves behind is no lock
-    assert {path.name for path in output.iterdir()} == set(stmfg.run.OUTPUTS)
 
 
 def test_a_record_repeats_its_run(section: ad.AnnData, quick: dict[str, Any], tmp_path: Path) -> None:

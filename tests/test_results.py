@@ -1,0 +1,144 @@
+"""The folder of results: who may write to it, and what is in it when a run fails, is interrupted or is resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pytest
+
+import stmfg
+import stmfg.run
+from _runs import FILES, QUICK, contents, go, one_thread, table, tissue
+from stmfg import report, tl
+from stmfg._errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+def test_a_second_run_replaces_the_first(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    go(tissue(), tmp_path, n_domains=2)
+    (tmp_path / "mine.txt").write_text("notes")
+    stmfg.run.run(finished[0].parent / "input.h5ad", tmp_path, n_domains=3, **QUICK)
+    assert {p.name for p in tmp_path.iterdir()} == FILES | {"mine.txt"}
+    assert (tmp_path / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
+    assert json.loads((tmp_path / "run.json").read_text())["n_domains"] == 3
+    assert ad.read_h5ad(tmp_path / "result.h5ad").obs["stmfg_domain"].nunique() == 3
+
+
+def test_an_input_in_the_output_folder(tmp_path: Path) -> None:
+    go(tissue(), tmp_path)
+    go(tmp_path / "result.h5ad", tmp_path, n_domains=2)
+    assert set(table(tmp_path)["domain"]) == {"1", "2"}
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException) -> None:
+    """Make a run fail when it looks for domains, or at the very end, when it writes the report."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(*((tl, "domains") if where == "domains" else (report, "write")), fail)
+
+
+@pytest.mark.parametrize("error", [InputError("late"), RuntimeError("late"), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["domains", "report"])
+def test_a_late_failure_leaves_earlier_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
+) -> None:
+    for name in FILES:
+        (tmp_path / name).write_text("earlier")
+    before = contents(tmp_path)
+    failing(monkeypatch, where, error)
+    with pytest.raises(type(error)):
+        stmfg.run.run(tissue(), tmp_path, n_domains=2, **QUICK)
+    left = contents(tmp_path)
+    left.pop("checkpoint.safetensors", None)  # what --resume continues from
+    assert left == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InputError("early"), RuntimeError("early"), KeyboardInterrupt()],
+)
+def test_a_failure_leaves_no_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    failing(monkeypatch, "domains", error)
+    with pytest.raises(type(error)):
+        stmfg.run.run(tissue(), tmp_path / "new", n_domains=2, **QUICK)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unusable_option_leaves_the_checkpoint_of_an_interrupted_run(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"an hour of training")
+    for options in ({"library_key": "none"}, {"use_rep": "none"}, {"device": "tpu"}):
+        with pytest.raises(InputError):
+            stmfg.run.run(tissue(), tmp_path, n_domains=2, **QUICK, **options)
+    assert contents(tmp_path) == {"checkpoint.safetensors": b"an hour of training"}
+
+
+def test_interrupted_and_resumed(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stmfg.train
+
+    source, save, calls = finished[0].parent / "input.h5ad", stmfg._checkpoint.save, []
+
+    def interrupted(*args: Any) -> None:
+        save(*args)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stmfg.train, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(stmfg._checkpoint, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stmfg.run.run(source, tmp_path / "out", n_domains=3, **QUICK)
+    assert set(contents(tmp_path / "out")) == {"checkpoint.safetensors"}
+    started = stmfg.train.follow
+    epochs: list[int] = []
+
+    def follow(start: int, total: int, *, show: bool) -> Any:
+        epochs.extend(range(start, total))
+        return started(start, total, show=show)
+
+    monkeypatch.setattr(stmfg.train, "follow", follow)
+    record = go(source, tmp_path / "out", resume=True)
+    assert epochs == [2]  # of 0, 1, 2
+    assert record["history"] == finished[1]["history"]
+    assert (tmp_path / "out" / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
+
+
+def test_nothing_is_resumed_unasked(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"of another run")
+    record = go(finished[0].parent / "input.h5ad", tmp_path / "out")
+    assert record["warnings"] == []
+    (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"damaged")
+    record = go(finished[0].parent / "input.h5ad", tmp_path / "out", resume=True)
+    assert "cannot be read" in record["warnings"][0]
+
+
+def test_two_runs_into_one_folder(section: ad.AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
+    import fcntl
+
+    output = tmp_path / "out"
+    output.mkdir()
+    with (output / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another run is writing to"):
+            stmfg.run.run(section.copy(), output, n_domains=3, **quick)
+        assert [path.name for path in output.iterdir()] == [".lock"]
+    stmfg.run.run(section, output, n_domains=3, **quick)  # what a killed run leaves behind is no lock
+    assert {path.name for path in output.iterdir()} == set(stmfg.run.OUTPUTS)
