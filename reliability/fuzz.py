@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from reliability.inputs import KINDS, record
-from reliability.mutate import MARK, mutate
+from reliability.mutate import mutate
+from reliability.payloads import MARK
 
 SECONDS = 60
 MEMORY = 3 * 2**30
