@@ -135,7 +135,11 @@ def test_the_short_table_has_the_best_peer_of_each_set(harness: Any) -> None:
         ("a", "y", 0, 0.4, "ok"),
         ("a", "leiden", 0, 0.9, "ok"),
     ]
-    rows += [("dlpfc_151507_pca", "default", 0, 0.5, "ok"), ("dlpfc_151507_pca", "x", 0, 0.6, "ok"), ("dlpfc_151507_pca", "x", 1, 0.6, "ok")]
+    rows += [
+        ("dlpfc_151507_pca", "default", 0, 0.5, "ok"),
+        ("dlpfc_151507_pca", "x", 0, 0.6, "ok"),
+        ("dlpfc_151507_pca", "x", 1, 0.6, "ok"),
+    ]
     rows += [("dlpfc_151507_pca", "y", 0, None, "skipped: needs counts")]
     found = harness.tables.short(pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"]))
     assert found["best peer"].to_dict() == {"a": "0.400 (y)", "dlpfc_151507 (embedding given)": "0.600 ± 0.000 (x)"}

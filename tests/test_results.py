@@ -13,7 +13,7 @@ import pytest
 import stmfg
 import stmfg.run
 from _runs import FILES, QUICK, contents, go, one_thread, table, tissue
-from stmfg import report, tl
+from stmfg import _results, report, tl
 from stmfg._errors import InputError
 
 
@@ -128,6 +128,22 @@ def test_nothing_is_resumed_unasked(
     (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"damaged")
     record = go(finished[0].parent / "input.h5ad", tmp_path / "out", resume=True)
     assert "cannot be read" in record["warnings"][0]
+
+
+def test_ctrl_c_while_the_lock_is_removed_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink, pressed = Path.unlink, []
+
+    def interrupted(path: Path, *, missing_ok: bool = False) -> None:
+        if path.name == ".lock" and not pressed:
+            pressed.append(path)
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt), _results.reserved(tmp_path):
+        pass
+    assert pressed
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_runs_into_one_folder(section: ad.AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
