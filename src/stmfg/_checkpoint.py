@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +47,9 @@ def save(
     metadata = {"fingerprint": fingerprint, "history": json.dumps(history)}
     try:
         temporary.unlink(missing_ok=True)  # it may be a link
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata=metadata)
-        with temporary.open("rb+") as file:
+        with temporary.open("wb") as file:  # safetensors' own writing leaves a file of another name where it is killed
+            file.write(to_bytes({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
+            file.flush()
             os.fsync(file.fileno())  # the name must not reach the disk before what it names
         temporary.replace(path)
     finally:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
 
 from stmfg._domain_map import DomainMap
 from stmfg._errors import InputError, StmfgError
@@ -62,7 +63,7 @@ def save(model: STMFG, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     partial = {name: folder / f".{name}.partial" for name in (_ARRAYS, _RECORD)}
     try:
-        save_file({k: np.ascontiguousarray(v) for k, v in parts["arrays"].items()}, partial[_ARRAYS])
+        partial[_ARRAYS].write_bytes(to_bytes({k: np.ascontiguousarray(v) for k, v in parts["arrays"].items()}))
         partial[_RECORD].write_text(parts["record"])
         for name, written in partial.items():
             written.replace(folder / name)
