@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MEMORY_FULL = ("allocate memory", "out of memory", "can't start new thread", "failed to map segment")
-_DISK_FULL = ("No space left on device", "errno = 28", "os error 28")  # Python's, HDF5's and safetensors' words
+_DISK_FULL = ("No space left on device", "errno = 28")  # in Python's words and HDF5's
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
 COMMANDS = (_cli_run, _cli_info, _cli_apply, _cli_batch, _cli_export, _cli_compare, _cli_demo, _cli_completion)
 """In the order of the help. Each has ``add(commands)``, which sets ``call``: a function of the options given."""
