@@ -300,13 +300,20 @@ SLURM = {
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
 cp "$1" "$FAKE_SLURM/script"
 for i in $(seq 0 $last); do
-  SLURM_JOB_ID=7$i SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$i SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NTASKS=1 \\
-  SLURM_NNODES=1 SLURM_NODEID=0 SLURM_JOB_NODELIST=node sh "$1" >/dev/null 2>&1 &
+  (SLURM_JOB_ID=7$i SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$i SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NTASKS=1 \\
+  SLURM_NNODES=1 SLURM_NODEID=0 SLURM_JOB_NODELIST=node sh "$1" >"$FAKE_SLURM/said-$i" 2>&1
+  touch "$FAKE_SLURM/ended-$i") >/dev/null 2>&1 &
 done
 echo "Submitted batch job 7"
 """,
     "srun": 'while [ "${1#-}" != "$1" ]; do case $1 in --*=*|--unbuffered) shift;; *) shift 2;; esac; done; exec "$@"',
-    "sacct": 'echo "JobID|State|NodeList"; for i in 0 1; do echo "7_$i|RUNNING|node"; done',
+    "sacct": """
+echo "JobID|State|NodeList"
+for i in 0 1; do
+  state=RUNNING; [ -e "$FAKE_SLURM/ended-$i" ] && state=COMPLETED
+  echo "7_$i|$state|node"
+done
+""",
     "scancel": "exit 0",
 }
 
