@@ -62,3 +62,9 @@ def test_a_border_that_differs_between_slices_follows_its_slice() -> None:
     found = _votes.vote(x, [4], 2, CONFIG, 0, libraries).argmax(axis=1)
     second = libraries == 1
     assert ari(domain[second], found[second]) > ari(domain[second], alone[second]) + 0.05
+
+
+def test_more_domains_than_a_slice_has_spots() -> None:
+    x, _ = groups([100, 150, 150])
+    libraries = (np.arange(len(x)) % 4 == 0).astype(np.int64)
+    assert _votes.vote(x, [4], 250, CONFIG.replace(n_starts=1), 0, libraries).shape == (400, 250)

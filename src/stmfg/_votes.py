@@ -88,7 +88,7 @@ def vote(
     own = config.replace(n_votes=config.n_votes // 2)
     for code in range(libraries.max() + 1):
         here = np.flatnonzero(libraries == code)
-        if len(here) >= OWN_FROM:
+        if len(here) >= max(OWN_FROM, n_domains):
             members = clusterings(embedding[here], scales, n_domains, own, random_state)
             mapped = cluster.mapped(members, shares[here])
             shares[here] = (shares[here] + OWN_WEIGHT * mapped) / (1 + OWN_WEIGHT)
