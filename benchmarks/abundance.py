@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stmfg import _abundance
+from stmfg.tl import _abundance
 
 HERE = Path(__file__).resolve().parent
 DOMAINS, SPREAD, LEVEL = 5, 0.35, 0.05

@@ -23,7 +23,7 @@ from scipy import sparse
 
 import protocol
 import stmfg
-from stmfg import gr
+from stmfg.model import graphs
 
 HERE = Path(__file__).resolve().parent
 
@@ -72,10 +72,10 @@ def main() -> None:
                 truth = test[spots][:, used].toarray()
                 rows.append((source.name, method, seed, gain(truth, denoised[spots][:, used])))
             profile = train[spots][:, used].toarray()
-            operator = gr.walk_operator(gr.spatial_graph(np.asarray(bare.obsm["spatial"])[spots]))
+            operator = graphs.walk_operator(graphs.spatial_graph(np.asarray(bare.obsm["spatial"])[spots]))
             pseudo = 0.01 * profile.mean(axis=0)
             for name, steps in (("own counts", 0), ("mean of 18 neighbours", 1), ("mean, two steps", 2)):
-                rows.append((source.name, name, seed, gain(truth, gr.walk(operator, profile, steps) + pseudo)))
+                rows.append((source.name, name, seed, gain(truth, graphs.walk(operator, profile, steps) + pseudo)))
     table = pd.DataFrame(rows, columns=["set", "method", "seed", "gain"])
     table.to_csv(args.output, sep="\t", index=False, float_format="%.5f")
     wide = table.pivot_table(index="method", columns="set", values="gain", sort=False)

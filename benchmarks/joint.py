@@ -27,7 +27,7 @@ import pandas as pd
 import protocol
 import stmfg
 from stmfg import _keys, datasets, metrics
-from stmfg._io_slices import join
+from stmfg.io import join
 
 HERE = Path(__file__).resolve().parent
 PAIRS = {"dlpfc": ("dlpfc_151673", "dlpfc_151676"), "mpfc": ("starmap_mpfc_BZ5", "starmap_mpfc_BZ9")}

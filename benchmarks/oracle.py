@@ -22,8 +22,9 @@ import torch
 
 import protocol
 import stmfg
-from stmfg import _slice, cluster, train
 from stmfg.config import Config
+from stmfg.model import cluster, train
+from stmfg.model import tissue as _slice
 
 HERE = Path(__file__).resolve().parent
 

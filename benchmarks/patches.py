@@ -22,7 +22,8 @@ import pandas as pd
 
 import protocol
 import stmfg
-from stmfg import _features, cluster, gr, model
+from stmfg.model import cluster, estimator, graphs
+from stmfg.model import features as _features
 
 HERE = Path(__file__).resolve().parent
 SETS = [
@@ -33,8 +34,8 @@ SETS = [
 
 def limits(way: str, n: int) -> list[tuple[object, str, int]]:
     """Return what is changed: module, constant, value."""
-    patches = [(model, "TRAIN_AT_MOST", n // 3), (gr, "PATCH", max(50, n // 24))]
-    samples = [(_features, "FIT_AT_MOST", n // 3), (cluster, "FIT_AT_MOST", n // 3), (gr, "EXACT_AT_MOST", 0)]
+    patches = [(estimator, "TRAIN_AT_MOST", n // 3), (graphs, "PATCH", max(50, n // 24))]
+    samples = [(_features, "FIT_AT_MOST", n // 3), (cluster, "FIT_AT_MOST", n // 3), (graphs, "EXACT_AT_MOST", 0)]
     return {"whole": [], "patches": patches, "patches and samples": patches + samples}[way]
 
 

@@ -40,12 +40,12 @@ class Bench:
     """
 
     def __init__(self, root: Path, *, epochs: int = 30) -> None:
+        import stmfg.model.train
         import stmfg.report
         import stmfg.tl
-        import stmfg.train
 
         self.root = root
-        stmfg.train.CHECKPOINT_SECONDS = 0.0
+        stmfg.model.train.CHECKPOINT_SECONDS = 0.0
         tissue().write_h5ad(root / "input.h5ad")
         self.source = (root / "input.h5ad").read_bytes()
         params = {"epochs": epochs}

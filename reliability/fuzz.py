@@ -214,8 +214,8 @@ def fuzz(cases: int, *, seed: int = 0, start: int = 0, show: bool = False) -> li
     import warnings
 
     import stmfg.report
-    import stmfg.run
     import stmfg.tl
+    import stmfg.workflow
     from reliability.inputs import QUICK, tissue
 
     found = []
@@ -226,7 +226,7 @@ def fuzz(cases: int, *, seed: int = 0, start: int = 0, show: bool = False) -> li
             for kind, write in KINDS.items():
                 (scratch / "bases" / kind).mkdir(parents=True)
                 write(scratch / "bases" / kind)
-        stmfg.run.run(tissue(), scratch / "warm", n_domains=3, **QUICK)  # all that is loaded on first use
+        stmfg.workflow.run(tissue(), scratch / "warm", n_domains=3, **QUICK)  # all that is loaded on first use
         for number in range(start, start + cases):
             case = run_case(number, seed, scratch / "bases", scratch)
             found.append(case)

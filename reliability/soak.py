@@ -31,7 +31,7 @@ def _held() -> tuple[int, int, int]:
 
 def main(runs: int = 200, *, warm: int = 20) -> dict[str, Any]:
     """Run, and return what grew; the first runs, which load what is used, are not counted."""
-    import stmfg.run
+    import stmfg.workflow
 
     with tempfile.TemporaryDirectory(prefix="stmfg-soak-") as name:
         root = Path(name)
@@ -41,7 +41,7 @@ def main(runs: int = 200, *, warm: int = 20) -> dict[str, Any]:
             tissue().write_h5ad(root / "input.h5ad")
             memory, held = [], []
             for seed in range(runs):
-                stmfg.run.run(root / "input.h5ad", root / "out", n_domains=3, random_state=seed, **QUICK)
+                stmfg.workflow.run(root / "input.h5ad", root / "out", n_domains=3, random_state=seed, **QUICK)
                 gc.collect()
                 memory.append(_resident_mb())
                 held.append(_held())

@@ -14,7 +14,8 @@ from anndata import AnnData
 from matplotlib.image import imread
 
 from _finished import run_record
-from stmfg import _spots, report
+from stmfg import report
+from stmfg._core import spots as _spots
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = [

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-import stmfg.run
+import stmfg.workflow
 from stmfg.datasets import simulate
 
 FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
@@ -40,7 +40,7 @@ def tissue(n: int = 150, genes: int = 50) -> ad.AnnData:
 
 def go(source: ad.AnnData | Path, output: Path, *, n_domains: int | str = 3, **options: Any) -> dict[str, Any]:
     """A quick run, and what every finished run must leave."""
-    record = stmfg.run.run(source, output, n_domains=n_domains, **{**QUICK, **options})
+    record = stmfg.workflow.run(source, output, n_domains=n_domains, **{**QUICK, **options})
     assert {p.name for p in output.iterdir()} == FILES
     assert json.loads((output / "run.json").read_text()) == json.loads(json.dumps(record))
     return record

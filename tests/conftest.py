@@ -19,7 +19,7 @@ from anndata import AnnData
 import _browser
 from _runs import go, one_thread, tissue
 from stmfg import datasets
-from stmfg._errors import InputError
+from stmfg.errors import InputError
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from stmfg import _abundance, tl
-from stmfg._abundance import abundance, composition
+from stmfg import tl
+from stmfg.tl import _abundance
+from stmfg.tl._abundance import abundance, composition
 
 
 def cohort(shares: np.ndarray[Any, Any], spots: int, **columns: list[str]) -> ad.AnnData:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from stmfg._adam import Adam
+from stmfg.model.adam import Adam
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

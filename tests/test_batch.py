@@ -17,13 +17,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-import stmfg.run
+import stmfg.workflow
 from _finished import finished, run_record
-from stmfg import _fingerprint, _overview, _sample, _workers, cli
-from stmfg._sample import Failure, Task
-from stmfg._sheet import Sample
-from stmfg.batch import batch
+from stmfg._core import files as _fingerprint
+from stmfg.cli import _main as cli
 from stmfg.datasets import simulate
+from stmfg.io.sheet import Sample
+from stmfg.report import _overview
+from stmfg.workflow import _sample, _workers, batch
+from stmfg.workflow._sample import Failure, Task
 
 FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
 QUICK: dict[str, Any] = {"n_domains": 3, "epochs": 2, "n_votes": 1, "n_starts": 1}
@@ -82,7 +84,7 @@ def test_a_folder_for_each_sample_is_that_of_a_run(done: tuple[Path, Any], slice
     assert all({path.name for path in (output / name).iterdir()} == FILES for name in "abc")
     record = json.loads((output / "b" / "run.json").read_text())
     assert (record["n_domains"], record["options"]["epochs"]) == (4, 2)  # the sheet's, and that of all
-    stmfg.run.run(slices / "0.h5ad", tmp_path / "alone", **QUICK)
+    stmfg.workflow.run(slices / "0.h5ad", tmp_path / "alone", **QUICK)
     assert (tmp_path / "alone" / "domains.csv").read_bytes() == (output / "a" / "domains.csv").read_bytes()
 
 
@@ -166,7 +168,7 @@ def test_a_changed_input_is_run_again(slices: Path, tmp_path: Path, in_process: 
 
 
 def test_a_run_into_its_folder_counts(slices: Path, tmp_path: Path, in_process: list[str]) -> None:
-    stmfg.run.run(slices / "0.h5ad", tmp_path / "out" / "a", **QUICK)
+    stmfg.workflow.run(slices / "0.h5ad", tmp_path / "out" / "a", **QUICK)
     batch(sheet(tmp_path / "s.csv", slices, "ab"), tmp_path / "out", **QUICK)
     assert in_process == ["b"]
 
@@ -183,18 +185,18 @@ def test_a_failed_sample_is_tried_again(slices: Path, tmp_path: Path, in_process
 def test_an_interrupted_sample_continues(
     slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import stmfg.train
+    import stmfg.model.train
 
     task = Task("a", str(slices / "0.h5ad"), str(tmp_path / "a"), QUICK)
-    save = stmfg._checkpoint.save
+    save = stmfg.model.checkpoint.save
 
     def interrupted(*args: Any) -> None:
         save(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stmfg.train, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(stmfg.model.train, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(stmfg._checkpoint, "save", interrupted)
+        patch.setattr(stmfg.model.checkpoint, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             _sample.analyse(task)
     assert _sample.finished(task) is None
@@ -379,7 +381,7 @@ def test_exit_status_of_success_and_of_failures_of_the_machine(
     monkeypatch: pytest.MonkeyPatch,
     in_process: list[str],
 ) -> None:
-    stmfg.run.run(slices / "1.h5ad", tmp_path / "quick", **QUICK)
+    stmfg.workflow.run(slices / "1.h5ad", tmp_path / "quick", **QUICK)
     line = ["batch", str(sheet(tmp_path / "s.csv", slices, "a")), "-o", str(tmp_path / "out")]
     line += ["--from", str(tmp_path / "quick")]
     assert cli.main(line) == 0

@@ -7,8 +7,8 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from stmfg import _blocks
-from stmfg._blocks import Counts, row_sums, subsample
+from stmfg._core import blocks as _blocks
+from stmfg._core.blocks import Counts, row_sums, subsample
 
 
 @pytest.fixture(params=[7, 1000])

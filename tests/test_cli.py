@@ -21,7 +21,7 @@ from scipy import sparse
 import stmfg
 from _commands import ENVIRONMENT, good, stmfg_command
 from _runs import FILES, one_thread
-from stmfg import cli
+from stmfg.cli import _main as cli
 from stmfg.datasets import simulate
 
 
@@ -69,9 +69,9 @@ def test_errors_inside(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    import stmfg.run
+    import stmfg.workflow._run
 
-    monkeypatch.setattr(stmfg.run, "read", fail)
+    monkeypatch.setattr(stmfg.workflow._run, "read", fail)
     assert cli.main(["run", "input.h5ad", "-o", str(tmp_path / "out")]) == status
     out, err = capfd.readouterr()
     assert out == ""
@@ -108,9 +108,9 @@ def test_ctrl_c(tmp_path: Path) -> None:
     simulate(100, 40, n_domains=3).write_h5ad(tmp_path / "input.h5ad")
     program = """if True:
         import functools, sys
-        import stmfg.cli, stmfg.run, stmfg.train
-        stmfg.train.CHECKPOINT_SECONDS = 0.0
-        stmfg.run.run = functools.partial(stmfg.run.run, epochs=1_000_000)
+        import stmfg.cli, stmfg.workflow, stmfg.model.train
+        stmfg.model.train.CHECKPOINT_SECONDS = 0.0
+        stmfg.workflow.run = functools.partial(stmfg.workflow.run, epochs=1_000_000)
         sys.exit(stmfg.cli.main(["run", "input.h5ad", "-o", "out", "--n-domains", "3", "--quiet"]))
     """
     process = subprocess.Popen(

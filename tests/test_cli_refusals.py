@@ -17,7 +17,7 @@ from scipy import sparse
 
 from _commands import changed, good, make, stmfg_command
 from _runs import FILES, one_thread
-from stmfg import cli
+from stmfg.cli import _main as cli
 
 
 def _position(value: float) -> Callable[[Path], None]:

@@ -12,10 +12,10 @@ from scipy import sparse
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
-from stmfg import cluster
-from stmfg._errors import InputError
-from stmfg.gr import walk_operator
+from stmfg.errors import InputError
 from stmfg.metrics import ari
+from stmfg.model import cluster
+from stmfg.model.graphs import walk_operator
 
 TRUTH = np.repeat(np.arange(3), 150)
 

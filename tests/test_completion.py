@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stmfg import cli
+from stmfg.cli import _main as cli
 
 
 @pytest.fixture

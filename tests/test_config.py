@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from stmfg import Config
-from stmfg._errors import InputError
 from stmfg.config import PRESETS
+from stmfg.errors import InputError
 
 
 def test_presets() -> None:

@@ -11,8 +11,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from stmfg import datasets
-from stmfg._errors import InputError
 from stmfg.datasets import simulate, simulate_slices
+from stmfg.errors import InputError
 
 KINDS = [(tissue, layout) for tissue in ("cortex", "blobs") for layout in ("hex", "cells")]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stmfg import _domain_map
+from stmfg.model import transfer as _domain_map
 
 MEANS = np.array([[0.0, 0, 0, 0], [6, 0, 6, 0], [0, 6, 0, 6]])
 

@@ -19,9 +19,10 @@ from scipy import sparse
 import stmfg
 from _finished import finished
 from _optional import optional
-from stmfg import cli, export
-from stmfg._errors import MissingDependencyError
-from stmfg._palette import palette
+from stmfg import export
+from stmfg._core.palette import palette
+from stmfg.cli import _main as cli
+from stmfg.errors import MissingDependencyError
 
 quietly = pytest.mark.filterwarnings("ignore")  # of spatialdata, where the test itself calls it
 
@@ -124,7 +125,7 @@ def test_spots_become_circles(tmp_path: Path) -> None:
     library = next(iter(result.uns["spatial"].values()))
     assert circles["radius"].iloc[0] == pytest.approx(library["scalefactors"]["spot_diameter_fullres"] / 2)
     # The image has its place under the spots, as in our own figures.
-    from stmfg._spots import spots
+    from stmfg._core.spots import spots
 
     left, right, bottom, top = spots(result).extent
     extent = sd.get_extent(store["image"])

@@ -11,18 +11,19 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from stmfg import _features, gr
-from stmfg._axes import Middle, principal_axes
-from stmfg._blocks import Counts
-from stmfg._features import fit, normalize, select_genes, spatial_factors, standardize, transform
+from stmfg._core.blocks import Counts
 from stmfg.config import Config
+from stmfg.model import features as _features
+from stmfg.model import graphs
+from stmfg.model.components import Middle, principal_axes
+from stmfg.model.features import fit, normalize, select_genes, spatial_factors, standardize, transform
 
 FACTORS = {"features": "factors", "n_components": 12, "factor_steps": 4, "max_factors": 6}
 
 
 @pytest.fixture
 def operator(section: AnnData) -> sparse.csr_matrix:
-    return gr.walk_operator(gr.spatial_graph(section.obsm["spatial"]))
+    return graphs.walk_operator(graphs.spatial_graph(section.obsm["spatial"]))
 
 
 def poisson(n: int, rates: NDArray[np.float64], seed: int = 0) -> sparse.csr_matrix:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from stmfg import _genes
-from stmfg._blocks import Counts
-from stmfg._features import FeatureMap, transform
+from stmfg._core.blocks import Counts
+from stmfg.model import genes as _genes
+from stmfg.model.features import FeatureMap, transform
 
 KNOWN = ["a", "b", "c", "d"]
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from stmfg import gr
-from stmfg._errors import MissingKeyError
+from stmfg.errors import MissingKeyError
+from stmfg.model import graphs
 
 SIDE = 12
 ROW, COLUMN = np.divmod(np.arange(SIDE * SIDE), SIDE)
@@ -43,7 +44,7 @@ def check_form(graph: sparse.csr_matrix) -> None:
 
 @pytest.mark.parametrize("options", [{"n_neighbors": 6}, {"radius": 1.1}])
 def test_hexagonal_grid_has_six_neighbors_inside(options: dict[str, Any]) -> None:
-    graph = gr.spatial_graph(HEX, **options)
+    graph = graphs.spatial_graph(HEX, **options)
     check_form(graph)
     middle = 5 * SIDE + 5  # of an odd row: the neighbours above and below are right of it
     around = {middle - 1, middle + 1, *(middle + d for d in (-SIDE, -SIDE + 1, SIDE, SIDE + 1))}
@@ -57,11 +58,11 @@ def test_radius_links_exactly_what_is_near() -> None:
     distance = np.linalg.norm(HEX[:, None] - HEX[None], axis=2)
     for radius in (1.1, 1.8, 2.05):
         expected = (distance > 0) & (distance < 100 * radius)
-        np.testing.assert_array_equal(gr.spatial_graph(HEX, radius=radius).toarray() > 0, expected)
+        np.testing.assert_array_equal(graphs.spatial_graph(HEX, radius=radius).toarray() > 0, expected)
 
 
 def test_nearest_neighbors_are_linked_both_ways() -> None:
-    graph = gr.spatial_graph(SCATTER, n_neighbors=4)
+    graph = graphs.spatial_graph(SCATTER, n_neighbors=4)
     check_form(graph)
     distance = np.linalg.norm(SCATTER[:, None] - SCATTER[None], axis=2)
     np.fill_diagonal(distance, np.inf)
@@ -72,10 +73,10 @@ def test_nearest_neighbors_are_linked_both_ways() -> None:
 
 @pytest.mark.parametrize("options", [{"n_neighbors": 5}, {"radius": 2.0}])
 def test_unit_and_orientation_do_not_matter(options: dict[str, Any]) -> None:
-    graph = gr.spatial_graph(SCATTER, **options)
+    graph = graphs.spatial_graph(SCATTER, **options)
     c, s = np.cos(0.4), np.sin(0.4)
-    assert same(gr.spatial_graph(1000 * SCATTER, **options), graph)
-    assert same(gr.spatial_graph(SCATTER @ np.array([[c, -s], [s, c]]) + 7.0, **options), graph)
+    assert same(graphs.spatial_graph(1000 * SCATTER, **options), graph)
+    assert same(graphs.spatial_graph(SCATTER @ np.array([[c, -s], [s, c]]) + 7.0, **options), graph)
 
 
 @pytest.mark.parametrize("options", [{"n_neighbors": 6}, {"radius": 1.1}])
@@ -83,19 +84,19 @@ def test_unit_and_orientation_do_not_matter(options: dict[str, Any]) -> None:
 def test_order_does_not_matter(positions: NDArray[np.float64], options: dict[str, Any]) -> None:
     # At the edge of a regular grid several spots are equally near: which of them are linked is fixed too.
     order = np.random.default_rng(1).permutation(len(positions))
-    graph = gr.spatial_graph(positions, **options)
-    assert same(gr.spatial_graph(positions[order], **options), graph[order][:, order])
+    graph = graphs.spatial_graph(positions, **options)
+    assert same(graphs.spatial_graph(positions[order], **options), graph[order][:, order])
 
 
 def test_spacing_is_that_of_the_grid() -> None:
-    assert gr.spacing(HEX) == pytest.approx(100)
-    assert gr.spacing(HEX * 0.37) == pytest.approx(37)
+    assert graphs.spacing(HEX) == pytest.approx(100)
+    assert graphs.spacing(HEX * 0.37) == pytest.approx(37)
 
 
 @pytest.mark.parametrize("options", [{"n_neighbors": 4}, {"radius": 1.1}])
 def test_three_dimensions(options: dict[str, Any]) -> None:
     stacked = np.vstack([np.column_stack([HEX, np.full(len(HEX), z)]) for z in (0.0, 1e5)])
-    graph = gr.spatial_graph(stacked, **options)
+    graph = graphs.spatial_graph(stacked, **options)
     check_form(graph)
     assert graph[: len(HEX), len(HEX) :].nnz == 0  # far apart in depth
     assert graph[: len(HEX), : len(HEX)].nnz > 4 * len(HEX)
@@ -103,7 +104,7 @@ def test_three_dimensions(options: dict[str, Any]) -> None:
 
 def test_twins_in_one_place_are_neighbors() -> None:
     twins = np.repeat(SCATTER[:30], 2, axis=0)
-    graph = gr.spatial_graph(twins, n_neighbors=3)
+    graph = graphs.spatial_graph(twins, n_neighbors=3)
     check_form(graph)
     assert (graph[np.arange(0, 60, 2), np.arange(1, 60, 2)] == 1).all()
     assert (np.diff(graph.indptr) >= 3).all()
@@ -111,8 +112,8 @@ def test_twins_in_one_place_are_neighbors() -> None:
 
 def test_twins_do_not_change_the_spacing() -> None:
     twins = np.repeat(HEX, 2, axis=0)
-    assert gr.spacing(twins) == pytest.approx(100)
-    graph = gr.spatial_graph(twins, radius=1.1)
+    assert graphs.spacing(twins) == pytest.approx(100)
+    graph = graphs.spatial_graph(twins, radius=1.1)
     check_form(graph)
     assert (np.diff(graph.indptr)[np.repeat(~EDGE, 2)] == 13).all()  # the twin, and six pairs around
 
@@ -123,18 +124,18 @@ def test_libraries_are_never_linked(options: dict[str, Any]) -> None:
     libraries = np.array(["b"] * 150 + ["a"] * 100 + ["c"])
     order = np.random.default_rng(2).permutation(len(positions))
     positions, libraries = positions[order], libraries[order]
-    graph = gr.spatial_graph(positions, libraries=libraries, **options)
+    graph = graphs.spatial_graph(positions, libraries=libraries, **options)
     check_form(graph)
     for name in "abc":
         mine = libraries == name
-        assert same(graph[mine][:, mine], gr.spatial_graph(positions[mine], **options))
+        assert same(graph[mine][:, mine], graphs.spatial_graph(positions[mine], **options))
         assert graph[mine][:, ~mine].nnz == 0
     assert graph[libraries == "c"].nnz == 0  # a slice of one spot
 
 
 def test_feature_graph_is_cosine_nearest_neighbors() -> None:
     x = np.random.default_rng(0).normal(size=(80, 5))
-    graph = gr.feature_graph(x, n_neighbors=4)
+    graph = graphs.feature_graph(x, n_neighbors=4)
     check_form(graph)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosine = unit @ unit.T
@@ -143,27 +144,27 @@ def test_feature_graph_is_cosine_nearest_neighbors() -> None:
     np.put_along_axis(expected, np.argsort(-cosine, axis=1)[:, :4], True, axis=1)
     np.testing.assert_array_equal(graph.toarray() > 0, expected | expected.T)
     lengths = np.random.default_rng(1).uniform(0.01, 100, (80, 1))
-    assert same(gr.feature_graph(lengths * x, n_neighbors=4), graph)
+    assert same(graphs.feature_graph(lengths * x, n_neighbors=4), graph)
 
 
 def test_feature_graph_with_rows_of_zeros_and_repeats() -> None:
     x = np.random.default_rng(0).normal(size=(40, 5))
     x[:3] = 0
     x[10:20] = x[10]
-    graph = gr.feature_graph(x, n_neighbors=4)
+    graph = graphs.feature_graph(x, n_neighbors=4)
     check_form(graph)
     assert (np.diff(graph.indptr) >= 4).all()
 
 
 def test_more_neighbors_than_spots_links_all() -> None:
-    np.testing.assert_array_equal(gr.spatial_graph(SCATTER[:4], n_neighbors=6).toarray(), 1 - np.eye(4))
-    np.testing.assert_array_equal(gr.feature_graph(SCATTER[:4], n_neighbors=15).toarray(), 1 - np.eye(4))
+    np.testing.assert_array_equal(graphs.spatial_graph(SCATTER[:4], n_neighbors=6).toarray(), 1 - np.eye(4))
+    np.testing.assert_array_equal(graphs.feature_graph(SCATTER[:4], n_neighbors=15).toarray(), 1 - np.eye(4))
 
 
 def test_walk_operator_averages() -> None:
-    graph = gr.spatial_graph(HEX, radius=1.1).tolil()
+    graph = graphs.spatial_graph(HEX, radius=1.1).tolil()
     graph[0], graph[:, 0] = 0, 0  # alone
-    operator = gr.walk_operator(graph.tocsr())
+    operator = graphs.walk_operator(graph.tocsr())
     assert operator.dtype == np.float32
     np.testing.assert_allclose(operator.sum(axis=1), 1, rtol=1e-6)
     assert operator[0].indices.tolist() == [0]
@@ -183,7 +184,7 @@ def test_spatial_writes_its_key(section: AnnData) -> None:
     before["obsp"].add("spatial_connectivities")
     assert written(section) == before
     check_form(section.obsp["spatial_connectivities"])
-    assert same(section.obsp["spatial_connectivities"], gr.spatial_graph(section.obsm["spatial"], n_neighbors=5))
+    assert same(section.obsp["spatial_connectivities"], graphs.spatial_graph(section.obsm["spatial"], n_neighbors=5))
 
 
 def test_spatial_on_slices(section: AnnData) -> None:
@@ -203,7 +204,7 @@ def test_features_writes_its_key(section: AnnData) -> None:
     assert written(section) == before
     own = section.obsp["stmfg_feature_connectivities"]
     check_form(own)
-    assert same(own, gr.feature_graph(section.obsm["X_stmfg_input"], n_neighbors=5))
+    assert same(own, graphs.feature_graph(section.obsm["X_stmfg_input"], n_neighbors=5))
     gr.features(section, n_neighbors=5, steps=4)
     near = section.obsp["stmfg_feature_connectivities"]
     share = [float(g.multiply(section.obsp["spatial_connectivities"]).sum() / g.sum()) for g in (own, near)]
@@ -253,9 +254,9 @@ def test_impossible_feature_neighborhoods_are_refused(
 
 def test_neighbours_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(0).normal(size=(200, 2))
-    whole = gr.spatial_graph(points, n_neighbors=6)
+    whole = graphs.spatial_graph(points, n_neighbors=6)
     monkeypatch.setattr(gr, "BLOCK", 17)
-    assert (gr.spatial_graph(points, n_neighbors=6) != whole).nnz == 0
+    assert (graphs.spatial_graph(points, n_neighbors=6) != whole).nnz == 0
 
 
 @pytest.mark.parametrize("dimensions", [3, 30], ids=["tree", "search"])
@@ -266,22 +267,22 @@ def test_neighbours_are_the_nearest(dimensions: int) -> None:
     np.fill_diagonal(cosine, -2)
     nearest = np.zeros((80, 80), dtype=bool)
     np.put_along_axis(nearest, np.argsort(-cosine, axis=1)[:, :4], True, axis=1)
-    np.testing.assert_array_equal(gr.feature_graph(points, n_neighbors=4).toarray() > 0, nearest | nearest.T)
+    np.testing.assert_array_equal(graphs.feature_graph(points, n_neighbors=4).toarray() > 0, nearest | nearest.T)
 
 
 def test_patches_are_whole_and_spread_over_the_tissue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gr, "PATCH", 50)
     points = np.random.default_rng(0).uniform(size=(3000, 2)) * [2, 1]
-    chosen = gr.patches(points, 600)
+    chosen = graphs.patches(points, 600)
     assert 500 <= len(chosen) <= 600
     assert (np.diff(chosen) > 0).all()
     quarters = np.unique(np.floor(points[chosen] * [2, 4] / 2).astype(int), axis=0)
     assert len(quarters) == 4  # of the tissue, none is left out
     # Whole patches: most of the nearest neighbours are there too.
     inside = np.isin(np.arange(3000), chosen)
-    graph = gr.spatial_graph(points, n_neighbors=6)
+    graph = graphs.spatial_graph(points, n_neighbors=6)
     assert (graph[inside][:, inside].sum() / graph[inside].sum()) > 0.6
-    np.testing.assert_array_equal(gr.patches(points, 3000), np.arange(3000))
+    np.testing.assert_array_equal(graphs.patches(points, 3000), np.arange(3000))
 
 
 def test_a_stack_is_linked_through_z_and_slices_are_not(section: AnnData, refused: Callable[..., str]) -> None:
@@ -303,7 +304,7 @@ def test_a_stack_is_linked_through_z_and_slices_are_not(section: AnnData, refuse
 def test_patches_are_of_one_slice_each() -> None:
     rng = np.random.default_rng(0)
     libraries = np.repeat(np.arange(6), 4000)
-    chosen = gr.patches(rng.random((24_000, 2)), 12_000, libraries=libraries)
+    chosen = graphs.patches(rng.random((24_000, 2)), 12_000, libraries=libraries)
     assert sorted(np.bincount(libraries[chosen], minlength=6)) == [0, 0, 0, 4000, 4000, 4000]
 
 
@@ -319,5 +320,5 @@ def test_a_thread_that_cannot_start_is_an_error_and_no_crash(monkeypatch: pytest
     monkeypatch.setattr(threading.Thread, "start", starts_once)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     with pytest.raises(RuntimeError, match="start new thread"):
-        gr.spatial_graph(np.random.default_rng(0).normal(size=(50_000, 2)), n_neighbors=6)
+        graphs.spatial_graph(np.random.default_rng(0).normal(size=(50_000, 2)), n_neighbors=6)
     assert not started[0].is_alive()  # at work no longer, on arrays that are freed

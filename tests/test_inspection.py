@@ -15,8 +15,8 @@ from scipy import sparse
 
 from _data import write_space_ranger
 from _platforms import write_xenium
-from stmfg import cli
-from stmfg._inspection import Overview, look
+from stmfg.cli import _main as cli
+from stmfg.workflow._inspection import Overview, look
 
 Look = Callable[..., Overview]
 

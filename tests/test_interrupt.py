@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from stmfg._interrupt import insistent_interrupts
+from stmfg.cli._interrupt import insistent_interrupts
 
 
 class Dropping:

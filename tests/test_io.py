@@ -22,7 +22,7 @@ from scipy import sparse
 
 import stmfg
 from _data import FACTORS, data_file, matrix, slide, write_h5, write_legacy_h5, write_mtx, write_space_ranger
-from stmfg._errors import InputError, MissingDependencyError
+from stmfg.errors import InputError, MissingDependencyError
 from stmfg.io import read
 
 
@@ -361,8 +361,8 @@ def stored(request: pytest.FixtureRequest, section: AnnData, tmp_path: Path) -> 
 def test_counts_left_on_disk_give_the_same(
     stored: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stmfg._blocks.BLOCK", 70)
-    monkeypatch.setattr("stmfg._io_anndata.BLOCK", 70)
+    monkeypatch.setattr("stmfg._core.blocks.BLOCK", 70)
+    monkeypatch.setattr("stmfg.io.annotated.BLOCK", 70)
     whole, lazy = stmfg.read(stored), stmfg.read(stored, lazy=True)
     assert type(lazy.X).__module__.startswith("dask")
     for adata in (whole, lazy):
@@ -379,7 +379,7 @@ def test_large_counts_are_left_on_disk_by_themselves(
 ) -> None:
     section.write_h5ad(tmp_path / "section.h5ad")
     assert sparse.issparse(stmfg.read(tmp_path / "section.h5ad").X)
-    monkeypatch.setattr("stmfg._io_anndata._SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr("stmfg.io.annotated._SHARE_OF_MEMORY", 0.0)
     assert not sparse.issparse(stmfg.read(tmp_path / "section.h5ad").X)
     assert sparse.issparse(stmfg.read(tmp_path / "section.h5ad", lazy=False).X)
 

@@ -18,8 +18,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from stmfg import STMFG, read
-from stmfg._errors import InputError
-from stmfg._validate import counts
+from stmfg._core.checks import counts
+from stmfg.errors import InputError
 
 
 class Payload:
@@ -82,7 +82,7 @@ def test_what_is_declared_and_not_stored_is_refused(
 def test_more_than_the_memory_is_refused(
     h5ad: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr("stmfg._io_guard.memory", lambda: 1000.0)
+    monkeypatch.setattr("stmfg.io.guard.memory", lambda: 1000.0)
     assert "of memory" in refused(read, h5ad)
 
 

@@ -12,9 +12,10 @@ import pytest
 from anndata import AnnData
 
 import stmfg
-from stmfg._io_slices import join, slice_names
 from stmfg.datasets import simulate_slices
-from stmfg.run import repeat, run
+from stmfg.io import join
+from stmfg.io.slices import slice_names
+from stmfg.workflow import repeat, run
 
 
 @pytest.fixture

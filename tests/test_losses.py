@@ -11,7 +11,7 @@ import torch
 from scipy.stats import nbinom
 from torch import Tensor
 
-from stmfg.losses import gaussian_nll, info_nce, spatial_regularization, zinb_nll
+from stmfg.model.losses import gaussian_nll, info_nce, spatial_regularization, zinb_nll
 
 MEANS = (1e-5, 0.3, 40.0, 1e5)
 SIZES = (1e-4, 0.7, 50.0, 1e4)

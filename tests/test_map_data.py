@@ -9,7 +9,7 @@ import pytest
 
 from _finished import finished
 from _report import packed, unpacked, written
-from stmfg import _map_data
+from stmfg.report import _map_data
 
 
 def test_the_map_holds_what_the_result_says(tmp_path: Path) -> None:

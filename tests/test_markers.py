@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from scipy import sparse, stats
 
-from stmfg._errors import InputError
-from stmfg.markers import marker_genes
+from stmfg.errors import InputError
+from stmfg.tl._marker_tests import marker_genes
 
 
 def tissue(n: int = 120, genes: int = 12, k: int = 3, seed: int = 0) -> tuple[Any, Any, list[str]]:
@@ -54,7 +54,7 @@ def test_it_is_welchs_test_on_log_normalised_counts() -> None:
 
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = marker_genes(*tissue())
-    monkeypatch.setattr("stmfg._blocks.BLOCK", 7)
+    monkeypatch.setattr("stmfg._core.blocks.BLOCK", 7)
     pd.testing.assert_frame_equal(marker_genes(*tissue()), whole)
 
 

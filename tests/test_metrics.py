@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stmfg import metrics
-from stmfg._errors import InputError
+from stmfg.errors import InputError
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ from anndata import AnnData
 from scipy import sparse
 
 import stmfg
-from stmfg import STMFG, gr, tl
-from stmfg._errors import MissingKeyError
+from stmfg import STMFG, tl
 from stmfg.config import PRESETS
+from stmfg.errors import MissingKeyError
+from stmfg.model import graphs
 
 EMPTY = [0, 137, 138]
 """Spots to be left without a count: a corner, and two neighbours."""
@@ -361,7 +362,7 @@ def genes_in_another_order(adata: AnnData) -> None:
 
 def other_expression_graph(adata: AnnData) -> None:
     x = np.random.default_rng(0).normal(size=(adata.n_obs, 3))
-    adata.obsp["stmfg_feature_connectivities"] = gr.feature_graph(x, n_neighbors=4)
+    adata.obsp["stmfg_feature_connectivities"] = graphs.feature_graph(x, n_neighbors=4)
 
 
 @pytest.mark.parametrize("change", [other_section, genes_in_another_order, other_expression_graph])

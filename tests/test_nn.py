@@ -11,8 +11,8 @@ from scipy import sparse
 from torch import Tensor
 
 from stmfg.config import Config
-from stmfg.gr import symmetric_operator, walk_operator
-from stmfg.nn import CountDecoder, Encoded, GraphConv, Operator, STMFGNet, ViewFusion
+from stmfg.model.graphs import symmetric_operator, walk_operator
+from stmfg.model.network import CountDecoder, Encoded, GraphConv, Operator, STMFGNet, ViewFusion
 
 CPU = torch.device("cpu")
 LINKS = sparse.csr_matrix(np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]], dtype=np.float32))

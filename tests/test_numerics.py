@@ -12,8 +12,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from stmfg import tl
-from stmfg._errors import InputError, TrainingError
 from stmfg.datasets import simulate
+from stmfg.errors import InputError, TrainingError
 
 QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 1}
 
@@ -123,24 +123,24 @@ def test_a_training_that_diverges_stops_and_names_the_last_good_state(
 ) -> None:
     import torch
 
-    import stmfg.train
+    import stmfg.model.train
 
-    monkeypatch.setattr(stmfg.train, "CHECKPOINT_SECONDS", 0.0)
-    good = stmfg.train.spatial_regularization
+    monkeypatch.setattr(stmfg.model.train, "CHECKPOINT_SECONDS", 0.0)
+    good = stmfg.model.train.spatial_regularization
     calls: list[int] = []
 
     def diverging(*arguments: Any) -> torch.Tensor:
         calls.append(1)
         return good(*arguments) * (float("nan") if len(calls) == 3 else 1.0)
 
-    monkeypatch.setattr(stmfg.train, "spatial_regularization", diverging)
+    monkeypatch.setattr(stmfg.model.train, "spatial_regularization", diverging)
     said = r"spatial term of the loss is nan at epoch 3; .* checkpoint is .*state"
     with pytest.raises(TrainingError, match=said) as caught:
         tl.domains(section, n_domains=4, checkpoint=tmp_path / "state", **{**QUICK, "epochs": 5})
     assert "\n" not in str(caught.value)
     assert not isinstance(caught.value, InputError)
     assert "X_stmfg" not in section.obsm
-    monkeypatch.setattr(stmfg.train, "spatial_regularization", good)
+    monkeypatch.setattr(stmfg.model.train, "spatial_regularization", good)
     tl.domains(section, n_domains=4, checkpoint=tmp_path / "state", **{**QUICK, "epochs": 5})  # which is finite
     assert np.isfinite(section.uns["stmfg"]["history"]["total"]).all()
     assert len(section.uns["stmfg"]["history"]["total"]) == 5

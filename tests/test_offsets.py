@@ -8,8 +8,9 @@ from anndata import AnnData
 from scipy import sparse
 
 import stmfg
-from stmfg import _offsets, datasets, metrics
-from stmfg._axes import Middle, principal_axes
+from stmfg import datasets, metrics
+from stmfg.model import offsets as _offsets
+from stmfg.model.components import Middle, principal_axes
 
 
 def blobs(

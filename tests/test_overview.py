@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from _finished import NASTY, finished, run_record
-from stmfg import _overview
-from stmfg._sheet import Sample
+from stmfg.io.sheet import Sample
+from stmfg.report import _overview
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 from selenium import webdriver  # noqa: E402

@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 
 from _finished import SPACING, finished
 from stmfg import pl
-from stmfg._errors import InputError, MissingKeyError
-from stmfg._palette import palette, stored_or_palette
-from stmfg._spots import spacing, spots
+from stmfg._core.palette import palette, stored_or_palette
+from stmfg._core.spots import spacing, spots
+from stmfg.errors import InputError, MissingKeyError
 
 
 @pytest.fixture

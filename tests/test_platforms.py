@@ -34,9 +34,10 @@ from _platforms import (
     write_visium_hd,
     write_xenium,
 )
-from stmfg import cli, datasets
-from stmfg._errors import MissingDependencyError
-from stmfg._platforms import PLATFORMS
+from stmfg import datasets
+from stmfg.cli import _main as cli
+from stmfg.errors import MissingDependencyError
+from stmfg.io.platforms import PLATFORMS
 
 
 @pytest.fixture(scope="module")

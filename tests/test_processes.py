@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from stmfg import datasets
-from stmfg._processes import Processes
 from stmfg.metrics import ari
-from stmfg.run import OUTPUTS
+from stmfg.model.processes import Processes
+from stmfg.workflow._run import OUTPUTS
 
 needs_fabric = pytest.mark.skipif(
     importlib.util.find_spec("lightning_fabric") is None, reason='needs pip install "stmfg[processes]"'
@@ -78,16 +78,16 @@ def test_two_processes_agree_with_one(tissue: Path, alone: pd.DataFrame, tmp_pat
 
 DIES = """
 import os, signal, sys
-import stmfg.train
-from stmfg.run import run
+import stmfg.model.train
+from stmfg.workflow import run
 
-whole, steps = stmfg.train._losses, []
+whole, steps = stmfg.model.train._losses, []
 def losses(*args):
     steps.append(1)
     if os.environ["RANK"] == "1" and len(steps) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*args)
-stmfg.train._losses = losses
+stmfg.model.train._losses = losses
 try:
     run(sys.argv[1], sys.argv[2], n_domains=4, epochs=30)
 except stmfg.StmfgError as error:
@@ -120,7 +120,7 @@ def test_a_killed_process_ends_the_run_and_leaves_a_checkpoint(tissue: Path, tmp
     assert said[0].count("\n") == 1
     assert "another process of this run was lost" in said[0]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoint.safetensors"]
-    resume = "import sys, logging; logging.basicConfig(level='INFO'); from stmfg.run import run; "
+    resume = "import sys, logging; logging.basicConfig(level='INFO'); from stmfg.workflow import run; "
     resume += "run(sys.argv[1], sys.argv[2], n_domains=4, epochs=30, resume=True)"
     done = subprocess.run(
         [sys.executable, "-c", resume, str(tissue), str(tmp_path / "out")],

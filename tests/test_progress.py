@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stmfg._progress import follow
+from stmfg._core.progress import follow
 
 
 @pytest.mark.parametrize(("start", "total", "expected"), [(0, 200, 10), (0, 3, 3), (100, 200, 5)])

@@ -17,7 +17,8 @@ import pytest
 from scipy import io
 
 import stmfg
-from stmfg import Config, cli
+from stmfg import Config
+from stmfg.cli import _main as cli
 from stmfg.datasets import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,7 +138,7 @@ def test_after_the_domains(place: Path, tmp_path: Path) -> None:
 
 
 def test_every_platform_has_a_row_and_its_test() -> None:
-    from stmfg._platforms import PLATFORMS
+    from stmfg.io.platforms import PLATFORMS
 
     rows = re.findall(r"runs_from_the_shell\[(\w+)\]` \|$", text("docs/platforms.md"), flags=re.MULTILINE)
     assert sorted(rows) == sorted(PLATFORMS)
@@ -192,7 +193,7 @@ def test_options_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) ->
 
 def test_files_and_keys_are_those_of_a_run() -> None:
     from stmfg import _keys
-    from stmfg.run import OUTPUTS
+    from stmfg.workflow._run import OUTPUTS
 
     rows = re.findall(r"^\| `([^`]+)` \|", text("README.md"), flags=re.MULTILINE)
     assert set(OUTPUTS) == FILES <= set(rows)

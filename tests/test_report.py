@@ -18,8 +18,11 @@ from matplotlib.image import imread
 import stmfg
 from _finished import NASTY, finished, run_record
 from _report import packed, unpacked, written
-from stmfg import _blocks, _spots, _svg, report
-from stmfg._palette import CONFIDENCE, ramp
+from stmfg import report
+from stmfg._core import blocks as _blocks
+from stmfg._core import spots as _spots
+from stmfg._core.palette import CONFIDENCE, ramp
+from stmfg.report import _drawing as _svg
 
 SECTIONS = [
     "Domains", "Confidence and embedding", "Marker genes", "Neighbours: which domains touch",

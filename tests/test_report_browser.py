@@ -10,7 +10,7 @@ import pytest
 
 from _browser import complaints, hover, opened, pixels, rest, share
 from _finished import NASTY, finished
-from stmfg import _svg
+from stmfg.report import _drawing as _svg
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 from selenium.webdriver.common.action_chains import ActionChains

@@ -11,10 +11,11 @@ import anndata as ad
 import pytest
 
 import stmfg
-import stmfg.run
+import stmfg.workflow
 from _runs import FILES, QUICK, contents, go, one_thread, table, tissue
-from stmfg import _results, report, tl
-from stmfg._errors import InputError
+from stmfg import report, tl
+from stmfg.errors import InputError
+from stmfg.workflow import _results
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def _one_thread() -> Iterator[None]:
 def test_a_second_run_replaces_the_first(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     go(tissue(), tmp_path, n_domains=2)
     (tmp_path / "mine.txt").write_text("notes")
-    stmfg.run.run(finished[0].parent / "input.h5ad", tmp_path, n_domains=3, **QUICK)
+    stmfg.workflow.run(finished[0].parent / "input.h5ad", tmp_path, n_domains=3, **QUICK)
     assert {p.name for p in tmp_path.iterdir()} == FILES | {"mine.txt"}
     assert (tmp_path / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
     assert json.loads((tmp_path / "run.json").read_text())["n_domains"] == 3
@@ -58,7 +59,7 @@ def test_a_late_failure_leaves_earlier_results(
     before = contents(tmp_path)
     failing(monkeypatch, where, error)
     with pytest.raises(type(error)):
-        stmfg.run.run(tissue(), tmp_path, n_domains=2, **QUICK)
+        stmfg.workflow.run(tissue(), tmp_path, n_domains=2, **QUICK)
     left = contents(tmp_path)
     left.pop("checkpoint.safetensors", None)  # what --resume continues from
     assert left == before
@@ -73,7 +74,7 @@ def test_a_failure_leaves_no_empty_folder(
 ) -> None:
     failing(monkeypatch, "domains", error)
     with pytest.raises(type(error)):
-        stmfg.run.run(tissue(), tmp_path / "new", n_domains=2, **QUICK)
+        stmfg.workflow.run(tissue(), tmp_path / "new", n_domains=2, **QUICK)
     assert not (tmp_path / "new").exists()
 
 
@@ -81,16 +82,16 @@ def test_an_unusable_option_leaves_the_checkpoint_of_an_interrupted_run(tmp_path
     (tmp_path / "checkpoint.safetensors").write_bytes(b"an hour of training")
     for options in ({"library_key": "none"}, {"use_rep": "none"}, {"device": "tpu"}):
         with pytest.raises(InputError):
-            stmfg.run.run(tissue(), tmp_path, n_domains=2, **QUICK, **options)
+            stmfg.workflow.run(tissue(), tmp_path, n_domains=2, **QUICK, **options)
     assert contents(tmp_path) == {"checkpoint.safetensors": b"an hour of training"}
 
 
 def test_interrupted_and_resumed(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import stmfg.train
+    import stmfg.model.train
 
-    source, save, calls = finished[0].parent / "input.h5ad", stmfg._checkpoint.save, []
+    source, save, calls = finished[0].parent / "input.h5ad", stmfg.model.checkpoint.save, []
 
     def interrupted(*args: Any) -> None:
         save(*args)
@@ -99,19 +100,19 @@ def test_interrupted_and_resumed(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stmfg.train, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(stmfg._checkpoint, "save", interrupted)
+        patch.setattr(stmfg.model.train, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(stmfg.model.checkpoint, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            stmfg.run.run(source, tmp_path / "out", n_domains=3, **QUICK)
+            stmfg.workflow.run(source, tmp_path / "out", n_domains=3, **QUICK)
     assert set(contents(tmp_path / "out")) == {"checkpoint.safetensors"}
-    started = stmfg.train.follow
+    started = stmfg.model.train.follow
     epochs: list[int] = []
 
     def follow(start: int, total: int, *, show: bool) -> Any:
         epochs.extend(range(start, total))
         return started(start, total, show=show)
 
-    monkeypatch.setattr(stmfg.train, "follow", follow)
+    monkeypatch.setattr(stmfg.model.train, "follow", follow)
     record = go(source, tmp_path / "out", resume=True)
     assert epochs == [2]  # of 0, 1, 2
     assert record["history"] == finished[1]["history"]
@@ -154,7 +155,7 @@ def test_two_runs_into_one_folder(section: ad.AnnData, quick: dict[str, Any], tm
     with (output / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another run is writing to"):
-            stmfg.run.run(section.copy(), output, n_domains=3, **quick)
+            stmfg.workflow.run(section.copy(), output, n_domains=3, **quick)
         assert [path.name for path in output.iterdir()] == [".lock"]
-    stmfg.run.run(section, output, n_domains=3, **quick)  # what a killed run leaves behind is no lock
-    assert {path.name for path in output.iterdir()} == set(stmfg.run.OUTPUTS)
+    stmfg.workflow.run(section, output, n_domains=3, **quick)  # what a killed run leaves behind is no lock
+    assert {path.name for path in output.iterdir()} == set(stmfg.workflow.OUTPUTS)

@@ -15,11 +15,11 @@ from PIL import Image
 from scipy import sparse
 
 import stmfg
-import stmfg.run
+import stmfg.workflow
 from _data import slide, write_space_ranger
 from _runs import QUICK, go, one_thread, table, tissue
-from stmfg._errors import InputError
 from stmfg.datasets import simulate
+from stmfg.errors import InputError
 from stmfg.metrics import ari
 
 EMPTY_SPOTS, EMPTY_GENES = [0, 17, 18, 19, 100], [2, 30]
@@ -342,7 +342,7 @@ def test_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
     given = tissue()
     keys = [set(getattr(given, name)) for name in ("obs", "obsm", "obsp", "uns", "layers")]
     with pytest.raises(InputError, match=said) as caught:
-        stmfg.run.run(given, tmp_path / "out", **{"n_domains": 3, **QUICK, **options})
+        stmfg.workflow.run(given, tmp_path / "out", **{"n_domains": 3, **QUICK, **options})
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
     assert [set(getattr(given, name)) for name in ("obs", "obsm", "obsp", "uns", "layers")] == keys
@@ -350,9 +350,9 @@ def test_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
 
 def test_a_record_repeats_its_run(section: ad.AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
     section.write_h5ad(tmp_path / "input.h5ad")
-    stmfg.run.run(tmp_path / "input.h5ad", tmp_path / "a", n_domains=3, random_state=5, **quick)
-    options = stmfg.run.repeat(tmp_path / "a" / "run.json")
-    stmfg.run.run(options.pop("source"), tmp_path / "b", **options)
+    stmfg.workflow.run(tmp_path / "input.h5ad", tmp_path / "a", n_domains=3, random_state=5, **quick)
+    options = stmfg.workflow.repeat(tmp_path / "a" / "run.json")
+    stmfg.workflow.run(options.pop("source"), tmp_path / "b", **options)
     for name in ("domains.csv", "domains.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -362,16 +362,16 @@ def test_a_record_that_is_none_is_refused(
 ) -> None:
     (tmp_path / "run.json").write_text("{}")
     for path in (tmp_path, tmp_path / "absent.json"):
-        assert "no record of a run" in refused(stmfg.run.repeat, path)
-    stmfg.run.run(section, tmp_path / "memory", n_domains=3, **quick)
-    assert "in memory" in refused(stmfg.run.repeat, tmp_path / "memory")
+        assert "no record of a run" in refused(stmfg.workflow.repeat, path)
+    stmfg.workflow.run(section, tmp_path / "memory", n_domains=3, **quick)
+    assert "in memory" in refused(stmfg.workflow.repeat, tmp_path / "memory")
 
 
 def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     paths = [tmp_path / "left.h5ad", tmp_path / "right.h5ad"]
     section[:140].copy().write_h5ad(paths[0])
     section[140:].copy().write_h5ad(paths[1])
-    record = stmfg.run.run(paths, tmp_path / "out", n_domains=4, epochs=2)
+    record = stmfg.workflow.run(paths, tmp_path / "out", n_domains=4, epochs=2)
     table = pd.read_csv(tmp_path / "out" / "domains.csv")
     assert list(table.columns) == ["spot", "slice", "domain", "confidence"]
     assert list(table["spot"]) == list(section.obs_names)  # as in the files
@@ -379,9 +379,9 @@ def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Pat
     result = ad.read_h5ad(tmp_path / "out" / "result.h5ad")
     assert list(result.obs["stmfg_slice"]) == list(table["slice"])
     assert result.obsp["spatial_connectivities"][:140, 140:].nnz == 0
-    assert stmfg.run.repeat(tmp_path / "out")["source"] == record["input"] == [str(path) for path in paths]
-    assert "leave it out" in refused(stmfg.run.run, paths, tmp_path / "other", library_key="patient")
-    assert "third column" in refused(stmfg.run.run, paths, tmp_path / "other", stacked=True)
+    assert stmfg.workflow.repeat(tmp_path / "out")["source"] == record["input"] == [str(path) for path in paths]
+    assert "leave it out" in refused(stmfg.workflow.run, paths, tmp_path / "other", library_key="patient")
+    assert "third column" in refused(stmfg.workflow.run, paths, tmp_path / "other", stacked=True)
     assert not (tmp_path / "other").exists()
 
 

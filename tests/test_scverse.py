@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 
 from _optional import optional
 from stmfg import export, tl
-from stmfg._palette import palette
+from stmfg._core.palette import palette
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of those packages
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from stmfg import Config, _settings, cli
-from stmfg._cli_common import Parser
-from stmfg._cli_run import _add_arguments
-from stmfg._errors import InputError
+from stmfg import Config
+from stmfg.cli import _main as cli
+from stmfg.cli._common import Parser
+from stmfg.cli._run import _add_arguments
 from stmfg.datasets import simulate
+from stmfg.errors import InputError
+from stmfg.workflow import _settings
 
 
 @pytest.fixture

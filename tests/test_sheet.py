@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stmfg import _sheet
+from stmfg.io import sheet as _sheet
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:

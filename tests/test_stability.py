@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from anndata import AnnData
 
-import stmfg.run
-from stmfg import cli
+import stmfg.workflow
+from stmfg.cli import _main as cli
 from stmfg.metrics import ari
 
 QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1}
@@ -19,12 +19,12 @@ QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1}
 
 def test_it_is_the_agreement_with_runs_of_the_next_seeds(section: AnnData, tmp_path: Path) -> None:
     other = section.copy()
-    record = stmfg.run.run(section, tmp_path / "a", n_domains=4, random_state=3, stability=2, **QUICK)
+    record = stmfg.workflow.run(section, tmp_path / "a", n_domains=4, random_state=3, stability=2, **QUICK)
     found = record["stability"]
     assert found["seeds"] == [4, 5]
     assert found["n_domains"] == [4, 4]
     assert found["mean_ari"] == pytest.approx(sum(found["ari"]) / 2)
-    stmfg.run.run(other, tmp_path / "b", n_domains=4, random_state=5, **QUICK)
+    stmfg.workflow.run(other, tmp_path / "b", n_domains=4, random_state=5, **QUICK)
     assert found["ari"][1] == pytest.approx(ari(section.obs["stmfg_domain"], other.obs["stmfg_domain"]))
     assert "stability" in (tmp_path / "a" / "report.html").read_text()
     names = [stage["name"] for stage in record["stages"]]
@@ -33,14 +33,14 @@ def test_it_is_the_agreement_with_runs_of_the_next_seeds(section: AnnData, tmp_p
 
 def test_the_result_is_the_same_without(section: AnnData, tmp_path: Path) -> None:
     for name, n in (("with", 1), ("without", 0)):
-        record = stmfg.run.run(section.copy(), tmp_path / name, n_domains=4, stability=n, **QUICK)
+        record = stmfg.workflow.run(section.copy(), tmp_path / name, n_domains=4, stability=n, **QUICK)
     assert record["stability"] == {}
     assert (tmp_path / "with" / "domains.csv").read_bytes() == (tmp_path / "without" / "domains.csv").read_bytes()
 
 
 @pytest.mark.parametrize("n", [-1, 1.5, True, "two"])
 def test_a_number_of_runs_is_needed(section: AnnData, tmp_path: Path, n: Any, refused: Callable[..., str]) -> None:
-    assert "stability" in refused(stmfg.run.run, section, tmp_path / "out", n_domains=4, stability=n, **QUICK)
+    assert "stability" in refused(stmfg.workflow.run, section, tmp_path / "out", n_domains=4, stability=n, **QUICK)
     assert not (tmp_path / "out").exists()
 
 

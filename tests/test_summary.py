@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 from _finished import SPACING, finished
-from stmfg import _summary
+from stmfg._core import summary as _summary
 
 
 def test_warnings_in_plain_words() -> None:

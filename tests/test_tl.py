@@ -15,9 +15,9 @@ from scipy import sparse
 
 import stmfg
 from stmfg import gr, tl
-from stmfg._errors import InputError, MissingKeyError
-from stmfg._palette import palette
+from stmfg._core.palette import palette
 from stmfg.config import PRESETS
+from stmfg.errors import InputError, MissingKeyError
 
 SLOTS = ("obs", "var", "obsm", "varm", "obsp", "layers", "uns")
 

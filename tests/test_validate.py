@@ -12,8 +12,8 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from stmfg import _validate
-from stmfg._errors import InputError, MissingKeyError
+from stmfg._core import checks as _validate
+from stmfg.errors import InputError, MissingKeyError
 
 COUNTS = np.random.default_rng(0).poisson(1.0, (6, 5)).astype(np.float32)
 XY = np.column_stack([np.arange(6), np.arange(6) % 2]).astype(np.float64)

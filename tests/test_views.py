@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from stmfg import STMFG, pp, tl
-from stmfg._errors import MissingKeyError
 from stmfg.datasets import simulate
+from stmfg.errors import MissingKeyError
 from stmfg.metrics import ari
 
 VIEWS = ("spatial", "feature", "image=stmfg_image")

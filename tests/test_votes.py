@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stmfg import _votes, cluster
 from stmfg.config import Config
 from stmfg.metrics import ari
+from stmfg.model import cluster
+from stmfg.model import vote as _votes
 
 CONFIG = Config(n_votes=2, n_starts=2)
 MIDDLES = 8.0 * np.eye(4)

@@ -27,15 +27,21 @@ __all__ = [
     "tl",
 ]
 
-_HOME = {"STMFG": "model", "Config": "config", "StmfgError": "_errors", "read": "io", "read_slices": "_io_slices"}
+_HOME = {
+    "STMFG": "model.estimator",
+    "Config": "config",
+    "StmfgError": "errors",
+    "read": "io",
+    "read_slices": "io",
+}
 
 if TYPE_CHECKING:
     from stmfg import datasets, export, gr, metrics, pl, pp, tl
-    from stmfg._errors import StmfgError
-    from stmfg._io_slices import read_slices
     from stmfg.config import Config
-    from stmfg.io import read
-    from stmfg.model import STMFG
+    from stmfg.errors import StmfgError
+    from stmfg.io._read import read
+    from stmfg.io.slices import read_slices
+    from stmfg.model.estimator import STMFG
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,6 @@
 
 import sys
 
-from stmfg.cli import main
+from stmfg.cli._main import main
 
 sys.exit(main())

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from stmfg._errors import InputError, closest
+from stmfg.errors import InputError, closest
 
 PRESETS: Final = ("default", "paper")
 

@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stmfg import _keys
-from stmfg._errors import InputError
+from stmfg.errors import InputError
 
 __all__ = ["simulate", "simulate_slices"]
 

@@ -15,8 +15,8 @@ from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
-from stmfg._comparison import Comparison, compare
-from stmfg._errors import InputError
+from stmfg._core.comparison import Comparison, compare
+from stmfg.errors import InputError
 
 __all__ = ["Comparison", "ari", "asw", "chaos", "compare", "lisi", "nmi", "pas", "stability"]
 

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from stmfg import _features, _image, _spots, _validate, gr
-from stmfg._blocks import Counts
-from stmfg._errors import InputError, require
+from stmfg._core import checks
+from stmfg._core import spots as _spots
+from stmfg._core.blocks import Counts
 from stmfg._keys import FEATURES, HIGHLY_VARIABLE, IMAGE_FEATURES, SPATIAL_GRAPH
 from stmfg.config import Config
+from stmfg.errors import InputError, require
+from stmfg.model import features as _features
+from stmfg.model import graphs
+from stmfg.model import image as _image
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -64,12 +68,12 @@ def features(
     """
     adata = adata.copy() if copy else adata
     graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))
-    counts = _validate.counts(adata, layer) if use_rep is None else None
-    representation = None if use_rep is None else _validate.representation(adata, use_rep)
+    counts = checks.counts(adata, layer) if use_rep is None else None
+    representation = None if use_rep is None else checks.representation(adata, use_rep)
     config = Config().replace(**options)
     rows = None if counts is None else Counts(counts)
-    libraries = None if library_key is None else gr.library_codes(adata, library_key)
-    operator = gr.walk_operator(graph)
+    libraries = None if library_key is None else checks.library_codes(adata, library_key)
+    operator = graphs.walk_operator(graph)
     fitted, adata.obsm[FEATURES] = _features.fit(
         rows, representation, operator, config, random_state, libraries=libraries
     )
@@ -81,7 +85,7 @@ def features(
 def image(adata: AnnData, *, width: float = 1.0, copy: bool = False) -> AnnData | None:
     """Describe the stained tissue image (H&E) around every spot, for a view of its own.
 
-    Light and built in: amounts of the two stains and their texture, see :data:`stmfg._image.NAMES`. Features of a
+    Light and built in: amounts of the two stains and their texture, see :data:`stmfg.model.image.NAMES`. Features of a
     foundation model, stored in ``obsm``, take their place by their key.
 
     Parameters

@@ -1,0 +1,1 @@
+"""What every room needs: checks of input, blocks of rows, files, colours, timing."""

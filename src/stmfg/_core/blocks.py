@@ -1,0 +1,121 @@
+"""Large data in parts: subsamples to fit on, and raw counts in blocks of rows, never copied as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from stmfg.io.guard import checked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    Rows = NDArray[np.int64] | slice
+
+BLOCK = 20_000
+"""Rows worked on at a time."""
+
+
+class OnDisk:
+    """A sparse matrix on disk, (observations, genes): indexing reads rows.
+
+    Parameters
+    ----------
+    array
+        Dask array with CSR blocks of rows, as :func:`stmfg.read` makes of a large file.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape: tuple[int, int] = array.shape
+
+    def __getitem__(self, rows: Rows) -> sparse.csr_matrix:
+        """Read rows, (m, genes), float32."""
+        if isinstance(rows, slice):
+            return self._read(rows)
+        order = np.argsort(rows, kind="stable")  # files are read from front to back
+        return self._read(rows[order])[np.argsort(order)]
+
+    def _read(self, rows: Rows) -> sparse.csr_matrix:
+        block = checked(sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous")), "a block of counts")
+        if not block.has_canonical_format:
+            block.sum_duplicates()
+        return block.astype(np.float32, copy=False)
+
+
+class Counts:
+    """The rows of a count matrix in another order.
+
+    Parameters
+    ----------
+    matrix
+        Raw counts, (observations, genes).
+    order
+        Rows to use, in order, (n,); all of them as they are when not given.
+    genes
+        Columns to use, in order; all of them when not given.
+    """
+
+    def __init__(
+        self,
+        matrix: sparse.csr_matrix | OnDisk,
+        order: NDArray[np.int64] | None = None,
+        genes: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._matrix = matrix
+        self._order = np.arange(matrix.shape[0]) if order is None else order
+        self._genes = genes
+        self.shape = (len(self._order), matrix.shape[1] if genes is None else len(genes))
+
+    def only(self, genes: NDArray[np.int64]) -> Counts:
+        """Return the same rows with some of the columns alone, in this order."""
+        return Counts(self._matrix, self._order, genes if self._genes is None else self._genes[genes])
+
+    def some(self, positions: NDArray[np.int64]) -> Counts:
+        """Return some rows, given their positions in the order, none of them read yet."""
+        return Counts(self._matrix, self._order[positions])
+
+    def rows(self, positions: Rows) -> sparse.csr_matrix:
+        """Return some rows, given their positions in the order."""
+        return self._chosen(self._matrix[self._order[positions]])
+
+    def _chosen(self, block: sparse.csr_matrix) -> sparse.csr_matrix:
+        return block if self._genes is None else block[:, self._genes]
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
+        """Yield all rows, as they come in the matrix, with their positions in the order."""
+        position = np.full(self._matrix.shape[0], -1)
+        position[self._order] = np.arange(len(self._order))
+        for rows, block in row_blocks(self._matrix):
+            used = np.flatnonzero(position[rows] >= 0)
+            yield position[rows][used], self._chosen(block if len(used) == block.shape[0] else block[used])
+
+
+def row_blocks(matrix: sparse.csr_matrix | OnDisk) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    """Yield the rows of a matrix, a block at a time."""
+    for start in range(0, matrix.shape[0], BLOCK):
+        rows = slice(start, min(start + BLOCK, matrix.shape[0]))
+        yield rows, matrix[rows]
+
+
+def row_sums(matrix: sparse.csr_matrix | OnDisk) -> NDArray[np.float64]:
+    """Return the number of entries, the sum and the sum of squares of each row, (3, n)."""
+    sums = np.empty((3, matrix.shape[0]))
+    for rows, block in row_blocks(matrix):
+        values = block.astype(np.float64)
+        sums[0, rows] = np.diff(block.indptr)
+        sums[1, rows] = np.asarray(values.sum(axis=1)).ravel()
+        values.data **= 2
+        sums[2, rows] = np.asarray(values.sum(axis=1)).ravel()
+    return sums
+
+
+def subsample(n: int, at_most: int, random_state: int) -> NDArray[np.int64]:
+    """Draw at most so many out of n, sorted; all of them where there are no more."""
+    if n <= at_most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(random_state).choice(n, at_most, replace=False))

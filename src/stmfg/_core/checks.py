@@ -1,0 +1,359 @@
+"""Checks on user input, shared by the Python API and the command line.
+
+Each check raises :class:`~stmfg.errors.InputError` with one line that names what was found, what was
+expected and the fix. None of them changes its input, and none makes a sparse matrix dense.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from stmfg._core.blocks import OnDisk, row_blocks
+from stmfg._keys import COUNTS, SPATIAL
+from stmfg.errors import InputError, require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+MIN_OBSERVATIONS: Final = 4
+"""Fewer observations than this have no domains to speak of."""
+_RELATIVE_TOLERANCE: Final = 1e-3
+# Half a unit is the most a number can be away from an integer, so that a purely relative tolerance
+# would pass any value above 500, counts per million among them.
+_LARGEST_TOLERANCE: Final = 0.05
+_LARGEST_COUNT: Final = 2**31
+_LARGEST_VALUE: Final = 1e15
+_EXTENT: Final = (1e-100, 1e100)
+_VALUES_AT_A_TIME: Final = 10_000_000
+
+
+def observations(adata: AnnData) -> None:
+    """Check that there are enough observations and that their names are unique.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 4 observations, or names are used twice.
+    """
+    if adata.n_obs < MIN_OBSERVATIONS:
+        raise InputError(f"the data has {adata.n_obs} spots; at least {MIN_OBSERVATIONS} are needed: give more spots")
+    names(adata)
+
+
+def names(adata: AnnData) -> None:
+    """Check that observation names are unique; names of genes may repeat.
+
+    Raises
+    ------
+    InputError
+        If an observation name is used more than once.
+    """
+    duplicated = adata.obs_names.duplicated()
+    if duplicated.any():
+        raise InputError(
+            f"{duplicated.sum()} of {adata.n_obs} spot names repeat an earlier one "
+            f"(first {str(adata.obs_names[duplicated][0])!r}); names must be unique: adata.obs_names_make_unique()"
+        )
+
+
+def text(adata: AnnData) -> None:
+    """Check that names and columns of text can be written: HDF5 stores no NUL, and takes names for paths.
+
+    Raises
+    ------
+    InputError
+        If one does.
+    """
+    for frame, where in ((adata.obs, "obs"), (adata.var, "var")):
+        columns = {f"the names of {where}": frame.index}
+        for name, column in frame.items():
+            values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+            if values.dtype.kind == "O":
+                columns[f"{where}[{name!r}]"] = values
+        for what, values in columns.items():
+            if "\0" in "".join(map(str, values)):
+                raise InputError(f"{what} hold a NUL character; the file may be damaged: copy it again")
+    for where in ("obs", "var", "obsm", "layers"):
+        _no_paths(getattr(adata, where), where)
+    _no_paths(adata.uns, "uns")
+
+
+def _no_paths(names: Iterable[Any], where: str) -> None:
+    """Refuse names, at any depth, that as paths would leave their place in the file."""
+    for name in names:
+        if set(str(name).split("/")) & {"", ".", ".."}:
+            raise InputError(f"{where} has the name {str(name)[:50]!r}, a path that leaves the file; rename it")
+        if isinstance(names, Mapping) and isinstance(names[name], Mapping):
+            _no_paths(names[name], where)
+
+
+def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
+    """Return the checked coordinates of the observations.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Key in ``obsm``.
+
+    Returns
+    -------
+    A copy of ``obsm[key]``, (n_obs, 2) or (n_obs, 3), in its own units.
+
+    Raises
+    ------
+    MissingKeyError
+        If the key is absent.
+    InputError
+        If there are not 2 or 3 columns of finite numbers, or all observations lie at one point,
+        or impossibly far apart.
+    """
+    where = f"obsm[{key!r}]"
+    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{key!r}] = array of shape (n_obs, 2)"
+    values = _numbers(require(adata, "obsm", key, fix), where, fix)
+    if values.ndim != 2 or values.shape[1] not in (2, 3):
+        raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, 2) or ({adata.n_obs}, 3); {fix}")
+    xy = values.astype(np.float64)
+    _finite_rows(adata, xy, where)
+    if len(xy) and (xy == xy[0]).all():
+        raise InputError(f"{where} puts all {len(xy)} spots at one point {tuple(xy[0].tolist())}; {fix}")
+    with np.errstate(over="ignore"):
+        extent = float(np.ptp(xy, axis=0).max()) if len(xy) else 1.0
+    if not _EXTENT[0] < extent < _EXTENT[1]:  # squares of distances would be infinite, or zero
+        raise InputError(f"{where} spreads over {extent:g}, which is no length in any unit; {fix}")
+    return xy
+
+
+def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix | OnDisk:
+    """Return the checked raw counts as a canonical CSR matrix, or as rows to be read where they are on disk.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    layer
+        Layer with raw counts; by default ``layers["counts"]`` where present, else ``X``.
+
+    Returns
+    -------
+    ``scipy.sparse.csr_matrix``, float32 (n_obs, n_vars), sorted and without duplicates, or rows to be read
+    where ``adata`` keeps them on disk. It may share memory with ``adata``: do not write to it.
+
+    Raises
+    ------
+    MissingKeyError
+        If the layer is absent.
+    InputError
+        If there are no genes or no counts, or a value is not a finite non-negative integer.
+    """
+    if adata.isbacked:
+        raise InputError("the data is in backed mode; load it into memory: adata = adata.to_memory()")
+    if layer is None and COUNTS in adata.layers:
+        layer = COUNTS
+    if layer is None:
+        matrix, where = adata.X, "X"
+    else:
+        matrix = require(adata, "layers", layer, "name one of these layers, or put raw counts there")
+        where = f"layers[{layer!r}]"
+
+    keys = ", ".join(map(str, adata.obsm.keys())) or "nothing"
+    use_rep = f"use an embedding with --use-rep KEY (obsm has: {keys})"
+    if matrix is None or adata.n_vars == 0:
+        problem = "X is empty" if matrix is None else "the data has no genes"
+        raise InputError(f"{problem} and raw counts are expected; give them in layers[{COUNTS!r}], or {use_rep}")
+
+    fix = f"give raw counts in layers[{COUNTS!r}], or {use_rep}"
+    if is_dask(matrix):
+        on_disk = OnDisk(matrix)
+        _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where, fix)
+        return on_disk
+    if not sparse.issparse(matrix):
+        matrix = np.asarray(matrix)
+    if matrix.dtype.kind not in "biuf":
+        raise InputError(f"{where} has values of type {matrix.dtype}, expected counts; {fix}")
+    if matrix.dtype == np.float16:  # scipy has no sparse matrices of half precision
+        matrix = matrix.astype(np.float32)
+    csr = sparse.csr_matrix(matrix)
+    starts = range(0, csr.nnz, _VALUES_AT_A_TIME)
+    _check_counts(lambda: (csr.data[start : start + _VALUES_AT_A_TIME] for start in starts), where, fix)
+    csr = csr.astype(np.float32, copy=False)
+    if not csr.has_canonical_format:
+        csr = csr.copy()  # the arrays may be the user's, and the next line works in place
+        csr.sum_duplicates()
+    return csr
+
+
+def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
+    """Return a checked embedding.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Key in ``obsm``.
+
+    Returns
+    -------
+    A copy of ``obsm[key]``, float32 (n_obs, d).
+
+    Raises
+    ------
+    MissingKeyError
+        If the key is absent.
+    InputError
+        If it is not two-dimensional, not finite in float32, too large, or the same for all observations.
+    """
+    where = f"obsm[{key!r}]"
+    fix = "give an embedding with one row of numbers per spot, for example PCA"
+    values = _numbers(require(adata, "obsm", key, "name one of these keys"), where, fix)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, d) with d >= 1; {fix}")
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is reported
+        embedding = values.astype(np.float32)
+    _finite_rows(adata, embedding, where)
+    largest = float(np.abs(embedding).max(initial=0.0))
+    if largest > _LARGEST_VALUE:  # squares and sums of it would be infinite in float32
+        raise InputError(f"{where} has values up to {largest:g}, expected at most {_LARGEST_VALUE:g}; scale it")
+    if len(embedding) and (embedding == embedding[0]).all():
+        raise InputError(f"{where} has the same values for all {len(embedding)} spots; {fix}")
+    return embedding
+
+
+def n_domains(k: object, n_obs: int) -> int:
+    """Return the checked number of domains.
+
+    Raises
+    ------
+    InputError
+        If ``k`` is not an integer between 2 and ``n_obs``.
+    """
+    if not isinstance(k, (int, np.integer)) or isinstance(k, bool):
+        raise InputError(f'n_domains is {k!r}, expected an integer of at least 2; give a number such as 7, or "auto"')
+    if k < 2:
+        raise InputError(f"n_domains is {k}, expected at least 2; one domain needs no clustering")
+    if k > n_obs:
+        raise InputError(f"n_domains is {k} but there are fewer spots ({n_obs}); give at most {n_obs}")
+    return int(k)
+
+
+def random_state(seed: object) -> int:
+    """Check a seed.
+
+    Raises
+    ------
+    InputError
+        If it is not an integer from 0 to 2**32 - 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise InputError(f"random_state is {seed!r}; the seed must be an integer from 0 to {2**32 - 1}")
+    return int(seed)
+
+
+def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
+    """Return the slice of each observation, (n,), or say that the column, or a part of it, is missing."""
+    column = require(adata, "obs", key, "name the column of obs that holds the slice")
+    missing = int(column.isna().sum())
+    if missing:
+        raise InputError(f"obs[{key!r}] is missing for {missing} of {adata.n_obs} spots; name the slice of every spot")
+    return np.asarray(column).astype(str)
+
+
+def library_codes(adata: AnnData, key: str) -> NDArray[np.int64] | None:
+    """Return the slice of each observation as a number from 0, (n,); None where there is one slice only."""
+    names, codes = np.unique(library_names(adata, key), return_inverse=True)
+    return codes if len(names) > 1 else None
+
+
+def writable(folder: str | Path) -> None:
+    """Check that files can be written to a folder, or that it can be made; leaves nothing behind.
+
+    Raises
+    ------
+    InputError
+        If a file is in the way, or the folder or its nearest existing parent cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    try:
+        # The nearest parent that exists decides. A dangling link does not "exist" but is in the way.
+        parent = next(p for p in (folder, *folder.absolute().parents) if p.exists() or p.is_symlink())
+        if not parent.is_dir():
+            raise InputError(f"output folder {folder}: {parent} is not a folder; give another folder or move that file")
+        # Permission bits do not tell for root or on special file systems; an unnamed file does.
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"output folder {folder} cannot be written ({reason}); give another folder") from error
+
+
+def _numbers(values: Any, where: str, fix: str) -> NDArray[Any]:
+    """Return an ``obsm`` element (array or data frame) as an array of real numbers."""
+    if sparse.issparse(values):
+        raise InputError(f"{where} is a sparse matrix, expected a dense array; convert it with .toarray()")
+    array = np.asarray(values)
+    if array.dtype == object:  # a data frame with columns of several types, or with missing values
+        with suppress(TypeError, ValueError):
+            array = array.astype(np.float64)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{where} has values of type {array.dtype}, expected numbers; {fix}")
+    return array
+
+
+def _finite_rows(adata: AnnData, values: NDArray[Any], where: str) -> None:
+    """Check that all values are finite, and name the first observation where one is not."""
+    bad = ~np.isfinite(values).all(axis=1)
+    if bad.any():
+        keep = f"adata[np.isfinite(adata.{where}).all(axis=1)].copy()"
+        raise InputError(
+            f"{where} has NaN or infinite values for {bad.sum()} of {len(bad)} spots "
+            f"(first {str(adata.obs_names[bad][0])!r}), expected finite numbers; drop them: {keep}"
+        )
+
+
+def is_dask(matrix: Any) -> bool:
+    """Whether a matrix is a dask array, as that of a large file is."""
+    return type(matrix).__module__.partition(".")[0] == "dask"
+
+
+def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str, fix: str) -> None:
+    """Check stored values, given in parts: finite, non-negative, of a size that is counted, integral, not all zero."""
+
+    def fractional(part: NDArray[Any]) -> NDArray[np.bool_]:
+        tolerance = np.minimum(_RELATIVE_TOLERANCE * part, _LARGEST_TOLERANCE)
+        return np.asarray(np.abs(part - np.rint(part)) > tolerance)
+
+    checks: dict[str, Callable[[NDArray[Any]], Any]] = {
+        "NaN or infinite": lambda part: ~np.isfinite(part),
+        "negative": lambda part: part < 0,
+        "impossibly large": lambda part: np.isfinite(part) & (part > _LARGEST_COUNT),
+        "non-integer": lambda part: np.isfinite(part) & fractional(part) if part.dtype.kind == "f" else part < part,
+    }
+    found = dict.fromkeys(checks, 0)
+    first: dict[str, float] = {}
+    anything = False
+    with np.errstate(invalid="ignore"):
+        for part in parts():
+            anything = anything or bool(part.any())
+            for what, check in checks.items():
+                wrong = check(part)
+                if wrong.any():
+                    found[what] += int(wrong.sum())
+                    first.setdefault(what, part[wrong][0])
+    for what, number in found.items():
+        if number:
+            raise InputError(f"{where} has {number} {what} values (first {first[what]:g}), expected raw counts; {fix}")
+    if not anything:
+        raise InputError(f"{where} is zero everywhere, expected raw counts; {fix}")

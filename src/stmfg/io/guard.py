@@ -1,0 +1,213 @@
+"""What a file of a stranger must not do: lead elsewhere, claim more than the memory, bring code, be unsound."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from scipy import sparse
+
+from stmfg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from anndata import AnnData
+
+_METADATA: Final = (".zarray", ".zmetadata", "zarr.json")
+_UNSTORED: Final = 2**20
+"""More bytes of an array, or pieces of a store, than this must be there."""
+_PIECES_A_FILE: Final = 100
+_COPY: Final = "ask for the file as it was written"
+
+
+def regular(path: Path) -> Path:
+    """Return a path that is a file or folder; a pipe or a device could be read for ever.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{path} is neither a file nor a folder but a device or a pipe; {_COPY}")
+    return path
+
+
+def memory() -> float:
+    """Return the memory this process may use, in bytes: the machine's, or less where the process is limited."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return float(machine if limit == resource.RLIM_INFINITY else min(machine, limit))
+
+
+def hdf5(file: Any) -> dict[str, int]:
+    """Check a HDF5 file before it is read.
+
+    HDF5 can take values from any other file of the reader's, and can declare an array of any size without storing it.
+
+    Parameters
+    ----------
+    file
+        Open ``h5py.File``.
+
+    Returns
+    -------
+    Bytes that each of its arrays would take.
+
+    Raises
+    ------
+    InputError
+        If something in it lies in another file.
+    """
+    import h5py
+
+    sizes, links = {}, []
+    file.id.links.visit(lambda name, link: links.append((name, link.type)), info=True)
+    for name, kind in links:
+        path = name.decode("utf-8", "replace")
+        if kind == h5py.h5l.TYPE_EXTERNAL:
+            raise InputError(f"{file.filename}: {path!r} is taken from another file; {_COPY}")
+        node = file.get(name)
+        if isinstance(node, h5py.Dataset):
+            if node.is_virtual or node.external:
+                raise InputError(f"{file.filename}: {path!r} is taken from another file; {_COPY}")
+            sizes[path] = math.prod(node.shape or (0,)) * node.dtype.itemsize
+            if sizes[path] > _UNSTORED and not node.id.get_storage_size():
+                raise InputError(f"{file.filename}: {path!r} declares {sizes[path]:,} bytes and stores none; {_COPY}")
+    return sizes
+
+
+def zarr_store(path: Path) -> dict[str, int]:
+    """Check a zarr store before it is read, as :func:`hdf5`; a codec that unpickles would run code.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+
+    Returns
+    -------
+    Bytes that each of its arrays would take.
+
+    Raises
+    ------
+    InputError
+        If something in it lies elsewhere, is no file, or is pickled.
+    """
+    root, sizes, pieces, stored = path.resolve(), {}, {}, 0
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            entry = os.path.join(folder, name)  # noqa: PTH118 - a store may hold a million chunks
+            mode = os.lstat(entry).st_mode
+            if stat.S_ISLNK(mode) and not _inside(entry, root):
+                raise InputError(f"{entry} is a link out of the store; {_COPY}")
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+                raise InputError(f"{entry} is neither a file nor a folder but a device or a pipe; {_COPY}")
+        stored += len(names)
+        inside = os.path.relpath(folder, path)
+        for name in set(names) & set(_METADATA):
+            with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
+                said = json.load(file)
+            for key, node in _nodes(said, "" if inside == "." else f"{inside}/"):
+                if "pickle" in str(node.get("id", "")) or "pickle" in str(node.get("name", "")):
+                    raise InputError(f"{folder} is pickled, which could run code when it is read; {_COPY}")
+                if isinstance(node.get("shape"), list):
+                    sizes[key] = math.prod(map(int, node["shape"])) * _itemsize(node)
+                    pieces[key] = _pieces(node)
+    # Pieces of nothing but zeros are not stored, but every one is looked for.
+    if sum(pieces.values()) > _UNSTORED + _PIECES_A_FILE * stored:
+        raise InputError(f"{path} declares {sum(pieces.values()):,} pieces and stores {stored:,} files; {_COPY}")
+    return sizes
+
+
+def _inside(link: str, root: Path) -> bool:
+    return os.path.realpath(link).startswith(f"{root}{os.sep}")
+
+
+def _nodes(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object of a JSON document with where it belongs; consolidated metadata name other arrays."""
+    if isinstance(node, dict):
+        yield key.strip("/").removesuffix("/.zarray"), node
+        for name, value in node.items():
+            known = name in ("metadata", "consolidated_metadata") or not isinstance(value, dict)
+            yield from _nodes(value, key if known else f"{key}{name}/")
+    elif isinstance(node, list):
+        for value in node:
+            yield from _nodes(value, key)
+
+
+def _pieces(node: dict[str, Any]) -> int:
+    """Return the number of chunks of an array, by its declared shape."""
+    grid = node.get("chunk_grid")
+    chunks = grid["configuration"]["chunk_shape"] if isinstance(grid, dict) else node.get("chunks", node["shape"])
+    return math.prod(-(-int(n) // max(int(c), 1)) for n, c in zip(node["shape"], chunks, strict=True))
+
+
+def _itemsize(node: dict[str, Any]) -> int:
+    """Return bytes an element takes in memory, by its declared type; 1 where that is unknown."""
+    try:
+        return np.dtype(node.get("dtype", node.get("data_type"))).itemsize
+    except TypeError:
+        return 1
+
+
+def fits(sizes: dict[str, int], what: object, *, unread: Collection[str] = ()) -> None:
+    """Check that arrays fit into memory.
+
+    Parameters
+    ----------
+    sizes
+        Bytes of each.
+    what
+        Where they are, for the message.
+    unread
+        Groups that stay on disk.
+
+    Raises
+    ------
+    InputError
+        If they do not.
+    """
+    size = sum(size for name, size in sizes.items() if not name.startswith(tuple(unread)))
+    if size > memory():
+        raise InputError(
+            f"{what} would take {size / 1e9:,.0f} GB of memory, and there are {memory() / 1e9:,.0f}; "
+            "leave out what is not needed, or use a larger machine"
+        )
+
+
+def sound(adata: AnnData, what: object) -> None:
+    """Check that the sparse matrices point nowhere outside of themselves, which compiled code takes for granted.
+
+    Raises
+    ------
+    InputError
+        If one does; names it.
+    """
+    held: list[tuple[str, Any]] = [("X", adata.X)]
+    for name in ("layers", "obsm", "varm", "obsp", "varp"):
+        held += [(f"{name}[{key!r}]", value) for key, value in getattr(adata, name).items()]
+    if adata.raw is not None:
+        held.append(("raw", adata.raw.X))
+    for where, matrix in held:
+        if sparse.issparse(matrix):
+            checked(matrix, f"{what}: {where}")
+
+
+def checked(matrix: Any, where: str) -> Any:
+    """Return a sparse matrix whose indices are all in range."""
+    try:
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{where} is damaged ({error}); {_COPY}") from error
+    return matrix

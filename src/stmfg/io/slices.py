@@ -1,0 +1,236 @@
+"""Several inputs as one AnnData: a slice each, named after its file, on the genes they share."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stmfg._keys import COUNTS, PLATFORM, SLICE, SPATIAL
+from stmfg.errors import InputError
+from stmfg.io import sheet as _sheet
+from stmfg.io._read import read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+__all__ = ["join", "read_sheet", "read_slices", "slice_names"]
+
+logger = logging.getLogger("stmfg")
+
+MIN_SHARED_GENES = 20
+"""Slices that share fewer genes than this cannot be compared by their counts."""
+
+
+def slice_names(paths: Sequence[str | Path]) -> list[str]:
+    """Name slices after their files or folders.
+
+    ``a/brain.h5ad`` is ``"brain"``; ``mouse1/outs`` is ``"mouse1"``, since Space Ranger calls every result ``outs``.
+    Where names are the same, that of the folder is put in front, and where that does not help, they are numbered.
+
+    Parameters
+    ----------
+    paths
+        Files and folders.
+
+    Returns
+    -------
+    Unique names, in the order of the paths.
+
+    Raises
+    ------
+    InputError
+        If a path is given twice.
+    """
+    found = [Path(path).expanduser() for path in paths]
+    where = [path.resolve() for path in found]
+    for i, path in enumerate(where):
+        if path in where[:i]:
+            raise InputError(f"{found[i]} is given twice; give every slice once")
+    names = []
+    for path in where:
+        path = path.parent if path.name == "outs" else path
+        names.append((path.name if path.is_dir() and path.suffix != ".zarr" else path.stem, path.parent.name))
+    often = Counter(name for name, _ in names)
+    unique = [name if often[name] == 1 else f"{folder}_{name}" for name, folder in names]
+    often = Counter(unique)
+    return [name if often[name] == 1 else f"{name}_{i + 1}" for i, name in enumerate(unique)]
+
+
+def read_slices(paths: Sequence[str | Path], *, platform: str | None = None, use_rep: str | None = None) -> AnnData:
+    """Read several files or folders, a slice each, into one AnnData.
+
+    Parameters
+    ----------
+    paths
+        Files and folders, as :func:`stmfg.read` takes them.
+    platform
+        What wrote the folders, as in :func:`stmfg.read`.
+    use_rep
+        As in :func:`join`.
+
+    Returns
+    -------
+    As :func:`join`; the slices are named by :func:`slice_names`.
+
+    Raises
+    ------
+    InputError
+        If a path cannot be read or is given twice, or the slices do not fit together.
+    """
+    names = slice_names(paths)
+    return join({name: read(path, platform=platform) for name, path in zip(names, paths, strict=True)}, use_rep=use_rep)
+
+
+def read_sheet(path: str | Path, *, platform: str | None = None, use_rep: str | None = None) -> AnnData:
+    """Read the samples of a sheet, a slice each, into one AnnData.
+
+    Parameters
+    ----------
+    path
+        CSV with the columns ``sample`` and ``path``, and where wanted ``donor``, ``condition`` and ``platform``.
+    platform, use_rep
+        As in :func:`read_slices`.
+
+    Returns
+    -------
+    As :func:`join`, with ``obs["donor"]`` and ``obs["condition"]`` where the sheet has them.
+
+    Raises
+    ------
+    InputError
+        If the sheet or a file of it cannot be read, or samples have options of their own.
+    """
+    samples = _sheet.read(path)
+    if len(samples) < 2:
+        raise InputError(f"sheet {path} has one sample; give its file instead, or more samples to find common domains")
+    slices: dict[str, AnnData] = {}
+    for sample in samples:
+        own = sorted(set(sample.options) - {"platform"})
+        if own:
+            raise InputError(
+                f"sheet {path}: sample {sample.name!r} has its own {own[0]}, but samples with common domains share "
+                "all options; empty the column, or run the samples by themselves with stmfg batch"
+            )
+        part = read(sample.source, platform=sample.options.get("platform", platform))
+        for key in _sheet.DESCRIBING:
+            if value := getattr(sample, key):
+                part.obs[key] = value
+        slices[sample.name] = part
+    return join(slices, use_rep=use_rep)
+
+
+def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
+    """Put slices together, on the genes they share.
+
+    Parameters
+    ----------
+    slices
+        Annotated data by name of the slice, (n_i, genes_i). Not changed.
+    use_rep
+        Key of an embedding in ``obsm`` that takes the place of the counts: then no gene needs to be shared.
+
+    Returns
+    -------
+    All observations, slice after slice, named ``spot_slice``, with what all slices have in ``obs``, ``obsm`` and
+    ``layers``, and
+
+    ``obs["stmfg_slice"]``
+        Name of the slice, categories in the order given.
+    ``uns["spatial"]``, ``uns["spatial_platform"]``
+        By name of the slice, where there are any.
+
+    Raises
+    ------
+    InputError
+        If fewer than 20 genes are shared, or numbers of coordinates or columns of the embedding differ.
+    """
+    import anndata
+
+    parts: dict[str, AnnData] = {}
+    for name, adata in slices.items():
+        if adata.n_obs == 0:
+            raise InputError(f"slice {name!r} has no spots; leave it out")
+        part = adata.copy()
+        part.var_names = part.var_names.astype(str)
+        if not part.var_names.is_unique:
+            part.var_names_make_unique()
+        parts[name] = part
+    for key in (SPATIAL, *([use_rep] if use_rep else [])):
+        _same_width(parts, key)
+    if any(COUNTS in part.layers for part in parts.values()):
+        for part in parts.values():  # in those without the layer, the counts are in X
+            if COUNTS not in part.layers:
+                part.layers[COUNTS] = part.X.copy()
+    shared = set.intersection(*(set(part.var_names) for part in parts.values()))
+    _say_what_is_shared(parts, len(shared), counts=use_rep is None)
+    _warn_of_platforms(parts)
+    first = next(iter(parts.values()))
+    genes = [gene for gene in first.var_names if gene in shared]
+    joined = anndata.concat(
+        {name: part[:, genes] for name, part in parts.items()}, label=SLICE, index_unique="_", merge="same"
+    )
+    joined.obs[SLICE] = joined.obs[SLICE].astype("category").cat.set_categories(list(parts))
+    for key in (SPATIAL, PLATFORM):
+        entries = {name: _entry(part, key) for name, part in parts.items()}
+        found = {name: entry for name, entry in entries.items() if entry}
+        if found:
+            joined.uns[key] = found
+    return joined
+
+
+def _same_width(parts: dict[str, AnnData], key: str) -> None:
+    """Check that ``obsm[key]`` has as many columns in all slices; that it is there is checked later."""
+    widths = {name: np.shape(part.obsm[key])[1:] for name, part in parts.items() if key in part.obsm}
+    missing = [name for name in parts if name not in widths]
+    if missing:
+        raise InputError(f"slice {missing[0]!r} has no obsm[{key!r}]; every slice needs one")
+    (one, width), *others = widths.items()
+    for other, its in others:
+        if its != width:
+            raise InputError(
+                f"obsm[{key!r}] has shape (n, {width[0] if width else 1}) in slice {one!r} and "
+                f"(n, {its[0] if its else 1}) in {other!r}; give all slices the same columns"
+            )
+
+
+def _say_what_is_shared(parts: dict[str, AnnData], n_shared: int, *, counts: bool) -> None:
+    """Refuse slices with next to no gene in common, and say where genes are left out."""
+    smallest = min(parts, key=lambda name: parts[name].n_vars)
+    if counts and n_shared < min(MIN_SHARED_GENES, max(1, parts[smallest].n_vars)):
+        sizes = ", ".join(f"{name} {part.n_vars}" for name, part in list(parts.items())[:4])
+        raise InputError(
+            f"the slices share {n_shared} genes (of {sizes}); at least {MIN_SHARED_GENES} are needed: "
+            "name genes alike on all slices, or leave a slice out"
+        )
+    largest = max(parts, key=lambda name: parts[name].n_vars)
+    if counts and n_shared < parts[largest].n_vars:
+        logger.warning(
+            "the %d slices share %d genes; the others (%s has %d genes, %s %d) are left out",
+            *(len(parts), n_shared, smallest, parts[smallest].n_vars, largest, parts[largest].n_vars),
+        )
+
+
+def _warn_of_platforms(parts: dict[str, AnnData]) -> None:
+    """Say that slices of several platforms differ by more than is taken off."""
+    found = {name: str(part.uns.get(PLATFORM, {}).get("platform", "")) for name, part in parts.items()}
+    platforms = sorted(set(found.values()) - {""})
+    if len(platforms) > 1:
+        logger.warning(
+            "the slices are of several platforms (%s), whose spots differ in size and in the genes they detect; "
+            "check that domains are not platforms",
+            ", ".join(platforms),
+        )
+
+
+def _entry(part: AnnData, key: str) -> Any:
+    """Return what ``uns[key]`` says about a slice: its one library, or its platform."""
+    found = part.uns.get(key) or {}
+    if key == PLATFORM:
+        return found
+    return next(iter(found.values())) if len(found) == 1 else {}

@@ -1,0 +1,217 @@
+"""What the readers share: errors in one line, tables read in parts, counts and positions put together."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stmfg._keys import SPATIAL
+from stmfg.errors import InputError, MissingDependencyError, StmfgError
+from stmfg.io.guard import regular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    Strings = NDArray[np.str_]
+
+GENE_EXPRESSION: Final = "Gene Expression"
+COPY: Final = "copy the folder again as the instrument wrote it"
+
+logger = logging.getLogger("stmfg")
+
+
+@contextmanager
+def reading(what: str, fix: str) -> Iterator[None]:
+    """Turn whatever a file library raises into one line, ``what cannot be read (reason); fix``."""
+    try:
+        yield
+    except (StmfgError, MemoryError):
+        raise
+    # A damaged file makes h5py, zarr, scipy, pandas, gzip and anndata raise a dozen unrelated types.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{what} cannot be read ({reason}); {fix}") from error
+
+
+@contextmanager
+def quiet_names() -> Iterator[None]:
+    """Silence anndata's warnings on names: the symbols are made unique here, spot names are checked on use."""
+    with warnings.catch_warnings():
+        known = "(Variable|Observation) names are not unique|Suffix used .* to deduplicate"
+        warnings.filterwarnings("ignore", message=known, category=UserWarning)
+        yield
+
+
+def one_file(folder: Path, patterns: Sequence[str]) -> Path:
+    """Return the file of the first pattern that there is one of."""
+    for pattern in patterns:
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            names = ", ".join(p.relative_to(folder).as_posix() for p in found)
+            raise InputError(f"{folder} holds several samples ({names}); make a folder for each")
+        if found:
+            return regular(found[0])
+    raise InputError(f"{folder} has no {' or '.join(patterns)}; {COPY}")
+
+
+class Wide(NamedTuple):
+    """A table with a column for every gene or bead.
+
+    Attributes
+    ----------
+    keys
+        What names the rows, (n, n_keys).
+    names
+        Names of the other columns, as they are in the file.
+    values
+        The other columns, CSR float32 (n, n_names).
+    """
+
+    keys: Strings
+    names: Strings
+    values: Any
+
+
+def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator: str = ",") -> Wide:
+    """Read a dense table of counts into a sparse matrix, a row at a time.
+
+    Parameters
+    ----------
+    path
+        Text, plain or gzipped; lines in front that start with ``#`` are skipped.
+    n_keys
+        How many columns in front name the rows.
+    drop
+        Tells of another column whether to leave it out.
+    separator
+        What is between the columns.
+    """
+    from scipy import sparse
+
+    keys: list[list[str]] = []
+    columns: list[NDArray[np.intp]] = []
+    counts: list[NDArray[np.float32]] = []
+    with reading(str(path), COPY), _open_text(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # how numpy says that something is not a number
+        names = next((_cells(line, separator) for line in file if not line.startswith("#")), [])
+        taken = np.array([not drop(name) for name in names[n_keys:]], dtype=bool)
+        if not taken.any():
+            raise InputError(f"{path} has no column of counts (it has: {', '.join(names[:5]) or 'nothing'}); {COPY}")
+        for line in file:
+            # numpy parses a line many times faster than pandas, which is slow where there is a column for every bead.
+            *key, rest = line.rstrip("\r\n").split(separator, n_keys)
+            values = np.fromstring(rest, dtype=np.float32, sep=separator)
+            if len(key) != n_keys or len(values) != len(taken):
+                raise InputError(f"{path}: row {len(keys) + 1} has not as many values as the header; {COPY}")
+            values = values[taken]
+            keys.append([cell.strip('"') for cell in key])
+            columns.append(np.flatnonzero(values))
+            counts.append(values[columns[-1]])
+        if not keys:
+            raise InputError(f"{path} has a header and no rows; {COPY}")
+    ends = np.cumsum([0, *map(len, columns)])
+    X = sparse.csr_matrix((np.concatenate(counts), np.concatenate(columns), ends), (len(keys), int(taken.sum())))
+    return Wide(np.array(keys, dtype=str), np.array(names[n_keys:], dtype=str)[taken], X)
+
+
+def header(path: Path, separator: str = ",") -> list[str]:
+    """Return the names of the columns of a table."""
+    with reading(str(path), COPY), _open_text(path) as file:
+        return next((_cells(line, separator) for line in file if not line.startswith("#")), [])
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
+
+
+def _open_text(path: Path) -> IO[str]:
+    """Open a text file, plain or gzipped; some are written with a mark of their encoding in front."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a parquet file, or say which extra reads it."""
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise MissingDependencyError(f'{path} needs pyarrow; pip install "stmfg[parquet]"') from error
+
+
+def read_table(path: Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
+    """Read some columns of a table, csv or parquet; those in `text` as text, the others as numbers."""
+    with reading(str(path), COPY):
+        parquet = path.suffix == ".parquet"
+        table = read_parquet(path) if parquet else pd.read_csv(path, dtype=dict.fromkeys(text, str))
+        missing = [name for name in columns if name not in table.columns]
+        if missing:
+            found = ", ".join(map(str, table.columns[:8]))
+            raise InputError(f"{path} does not have the columns {', '.join(missing)} (it has: {found}); {COPY}")
+        table = table[list(columns)].copy()
+        for name in columns:
+            table[name] = table[name].map(_text).astype(str) if name in text else pd.to_numeric(table[name])
+    return table
+
+
+def _text(value: Any) -> str:
+    """Return an identifier as text; the first versions of some instruments wrote bytes."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def combine(X: Any, ids: Strings, genes: Strings, positions: pd.DataFrame, folder: Path) -> AnnData:
+    """Put counts and positions together.
+
+    Parameters
+    ----------
+    X
+        Counts (n, n_genes), sparse.
+    ids
+        Identifiers of its rows.
+    genes
+        Names of its columns.
+    positions
+        x and y, in this order, of each identifier, which is the index.
+    folder
+        What was read, for messages.
+    """
+    from anndata import AnnData
+
+    with quiet_names():
+        adata = AnnData(
+            X.tocsr().astype(np.float32),
+            obs=pd.DataFrame(index=pd.Index(ids, dtype=object)),
+            var=pd.DataFrame(index=pd.Index(genes, dtype=object)),
+        )
+        adata.var_names_make_unique()
+        return place(adata, positions, folder)
+
+
+def place(adata: AnnData, positions: pd.DataFrame, folder: Path) -> AnnData:
+    """Keep the observations whose position is known, and give them x and y."""
+    for names, what in ((adata.obs_names, "counts"), (positions.index, "positions")):
+        repeated = names[names.duplicated()]
+        if len(repeated):
+            raise InputError(f"{folder}: {repeated[0]!r} is there more than once in the {what}; {COPY}")
+    xy = positions.reindex(adata.obs_names).to_numpy(np.float64)
+    known = np.isfinite(xy).all(axis=1)
+    if not known.any():
+        first = " and ".join(str(names[0]) for names in (adata.obs_names, positions.index) if len(names))
+        raise InputError(f"{folder}: counts and positions share no name (first: {first}); take both of one sample")
+    if not known.all():
+        logger.warning("%s: %d of %d have no position and are left out", folder, (~known).sum(), len(known))
+        adata, xy = adata[known].copy(), xy[known]
+    adata.X.sort_indices()
+    adata.obsm[SPATIAL] = xy
+    return adata

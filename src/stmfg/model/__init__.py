@@ -1,0 +1,1 @@
+"""The method on arrays and tensors: features, graphs, network, training, clustering. It never imports anndata."""

@@ -1,0 +1,138 @@
+"""Model files: a folder with ``model.safetensors`` (arrays) and ``model.json`` (everything else); never pickle.
+
+The same two parts are kept in ``uns`` of every result, so that a result is a model too.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_bytes
+
+from stmfg._keys import UNS
+from stmfg._version import __version__
+from stmfg.config import Config
+from stmfg.errors import InputError, StmfgError
+from stmfg.model.estimator import STMFG
+from stmfg.model.features import FeatureMap
+from stmfg.model.transfer import DomainMap
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    Arrays = dict[str, Any]
+
+FORMAT = 2
+"""Version of the model files. 2: one matrix from genes to factors, where 1 had two; domains, where 1 had none."""
+_ARRAYS, _RECORD, _RESULT = "model.safetensors", "model.json", "result.h5ad"
+
+
+def packed(model: STMFG) -> dict[str, Any]:
+    """Return a trained model as ``record``, JSON text, and ``arrays`` by name."""
+    feature_map, net = model.fitted()
+    arrays = {f"map.{k}": np.asarray(v) for k, v in vars(feature_map).items()}
+    for name, view_map in model.view_maps.items():
+        arrays |= {f"view.{name}.{k}": np.asarray(v) for k, v in vars(view_map).items()}
+    arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
+    arrays["decoded"] = model.decoded
+    if model.domain_map is not None:
+        arrays |= {f"domain.{k}": np.asarray(v) for k, v in model.domain_map.to_dict().items()}
+    record = {
+        "format": FORMAT,
+        "version": __version__,
+        "config": model.config.to_dict(),
+        "random_state": model.random_state,
+        "use_rep": model.use_rep,
+        "genes": model.genes,
+        "spot_size": model.spot_size,
+        "n_in": net.n_in,
+        "history": model.history,
+    }
+    return {"record": json.dumps(record, indent=1), "arrays": arrays}
+
+
+def save(model: STMFG, folder: Path) -> None:
+    """Write a trained model; the record is put in place last, and says which arrays belong to it."""
+    parts = packed(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = {name: folder / f".{name}.partial" for name in (_ARRAYS, _RECORD)}
+    try:
+        partial[_ARRAYS].write_bytes(to_bytes({k: np.ascontiguousarray(v) for k, v in parts["arrays"].items()}))
+        partial[_RECORD].write_text(parts["record"])
+        for name, written in partial.items():
+            written.replace(folder / name)
+    finally:
+        for written in partial.values():
+            written.unlink(missing_ok=True)
+
+
+def load(source: str | Path | AnnData, device: str) -> STMFG:
+    """Read a model, or say in one line why there is none."""
+    path = Path(source).expanduser() if isinstance(source, (str, Path)) else None
+    name = "the AnnData" if path is None else str(path)
+    try:
+        if path is None:
+            text, arrays = _of_result(source.uns.get(UNS, {}), name)  # type: ignore[union-attr]
+        elif path.is_file() or (path / _RESULT).is_file():
+            text, arrays = _of_result(_read_uns(path if path.is_file() else path / _RESULT), name)
+        else:
+            text, arrays = (path / _RECORD).read_text(), load_file(path / _ARRAYS)
+        return _unpacked(json.loads(text), arrays, device, name)
+    except StmfgError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{name} holds no readable stMFG model ({reason}); save one with model.save") from error
+
+
+def _read_uns(path: Path) -> dict[str, Any]:
+    """Read what stMFG left in ``uns`` of an ``.h5ad``, and nothing else of it."""
+    import h5py
+    from anndata.io import read_elem
+
+    with h5py.File(path) as file:
+        kept = [key for key in ("model", "domain_map") if f"uns/{UNS}/{key}" in file]
+        return {key: read_elem(file[f"uns/{UNS}/{key}"]) for key in kept}
+
+
+def _of_result(record: dict[str, Any], name: str) -> tuple[str, Arrays]:
+    """Return the parts of the model in a result, with the domains found last."""
+    if "model" not in record:
+        raise InputError(f"{name} holds no model; give a result of this version of stmfg: run it on the data again")
+    arrays = {k: np.asarray(v) for k, v in record["model"]["arrays"].items()}
+    return str(record["model"]["record"]), arrays | {f"domain.{k}": v for k, v in record.get("domain_map", {}).items()}
+
+
+def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, name: str) -> STMFG:
+    if record["format"] > FORMAT:
+        raise InputError(f"{name} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
+    model = STMFG(Config(**record["config"]), random_state=record["random_state"], device=device)
+    model.genes, model.use_rep, model.history = list(record["genes"]), record["use_rep"], record["history"]
+    model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
+    model.feature_map = _feature_map("map.", arrays).folded()  # of format 1; the identity since
+    model.view_maps = {name: _feature_map(f"view.{name}.", arrays) for name in model.config.extra_views}
+    model.domain_map = DomainMap(**_below("domain.", arrays)) if "domain.means" in arrays else None
+    state = {k: torch.from_numpy(v) for k, v in _below("net.", arrays).items()}
+    counts = "decoder.mean.weight" in state
+    n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
+    n_libraries = len(state.get("decoder.library.weight", [()]))
+    model.net = model.build(int(record["n_in"]), n_out, counts=counts, n_libraries=n_libraries)
+    model.net.load_state_dict(state)
+    model.net.eval()
+    return model
+
+
+def _feature_map(prefix: str, arrays: Arrays) -> FeatureMap:
+    parts = _below(prefix, arrays)
+    parts["target_sum"] = float(parts["target_sum"].item())
+    return FeatureMap(**parts)
+
+
+def _below(prefix: str, arrays: Arrays) -> Arrays:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

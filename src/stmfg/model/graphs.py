@@ -1,0 +1,280 @@
+"""Graphs over the observations: neighbours in tissue and neighbours in expression, CSR and symmetric. Arrays only."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from stmfg._keys import SPATIAL
+from stmfg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = ["feature_graph", "spacing", "spatial_graph", "symmetric_operator", "walk", "walk_operator"]
+
+
+BLOCK = 100_000
+"""Points whose neighbours are looked up at a time."""
+EXACT_AT_MOST = 200_000
+SLACK = 0.5
+"""Beyond so many points, neighbours in expression may be farther by that share: 99 % are still the nearest."""
+PATCH = 5_000
+"""Observations of one patch of tissue, at most: wide enough that few lie at its edge."""
+TREE_DIMENSIONS = 20
+"""Up to so many dimensions a tree finds the neighbours, beyond it a search through all pairs, in blocks."""
+
+
+def _neighbors(
+    points: NDArray[Any], k: int, *, slack: float = 0.0
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]]:
+    """Yield points (b,) with the distances and indices (b, k) of their k nearest others, a block at a time.
+
+    With ``slack`` a neighbour may be farther than the true one by that share.
+    """
+    n = len(points)
+    k = min(k, n - 1)
+    order = np.arange(n)
+    if points.shape[1] > TREE_DIMENSIONS:
+        from sklearn.neighbors import NearestNeighbors
+
+        search = NearestNeighbors(n_neighbors=k + 1, n_jobs=-1).fit(points)
+    else:
+        tree = cKDTree(points)
+        order = tree.indices  # leaf after leaf: the memory one look-up needs is still at hand from the last
+    for start in range(0, n, BLOCK):
+        rows = order[start : start + BLOCK]
+        if points.shape[1] > TREE_DIMENSIONS:
+            distances, indices = search.kneighbors(points[rows])
+        else:
+            distances, indices = _query(tree, points[rows], k + 1, slack)
+        if not np.isfinite(distances).all():  # then an index points past the end, and compiled code follows it
+            raise InputError("distances between the spots are not finite; give positions and features of ordinary size")
+        own = indices == rows[:, None]
+        own[~own.any(axis=1), -1] = True  # among many points at one place, a point may not find itself
+        yield rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
+
+
+def _query(tree: cKDTree, points: NDArray[Any], k: int, slack: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return distances and indices (b, k) of the nearest in a tree, found by as many threads as there are cores.
+
+    ``workers=-1`` of the tree itself is as fast, but where a thread cannot start for want of memory, the others go on
+    with arrays that are freed, and the process crashes.
+    """
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        parts = pool.map(lambda part: tree.query(part, k, eps=slack), np.array_split(points, cores))
+        distances, indices = zip(*parts, strict=True)
+    return np.concatenate(distances), np.concatenate(indices)
+
+
+def _nearest_graph(points: NDArray[Any], k: int, *, ties: bool = False, slack: float = 0.0) -> sparse.csr_matrix:
+    """Link each point to its k nearest others; symmetric, ones.
+
+    ``ties`` links those exactly as far as the k-th too. On a grid many points are equally far; taking all of
+    them makes the graph independent of the order of the points and of rotations.
+    """
+    n = len(points)
+    k = min(k, n - 1)
+    # Up to half as many ties again are looked for, more than the rings of a grid hold.
+    wanted = k + k // 2 + 2 if ties else k
+    order, degrees, columns = [], [], []
+    for rows, distances, indices in _neighbors(points, wanted, slack=slack):
+        linked = distances <= distances[:, k - 1 : k] * (1 + 1e-6)
+        linked[:, :k] = True
+        order.append(rows)
+        degrees.append(linked.sum(axis=1))
+        columns.append(indices[linked].astype(np.int32))
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate(degrees))])
+    indices = np.concatenate(columns)
+    graph = sparse.csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=(n, n))
+    graph = graph[np.argsort(np.concatenate(order))]
+    graph = graph.maximum(graph.T.tocsr()).tocsr()
+    graph.sort_indices()
+    return graph
+
+
+def spacing(coordinates: NDArray[np.float64]) -> float:
+    """Return the median distance to the nearest other position: the spot spacing.
+
+    Parameters
+    ----------
+    coordinates
+        Positions, (n, 2) or (n, 3), not all the same.
+
+    Returns
+    -------
+    Spacing, in the unit of the coordinates.
+    """
+    places = np.unique(coordinates, axis=0)
+    # A slice at a single place has no spacing; any radius links all of it.
+    return float(np.median(np.concatenate([d for _, d, _ in _neighbors(places, 1)]))) if len(places) > 1 else 1.0
+
+
+def spatial_graph(
+    coordinates: NDArray[np.float64],
+    *,
+    n_neighbors: int = 18,
+    radius: float = 0.0,
+    libraries: NDArray[Any] | None = None,
+) -> sparse.csr_matrix:
+    """Link observations that are close in tissue.
+
+    Parameters
+    ----------
+    coordinates
+        Positions, (n, 2) or (n, 3), any unit.
+    n_neighbors
+        Nearest neighbours, symmetrised with OR.
+    radius
+        Radius in spot spacings (see :func:`spacing`), used instead when positive.
+    libraries
+        Slice of each observation, (n,): slices are never linked.
+
+    Returns
+    -------
+    Symmetric (n, n) matrix of ones, no diagonal.
+    """
+    if libraries is not None:
+        order = np.argsort(libraries, kind="stable")
+        parts = np.split(order, np.flatnonzero(libraries[order][1:] != libraries[order][:-1]) + 1)
+        blocks = [spatial_graph(coordinates[p], n_neighbors=n_neighbors, radius=radius) for p in parts]
+        inverse = np.argsort(order, kind="stable")
+        return sparse.block_diag(blocks, format="csr", dtype=np.float32)[inverse][:, inverse]
+    n = len(coordinates)
+    if n < 2:
+        return sparse.csr_matrix((n, n), dtype=np.float32)
+    if radius <= 0:
+        return _nearest_graph(coordinates, n_neighbors, ties=True)
+    pairs = cKDTree(coordinates).query_pairs(radius * spacing(coordinates), output_type="ndarray")
+    rows, columns = np.concatenate([pairs, pairs[:, ::-1]]).T
+    return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(n, n))
+
+
+def patches(
+    coordinates: NDArray[np.float64],
+    at_most: int,
+    *,
+    libraries: NDArray[np.int64] | None = None,
+    share: int = 0,
+    shares: int = 1,
+) -> NDArray[np.int64]:
+    """Choose whole patches of tissue, spread over it, that hold about so many observations.
+
+    The tissue is halved along its longer side again and again until a patch holds at most ``PATCH``
+    observations; of the patches, in the order of the halving, every m-th is taken.
+
+    Parameters
+    ----------
+    coordinates
+        Positions, (n, 2) or (n, 3).
+    at_most
+        Observations wanted; with no more than that, all are taken.
+    libraries
+        Slice of each observation, codes (n,): no patch holds parts of two.
+    share, shares
+        Which of several disjoint choices to return; they repeat where the tissue has not patches enough.
+
+    Returns
+    -------
+    Sorted indices of the observations, (m,).
+    """
+    n = len(coordinates)
+    if n <= at_most:
+        return np.arange(n)
+    slices = [np.arange(n)] if libraries is None else [np.flatnonzero(libraries == c) for c in np.unique(libraries)]
+    parts = [part for one in slices for part in _halved(coordinates, one)]
+    step = n / at_most
+    chosen = [parts[int((i + share / shares) * step)] for i in range(max(1, int(len(parts) / step)))]
+    return np.sort(np.concatenate(chosen))
+
+
+def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Halve a part of the tissue along its longer side, and the halves again, down to ``PATCH`` observations."""
+    parts = [part]
+    while len(parts[0]) > PATCH:
+        halves = []
+        for part in parts:
+            place = coordinates[part]
+            axis = int(np.ptp(place, axis=0).argmax())
+            sorted_part = part[np.argsort(place[:, axis], kind="stable")]
+            halves += [sorted_part[: len(part) // 2 + len(part) % 2], sorted_part[len(part) // 2 + len(part) % 2 :]]
+        parts = halves
+    return parts
+
+
+def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matrix:
+    """Link observations with similar features, by cosine.
+
+    Parameters
+    ----------
+    x
+        Features, (n, d).
+    n_neighbors
+        Nearest neighbours, symmetrised with OR.
+
+    Returns
+    -------
+    Symmetric (n, n) matrix of ones, no diagonal.
+    """
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    # On the unit sphere the nearest by Euclidean distance are the nearest by cosine, and trees apply.
+    slack = SLACK if len(x) > EXACT_AT_MOST else 0.0
+    return _nearest_graph(x / np.maximum(norm, 1e-12), n_neighbors, slack=slack)
+
+
+def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Return the matrix that averages over an observation and its neighbours: one step of a lazy random walk.
+
+    Parameters
+    ----------
+    graph
+        Symmetric graph without diagonal, (n, n).
+
+    Returns
+    -------
+    (n, n), rows sum to one.
+    """
+    with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
+    degree = np.asarray(with_self.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags_array(1 / degree) @ with_self, dtype=np.float32)
+
+
+def symmetric_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
+    r"""Return :math:`D^{-1/2} (A + I) D^{-1/2}` (Kipf and Welling 2017, eq. 2).
+
+    Parameters
+    ----------
+    graph
+        Symmetric graph without diagonal, (n, n).
+
+    Returns
+    -------
+    Symmetric (n, n) matrix.
+    """
+    with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
+    scale = sparse.diags_array(1 / np.sqrt(np.asarray(with_self.sum(axis=1)).ravel()))
+    return sparse.csr_matrix(scale @ with_self @ scale, dtype=np.float32)
+
+
+def walk(operator: sparse.csr_matrix, x: NDArray[Any], steps: int) -> NDArray[Any]:
+    """Take ``steps`` steps of a random walk: features (n, d) averaged over ever wider surroundings."""
+    for _ in range(steps):
+        x = operator @ x
+    return x
+
+
+def apart(coordinates: NDArray[Any], libraries: NDArray[Any] | None, *, stacked: bool) -> NDArray[Any] | None:
+    """Return the slices (n,) that are not to be linked in tissue: none of a stack, which its third coordinate joins."""
+    if not stacked:
+        return libraries
+    if coordinates.shape[1] != 3:
+        raise InputError(f"stacked slices need z: give obsm[{SPATIAL!r}] a third column, in the unit of the other two")
+    return None

@@ -1,0 +1,17 @@
+"""What a user calls on an AnnData: embed, domains, apply, and what is done with domains once they are found."""
+
+from stmfg.tl._abundance import abundance, composition
+from stmfg.tl._after import adjacency, markers, pseudobulk, subdomains
+from stmfg.tl._domains import apply, domains, embed
+
+__all__ = [
+    "abundance",
+    "adjacency",
+    "apply",
+    "composition",
+    "domains",
+    "embed",
+    "markers",
+    "pseudobulk",
+    "subdomains",
+]

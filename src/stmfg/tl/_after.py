@@ -1,0 +1,327 @@
+"""What is done with domains once they are found: genes, neighbours, parts, sums of counts. Users call it in ``tl``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from stmfg._core import checks
+from stmfg._core.blocks import OnDisk, row_blocks
+from stmfg._core.checks import library_names
+from stmfg._core.palette import palette
+from stmfg._core.summary import labels
+from stmfg._keys import (
+    ADJACENCY,
+    COLORS,
+    CONFIDENCE,
+    DOMAIN,
+    EMBEDDING,
+    MARKERS,
+    SPATIAL,
+    SPATIAL_GRAPH,
+    SUBDOMAIN,
+    UNS,
+)
+from stmfg.errors import InputError, require
+from stmfg.tl._marker_tests import marker_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+def markers(
+    adata: AnnData,
+    *,
+    key: str = DOMAIN,
+    layer: str | None = None,
+    n_genes: int = 10,
+    key_added: str = MARKERS,
+    copy: bool = False,
+) -> AnnData | None:
+    """Find the genes that tell each domain from the rest of the tissue.
+
+    Counts are scaled to the median depth and log-transformed; each domain is compared with all other observations by
+    Welch's t-test. The domains were found in the same counts, so that the p-values rank genes but are not evidence that
+    the domains exist.
+
+    Parameters
+    ----------
+    adata
+        Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``.
+    key
+        Column of ``obs`` with the domains.
+    layer
+        Layer with the raw counts.
+    n_genes
+        How many genes at most for each domain.
+    key_added
+        Key of ``uns`` to write to.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. Written:
+
+    ``uns["stmfg_markers"]``
+        Table with one row for each domain and gene, best first: ``domain``, ``gene``, ``log2_fold_change`` of the
+        normalised counts, ``score`` (t), ``share_in`` and ``share_out`` (of observations in which the gene is seen),
+        ``p_adjusted`` (Benjamini-Hochberg over the genes of a domain).
+
+    Raises
+    ------
+    InputError
+        If there are no raw counts, or an observation has no label.
+    """
+    found = _complete(adata, key)
+    table = marker_genes(checks.counts(adata, layer), found, adata.var_names.to_numpy(), n_genes)
+    adata = adata.copy() if copy else adata
+    adata.uns[key_added] = table.set_axis(table.index.astype(str), axis=0)  # as it comes back from a file
+    return adata if copy else None
+
+
+def adjacency(
+    adata: AnnData,
+    *,
+    key: str = DOMAIN,
+    library_key: str | None = None,
+    key_added: str = ADJACENCY,
+    copy: bool = False,
+) -> AnnData | None:
+    """Count how often domains touch, and how often they would if the labels were dealt out at random.
+
+    Of m pairs of neighbours in a slice of n observations, random labels put ``m * n_i * (n_i - 1) / (n * (n - 1))``
+    within a domain of n_i observations and ``2 * m * n_i * n_j / (n * (n - 1))`` between two domains.
+
+    Parameters
+    ----------
+    adata
+        Spatial graph in ``obsp["spatial_connectivities"]``; who is linked is a neighbour, whatever the weight.
+    key
+        Column of ``obs`` with the domains.
+    library_key
+        Column of ``obs`` that names the slice; labels are dealt out within each slice.
+    key_added
+        Key of ``uns`` to write to.
+    copy
+        Return a changed copy instead of changing ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. Written:
+
+    ``uns["stmfg_adjacency"]``
+        Table with one row for each ordered pair of domains: ``domain``, ``neighbor``, ``observed`` and ``expected``
+        pairs of neighbours, each pair once, and their ``ratio``, above 1 where domains touch more than by chance; NaN
+        where none are expected.
+
+    Raises
+    ------
+    InputError
+        If there is no spatial graph, or an observation has no label.
+
+    References
+    ----------
+    Cliff and Ord (1981), Spatial Processes: Models and Applications (join counts under nonfree sampling).
+    """
+    found = _complete(adata, key)
+    graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
+    slices = np.zeros(adata.n_obs) if library_key is None else library_names(adata, library_key)
+    k = len(found.categories)
+    observed, expected = _contacts(graph, np.asarray(found.codes), pd.factorize(slices)[0], k)
+    adata = adata.copy() if copy else adata
+    names = np.asarray(found.categories, dtype=object)
+    adata.uns[key_added] = pd.DataFrame(
+        {
+            "domain": np.repeat(names, k),
+            "neighbor": np.tile(names, k),
+            "observed": observed.ravel(),
+            "expected": expected.ravel(),
+            "ratio": np.divide(observed, expected, out=np.full((k, k), np.nan), where=expected > 0).ravel(),
+        },
+        index=pd.RangeIndex(k * k).astype(str),
+    )
+    return adata if copy else None
+
+
+def _contacts(
+    graph: Any, codes: NDArray[np.integer[Any]], slices: NDArray[np.integer[Any]], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return observed and expected pairs of neighbours between every two of k labels, both (k, k) and symmetric."""
+    linked = sparse.csr_array(graph) != 0
+    pairs = sparse.triu(linked + linked.T, k=1).tocoo()
+    same = slices[pairs.row] == slices[pairs.col]
+    one, other = pairs.row[same], pairs.col[same]
+    observed = np.zeros((k, k), dtype=np.int64)
+    np.add.at(observed, (codes[one], codes[other]), 1)
+    observed = observed + observed.T - np.diag(np.diag(observed))
+    sizes = np.zeros((slices.max() + 1, k))
+    np.add.at(sizes, (slices, codes), 1)
+    n = sizes.sum(axis=1)
+    share = np.bincount(slices[one], minlength=len(sizes)) / np.maximum(n * (n - 1), 1)
+    expected = 2 * (sizes * share[:, None]).T @ sizes
+    np.fill_diagonal(expected, share @ (sizes * (sizes - 1)))
+    return observed, expected
+
+
+def subdomains(
+    adata: AnnData,
+    *,
+    domain: str,
+    n_domains: int | str,
+    key: str = DOMAIN,
+    random_state: int = 0,
+    key_added: str = SUBDOMAIN,
+    copy: bool = False,
+    **options: Any,
+) -> AnnData | None:
+    """Split one domain: cluster the embedding of its observations alone.
+
+    Parameters
+    ----------
+    adata
+        Result of :func:`domains`.
+    domain
+        Name of the domain.
+    n_domains
+        Into how many, or ``"auto"``.
+    key
+        Column of ``obs`` with the domains.
+    random_state, copy
+        As in :func:`domains`.
+    key_added
+        Column of ``obs`` to write to.
+    options
+        Hyperparameters of the clustering to change, by their names in :class:`stmfg.Config`.
+
+    Returns
+    -------
+    ``None``, or the copy. Written:
+
+    ``obs["stmfg_subdomain"]``
+        The domains, with ``"3"`` split into ``"3.1"`` (largest), ``"3.2"``, ...
+    ``obs["stmfg_subdomain_confidence"]``
+        As of :func:`domains`, float32; NaN outside the domain.
+    ``uns["stmfg_subdomain_colors"]``
+        Colours, unless there were enough of them.
+
+    Raises
+    ------
+    InputError
+        If there is no such domain, it has too few observations, or there is no embedding.
+    """
+    from anndata import AnnData
+
+    from stmfg.tl._domains import domains  # where users find this function, too
+
+    known = _complete(adata, key)
+    inside = np.asarray(known == str(domain))
+    if not inside.any():
+        raise InputError(f"obs[{key!r}] has no domain {str(domain)!r}; name one of {', '.join(known.categories)}")
+    adata = adata.copy() if copy else adata
+    part = AnnData(obs=pd.DataFrame(index=adata.obs_names[inside]))
+    part.obsm[EMBEDDING] = np.asarray(require(adata, "obsm", EMBEDDING, "run stmfg.tl.domains(adata) first"))[inside]
+    part.obsm[SPATIAL] = np.asarray(require(adata, "obsm", SPATIAL, "put (x, y) there"))[inside]
+    graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
+    part.obsp[SPATIAL_GRAPH] = sparse.csr_matrix(graph)[inside][:, inside]
+    part.uns[UNS] = dict(require(adata, "uns", UNS, "run stmfg.tl.domains(adata) first"))
+    domains(part, n_domains=n_domains, random_state=random_state, **options)
+    found = part.obs[DOMAIN]
+    names = known.astype(object)
+    names[inside] = [f"{domain}.{name}" for name in found]
+    split = [f"{domain}.{name}" for name in found.cat.categories]
+    order = [new for name in known.categories for new in (split if name == str(domain) else [name])]
+    adata.obs[key_added] = pd.Categorical(names, categories=order)
+    confidence = np.full(adata.n_obs, np.nan, dtype=np.float32)
+    confidence[inside] = part.obs[CONFIDENCE]
+    adata.obs[f"{key_added}_confidence"] = confidence
+    write_colours(adata, key_added)
+    return adata if copy else None
+
+
+def pseudobulk(
+    adata: AnnData, *, key: str = DOMAIN, sample_key: str | None = None, layer: str | None = None
+) -> AnnData:
+    """Add up the raw counts of each domain, and of each sample, for tests that take bulk counts, as edgeR and DESeq2.
+
+    Spots of one tissue are no replicates of each other: it is the samples that a test between conditions counts.
+
+    Parameters
+    ----------
+    adata
+        Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``.
+    key
+        Column of ``obs`` with the domains.
+    sample_key
+        Column of ``obs`` that names the sample; all are one sample when not given.
+    layer
+        Layer with the raw counts.
+
+    Returns
+    -------
+    Annotated data with a row for each domain of each sample that has it, named ``sample_domain``:
+
+    ``X``
+        Sums of counts, int64 CSR (rows, n_vars).
+    ``obs``
+        The domain and the sample, under the names of their columns; ``"n_spots"`` that were added up; and other columns
+        that have one value in each sample, such as donor or condition.
+    ``var``
+        That of ``adata``.
+
+    Raises
+    ------
+    InputError
+        If there are no raw counts, or an observation has no label.
+    """
+    from anndata import AnnData
+
+    groups = pd.DataFrame({key: _complete(adata, key)}, index=adata.obs_names)
+    if sample_key is not None:
+        groups.insert(0, sample_key, library_names(adata, sample_key))
+    number = groups.groupby(list(groups.columns), observed=True).ngroup().to_numpy(np.int64)
+    k = int(number.max()) + 1
+    obs = groups.assign(n_spots=np.bincount(number, minlength=k)[number])
+    if sample_key is not None:
+        others = adata.obs.drop(columns=list(obs.columns), errors="ignore")
+        of_samples = others.groupby(groups[sample_key].to_numpy(), observed=True).nunique(dropna=False).max() == 1
+        obs = obs.join(others.loc[:, of_samples[others.columns].to_numpy()])
+    first = np.unique(number, return_index=True)[1]
+    obs = obs.iloc[first].copy()
+    obs.index = pd.Index(["_".join(map(str, row)) for row in groups.iloc[first].to_numpy()])
+    return AnnData(_sums(checks.counts(adata, layer), number, k), obs=obs, var=adata.var.copy())
+
+
+def _sums(counts: sparse.csr_matrix | OnDisk, number: NDArray[np.integer[Any]], k: int) -> sparse.csr_matrix:
+    """Add up the rows of every group, int64 (k, n_vars), in one pass over the counts."""
+    total = sparse.csr_array((k, counts.shape[1]), dtype=np.float64)
+    for rows, block in row_blocks(counts):
+        n = block.shape[0]
+        member = sparse.csr_array((np.ones(n), (number[rows], np.arange(n))), shape=(k, n))
+        total = total + member @ block
+    total.data = np.rint(total.data)
+    return sparse.csr_matrix(total).astype(np.int64)
+
+
+def write_colours(adata: AnnData, key: str) -> None:
+    """Give every category of a column of ``obs`` a colour, where scanpy keeps it; enough colours of the user stay."""
+    k, where = len(adata.obs[key].cat.categories), f"{key}{COLORS}"
+    stored = adata.uns.get(where)
+    if not isinstance(stored, (list, tuple, np.ndarray)) or np.ndim(stored) != 1 or len(stored) < k:
+        adata.uns[where] = np.asarray(palette(k), dtype=object)
+
+
+def _complete(adata: AnnData, key: str) -> pd.Categorical[Any]:
+    """Return the labels of all observations, refusing a column that leaves some without."""
+    found = labels(adata, key)
+    missing = int((found.codes < 0).sum())
+    if missing:
+        raise InputError(
+            f"obs[{key!r}] has no label for {missing} of {adata.n_obs} spots; "
+            f"leave them out first: adata[adata.obs[{key!r}].notna()].copy()"
+        )
+    return found

@@ -1,0 +1,23 @@
+"""Whole runs, from files to a folder of results: one input, several slices, a model on new data, a batch of samples."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stmfg.workflow._apply import run_apply
+    from stmfg.workflow._batch import batch
+    from stmfg.workflow._results import OUTPUTS
+    from stmfg.workflow._run import repeat, run
+
+__all__ = ["OUTPUTS", "batch", "repeat", "run", "run_apply"]
+
+_HOME = {"OUTPUTS": "_results", "batch": "_batch", "repeat": "_run", "run": "_run", "run_apply": "_apply"}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that the command line loads what its command needs and nothing else.
+    if name in _HOME:
+        return getattr(importlib.import_module(f"stmfg.workflow.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'stmfg.workflow' has no attribute {name!r}")
