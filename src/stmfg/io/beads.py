@@ -55,6 +55,8 @@ def _read_beads(path: Path) -> pd.DataFrame:
             names = [cell.lower() for cell in cells]
             by_name = [next((names.index(n) for n in options if n in names), -1) for options in _COLUMNS]
             missing = [options[0] for options, at in zip(_COLUMNS, by_name, strict=True) if at < 0]
+            if "MatchedBeadLocation" in path.name and len(cells) == 3:  # without names that mean anything
+                by_name, missing = [0, 1, 2], []
             if missing:
                 shown = ", ".join(cells[:8])
                 raise InputError(f"{path} does not have the columns {', '.join(missing)} (it has: {shown}); {AGAIN}")

@@ -297,16 +297,16 @@ def recognise(path: Path, platform: str | None = None) -> Match | None:
     if platform is not None and platform not in PLATFORMS:
         raise InputError(f"{platform!r} is no platform; choose one of {', '.join(PLATFORMS)}")
     rows = [layout for layout in LAYOUTS if platform in (None, layout.platform)]
+    parts = [part for layout in rows for part in layout.parts.values()]
     chosen = path if path.is_file() else None
     if chosen is not None:
-        inside = {name for layout in rows for part in layout.parts.values() for name in part.folders}
-        path = path.parent
-        path = path.parent if any(_sample(path.name, name) is not None for name in inside) else path
-    matches = []
-    for folder in (path, path / "outs"):
-        if folder.is_dir():
-            entries = sorted(folder.iterdir())
-            matches += [_match(layout, folder, entries, chosen) for layout in rows]
+        inside = any(_sample(path.parent.name, name) is not None for part in parts for name in part.folders)
+        path = path.parents[1] if inside else path.parent
+    matches = _matches(rows, (path, path / "outs"), chosen)
+    names = {name for part in parts for name in part.names if "." not in name}
+    if not any(match.whole for match in matches) and any(_sample(path.name, name) is not None for name in names):
+        chosen = chosen or path  # a matrix that is a folder
+        matches = _matches(rows, (path.parent,), chosen) or matches
     whole = [match for match in matches if match.whole]
     first = next(iter(whole or [match for match in matches if match.telling]), None)
     if first is None:
@@ -317,6 +317,15 @@ def recognise(path: Path, platform: str | None = None) -> Match | None:
         raise InputError(f"{first.folder} holds several samples ({names}); give the file of one, such as {one}")
     others = {match.layout.platform for match in whole} - {first.layout.platform}
     return replace(first, others=tuple(sorted(others)))
+
+
+def _matches(rows: list[Layout], folders: tuple[Path, ...], chosen: Path | None) -> list[Match]:
+    matches = []
+    for folder in folders:
+        if folder.is_dir():
+            entries = sorted(folder.iterdir())
+            matches += [_match(layout, folder, entries, chosen) for layout in rows]
+    return matches
 
 
 def _match(layout: Layout, folder: Path, entries: list[Path], chosen: Path | None) -> Match:

@@ -147,7 +147,9 @@ def read_gem(path: Path) -> AnnData:
     xy = sums[["x", "y"]].div(sums["n"], axis=0) if cell else sums.index.to_frame()
     ids = [str(each) if cell else f"{each[0]}_{each[1]}" for each in sums.index]
     X = sparse.csr_matrix((table["count"], (rows, table["gene"])), shape=(len(ids), len(genes)))  # sums
-    adata = combine(X, np.array(ids), np.array(list(genes)), xy.set_axis(ids, axis=0), path)
+    named = np.array(list(genes))  # in the order of the file, which is any
+    by_name = np.argsort(named)
+    adata = combine(X[:, by_name], np.array(ids), named[by_name], xy.set_axis(ids, axis=0), path)
     taken = "cells" if cell else f"bin{_BIN}, summed from spots"
     adata.uns[PLATFORM] = {"taken": f"{taken} of {path.name}", "unit": "spots of the chip"}
     return adata
