@@ -303,8 +303,8 @@ def recognise(path: Path, platform: str | None = None) -> Match | None:
         inside = any(_sample(path.parent.name, name) is not None for part in parts for name in part.folders)
         path = path.parents[1] if inside else path.parent
     matches = _matches(rows, (path, path / "outs"), chosen)
-    names = {name for part in parts for name in part.names if "." not in name}
-    if not any(match.whole for match in matches) and any(_sample(path.name, name) is not None for name in names):
+    folders = {name for part in parts for name in part.names if "." not in name}
+    if not any(match.whole for match in matches) and any(_sample(path.name, name) is not None for name in folders):
         chosen = chosen or path  # a matrix that is a folder
         matches = _matches(rows, (path.parent,), chosen) or matches
     whole = [match for match in matches if match.whole]
