@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -21,7 +19,17 @@ from PIL import Image
 from scipy import sparse
 
 import stmfg
-from _data import FACTORS, data_file, matrix, slide, write_h5, write_legacy_h5, write_mtx, write_space_ranger
+from _data import (
+    FACTORS,
+    data_file,
+    matrix,
+    slide,
+    write_h5,
+    write_legacy_h5,
+    write_mtx,
+    write_space_ranger,
+    write_zarr,
+)
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.io import read
 
@@ -172,13 +180,6 @@ def test_real_folder() -> None:
     height, width, _ = library["images"]["lowres"].shape
     assert (on_image >= 0).all()
     assert (on_image.max(axis=0) < (width, height)).all()
-
-
-def write_zarr(adata: AnnData, path: Path, version: int = 3) -> None:
-    """Write a zarr store of either format; anndata and zarr warn of both, each of what the other lacks."""
-    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=version):
-        warnings.simplefilter("ignore")
-        adata.write_zarr(path)
 
 
 def test_h5ad_and_zarr_round_trip(outs: Path, tmp_path: Path) -> None:
