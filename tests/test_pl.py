@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 
 from _finished import SPACING, finished
 from stmfg import pl
+from stmfg._core.geometry import spacing
 from stmfg._core.palette import palette, stored_or_palette
-from stmfg._core.spots import spacing, spots
+from stmfg._core.spots import spots
 from stmfg.errors import InputError, MissingKeyError
 
 

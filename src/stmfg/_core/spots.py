@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from stmfg import _keys
+from stmfg._core.geometry import spacing
 from stmfg.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _FILL = 0.9  # diameter in spacings where the true one is unknown: a tissue without holes, spots still told apart
 _WITHOUT = "remove it, or draw without: image=False"
-_SAMPLE = 20_000  # spots whose nearest neighbour is looked up; the median of more would be the same
 
 
 @dataclass(frozen=True)
@@ -98,25 +97,6 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     if picture is None or extent is None:
         return Spots(xy, diameter, square)
     return Spots(xy, diameter, square, picture, extent)
-
-
-def spacing(xy: NDArray[np.float64]) -> float:
-    """Return the typical distance of neighbouring spots, 1 where there is only one position.
-
-    It is the median distance to the fourth nearest neighbour: the spacing of a square or hexagonal grid, and for cells
-    in disorder, whose nearest neighbour is much closer, the grid of the same density.
-
-    Parameters
-    ----------
-    xy
-        Positions (n, 2).
-    """
-    distinct = np.unique(xy, axis=0)
-    if len(distinct) < 2:
-        return 1.0
-    step = max(1, len(distinct) // _SAMPLE)
-    distances, _ = cKDTree(distinct).query(distinct[::step], k=[min(5, len(distinct))])
-    return float(np.median(distances))
 
 
 def _only_library(adata: AnnData) -> Mapping[str, Any]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import numpy as np
 import pandas as pd
 
+from stmfg._core.blocks import checked_indices
 from stmfg._keys import PLATFORM
 from stmfg.errors import InputError
-from stmfg.io.guard import checked, fits, hdf5, regular
+from stmfg.io.guard import fits, hdf5, regular
 from stmfg.io.tables import COPY, combine, header, one_file, read_table, read_wide, reading
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _read_cells(file: Any, path: Path) -> AnnData:
     entries = _ranges(cell["offset"].astype(np.int64), n_genes)
     counts = expression["count"].astype(np.float32)[entries]
     arrays = (counts, expression["geneID"].astype(np.int64)[entries], np.cumsum([0, *n_genes]))
-    X = checked(sparse.csr_matrix(arrays, shape=(len(n_genes), gene.shape[0])), str(path))
+    X = checked_indices(sparse.csr_matrix(arrays, shape=(len(n_genes), gene.shape[0])), str(path))
     positions = pd.DataFrame({"x": cell["x"], "y": cell["y"]}, index=cell["id"].astype(str))
     return _finish(X, positions, gene, path, "cells", file.attrs.get("resolution"))
 

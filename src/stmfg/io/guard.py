@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
+from stmfg._core.blocks import checked_indices
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
@@ -200,14 +201,4 @@ def sound(adata: AnnData, what: object) -> None:
         held.append(("raw", adata.raw.X))
     for where, matrix in held:
         if sparse.issparse(matrix):
-            checked(matrix, f"{what}: {where}")
-
-
-def checked(matrix: Any, where: str) -> Any:
-    """Return a sparse matrix whose indices are all in range."""
-    try:
-        if hasattr(matrix, "check_format"):
-            matrix.check_format(full_check=True)
-    except ValueError as error:
-        raise InputError(f"{where} is damaged ({error}); {_COPY}") from error
-    return matrix
+            checked_indices(matrix, f"{what}: {where}")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from stmfg._core.blocks import checked_indices
 from stmfg._keys import PLATFORM, SPATIAL
 from stmfg.errors import InputError
-from stmfg.io.guard import checked, fits, hdf5, regular
+from stmfg.io.guard import fits, hdf5, regular
 from stmfg.io.platforms import MATRIX
 from stmfg.io.tables import COPY, GENE_EXPRESSION, one_file, place, quiet_names, read_parquet, read_table, reading
 
@@ -141,7 +142,7 @@ def _read_matrix_h5(path: Path) -> tuple[AnnData, dict[str, Any]]:
         arrays = (group["data"][()].astype(np.float32), group["indices"][()], group["indptr"][()])
         barcodes, shape = _strings(group["barcodes"]), tuple(map(int, group["shape"][()][::-1]))
         _named(path, shape, barcodes, ids)
-        X = checked(sparse.csr_matrix(arrays, shape=shape), str(path))
+        X = checked_indices(sparse.csr_matrix(arrays, shape=shape), str(path))
         return _assemble(X, barcodes, ids, symbols, kinds), dict(file.attrs)
 
 

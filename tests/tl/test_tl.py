@@ -150,9 +150,7 @@ def test_the_same_seed_gives_the_same(section: AnnData, quick: dict[str, Any]) -
 
 @pytest.mark.parametrize("refine", [0.0, 2.0])
 @pytest.mark.parametrize("empty", [[], [0, 20, 140, 141, 299]], ids=["", "empty spots"])
-def test_permuted_spots_get_permuted_domains(
-    section: AnnData, quick: dict[str, Any], refine: float, empty: list[int]
-) -> None:
+def test_permuted_spots_get_permuted_domains(section: AnnData, quick: dict[str, Any], refine: float, empty: list[int]) -> None:
     counts = section.X.toarray()
     counts[empty] = 0
     section.X = sparse.csr_matrix(counts)
@@ -420,7 +418,7 @@ def test_no_module_that_computes_knows_of_labels() -> None:
         if path.suffix in {".py", ".j2", ".html", ".js"} and "ground_truth" in path.read_text(encoding="utf-8"):
             mentions.add(path.relative_to(package).as_posix())
     # The simulation makes them, and the demo compares with them when everything is done.
-    assert mentions <= {"datasets.py", "_cli_demo.py"}
+    assert mentions <= {"datasets.py", "cli/_demo.py"}
 
 
 def test_input_errors_are_value_errors(section: AnnData) -> None:
