@@ -150,7 +150,9 @@ def test_the_same_seed_gives_the_same(section: AnnData, quick: dict[str, Any]) -
 
 @pytest.mark.parametrize("refine", [0.0, 2.0])
 @pytest.mark.parametrize("empty", [[], [0, 20, 140, 141, 299]], ids=["", "empty spots"])
-def test_permuted_spots_get_permuted_domains(section: AnnData, quick: dict[str, Any], refine: float, empty: list[int]) -> None:
+def test_permuted_spots_get_permuted_domains(
+    section: AnnData, quick: dict[str, Any], refine: float, empty: list[int]
+) -> None:
     counts = section.X.toarray()
     counts[empty] = 0
     section.X = sparse.csr_matrix(counts)

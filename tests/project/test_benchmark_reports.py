@@ -14,7 +14,7 @@ from PIL import Image
 
 from stmfg.config import Config
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -143,4 +143,4 @@ def test_the_short_table_has_the_best_peer_of_each_set(harness: Any) -> None:
     rows += [("dlpfc_151507_pca", "y", 0, None, "skipped: needs counts")]
     found = harness.tables.short(pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"]))
     assert found["best peer"].to_dict() == {"a": "0.400 (y)", "dlpfc_151507 (embedding given)": "0.600 ± 0.000 (x)"}
-    assert found["default"].tolist() == ["0.500", "0.500"]
+    assert found["stMFG"].tolist() == ["0.500", "0.500"]
