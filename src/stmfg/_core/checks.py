@@ -255,7 +255,7 @@ def n_domains(k: object, n_obs: int | None = None) -> int | str:
     if k < 2:
         raise InputError(f"n_domains is {k}, expected at least 2; one domain needs no clustering")
     if n_obs is not None and k > n_obs:
-        raise InputError(f"n_domains is {k} but there are fewer spots with counts ({n_obs}); give at most {n_obs}")
+        raise InputError(f"n_domains is {k} but there are fewer spots ({n_obs}) with counts; give at most {n_obs}")
     return int(k)
 
 
