@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
@@ -12,6 +12,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike
 
 
@@ -87,6 +89,15 @@ def compare(labels: ArrayLike, other: ArrayLike) -> Comparison:
         agreement=float(sum(shared[pair] for pair in pairs) / both.sum()),
         contingency=table,
         matched={str(table.columns[j]): str(table.index[i]) for i, j in pairs},
+    )
+
+
+def describe_stability(stability: Mapping[str, Any]) -> str:
+    """Say in one sentence how well runs with other seeds agree, from ``stability`` of ``run.json``."""
+    values = stability["ari"]
+    return (
+        f"stability {stability['mean_ari']:.2f}: mean agreement (ARI) with {len(values)} "
+        f"{'runs of other seeds' if len(values) > 1 else 'run of another seed'}, lowest {min(values):.2f}"
     )
 
 
