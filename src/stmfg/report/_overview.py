@@ -16,9 +16,9 @@ from stmfg import pl
 from stmfg._core.blocks import subsample
 from stmfg._keys import CONFIDENCE, DOMAIN, SPATIAL
 from stmfg._version import __version__
+from stmfg.report._sentences import UNCERTAIN
 from stmfg.report._stills import data_address
 from stmfg.report._template import fill_template, write_text
-from stmfg.report._warnings import UNCERTAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,7 +14,6 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgba
 from numpy.typing import NDArray
 
 from stmfg._core.blocks import subsample
-from stmfg._core.comparison import describe_stability
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import EXPRESSION, EXPRESSION_DARK, MISSING
 from stmfg._core.spots import spots
@@ -22,8 +21,8 @@ from stmfg._keys import CONFIDENCE, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW
 from stmfg.pl._charts import counts_or_none, mean_view_weights
 from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _map_data, _stills
+from stmfg.report._sentences import UNCERTAIN, describe_stability, list_warnings
 from stmfg.report._template import fill_template, write_text
-from stmfg.report._warnings import UNCERTAIN, list_warnings
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
 

@@ -1,4 +1,4 @@
-"""What a reader should know before believing a result, in plain words."""
+"""What the report says of a result in plain words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from scipy.sparse.csgraph import connected_components
 from stmfg._keys import CONFIDENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -23,10 +25,19 @@ _SCATTERED = 0.2  # share of a domain's spots without a neighbour in it
 _STRAY = 0.01  # share of spots off the main piece that is still no second piece
 
 
+def describe_stability(stability: Mapping[str, Any]) -> str:
+    """Return how well runs with other seeds agree, from ``stability`` of ``run.json``."""
+    values = stability["ari"]
+    return (
+        f"stability {stability['mean_ari']:.2f}: mean agreement (ARI) with {len(values)} "
+        f"{'runs of other seeds' if len(values) > 1 else 'run of another seed'}, lowest {min(values):.2f}"
+    )
+
+
 def list_warnings(
     adata: AnnData, domains: pd.Categorical[Any], depth: NDArray[np.float64] | None, graph: Any, n_slices: int
 ) -> list[str]:
-    """Return one sentence for each thing to know; no edge of the graph joins one slice to another."""
+    """Return one sentence for each thing to know before relying on the result; no edge of the graph joins one slice to another."""
     sentences = []
     n = adata.n_obs
     if depth is not None:
