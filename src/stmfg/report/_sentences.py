@@ -37,7 +37,7 @@ def describe_stability(stability: Mapping[str, Any]) -> str:
 def list_warnings(
     adata: AnnData, domains: pd.Categorical[Any], depth: NDArray[np.float64] | None, graph: Any, n_slices: int
 ) -> list[str]:
-    """Return one sentence for each thing to know before relying on the result; no edge of the graph joins one slice to another."""
+    """Return a sentence for each thing to know before relying on a result; no edge joins one slice to another."""
     sentences = []
     n = adata.n_obs
     if depth is not None:
