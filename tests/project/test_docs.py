@@ -172,6 +172,8 @@ def test_links_and_files_that_are_named_exist(page: str) -> None:
         assert ((ROOT / page).parent / target).exists(), target
     for name in re.findall(r"`((?:src/stmfg|tests|benchmarks|reliability|docs)/[\w./-]+)`", text(page)):
         assert (ROOT / name).exists() or "NAME" in name or name == "reliability/results.md", name
+    for name in re.findall(r"`((?:model|io|tl|workflow|report|export|cli|_core)/[\w./-]+)`", text(page)):
+        assert (ROOT / "src" / "stmfg" / name).exists(), name
     targets = set(re.findall(r"^([\w-]+):", text("Makefile"), flags=re.MULTILINE))
     assert set(re.findall(r"\bmake ([\w-]+)(?=[`,;.]|  )", text(page))) <= targets
 

@@ -44,7 +44,7 @@ class OnDisk:
 
     def _read(self, rows: Rows) -> sparse.csr_matrix:
         block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
-        checked_indices(block, "a block of counts")
+        block = check_indices(block, "a block of counts")
         if not block.has_canonical_format:
             block.sum_duplicates()
         return block.astype(np.float32, copy=False)
@@ -98,16 +98,6 @@ class Counts:
             yield position[rows][used], self._chosen(block if len(used) == block.shape[0] else block[used])
 
 
-def checked_indices(matrix: Any, where: str) -> Any:
-    """Return a sparse matrix whose indices are all in range: compiled code follows them unchecked."""
-    try:
-        if hasattr(matrix, "check_format"):
-            matrix.check_format(full_check=True)
-    except ValueError as error:
-        raise InputError(f"{where} is damaged ({error}); ask for the file as it was written") from error
-    return matrix
-
-
 def row_blocks(matrix: sparse.csr_matrix | OnDisk) -> Iterator[tuple[slice, sparse.csr_matrix]]:
     """Yield the rows of a matrix, a block at a time."""
     for start in range(0, matrix.shape[0], BLOCK):
@@ -132,3 +122,13 @@ def subsample(n: int, at_most: int, random_state: int) -> NDArray[np.int64]:
     if n <= at_most:
         return np.arange(n)
     return np.sort(np.random.default_rng(random_state).choice(n, at_most, replace=False))
+
+
+def check_indices(matrix: Any, where: str) -> Any:
+    """Return a sparse matrix whose indices are all in range, which compiled code takes for granted."""
+    try:
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{where} is damaged ({error}); copy the file again") from error
+    return matrix
