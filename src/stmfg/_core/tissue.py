@@ -9,16 +9,18 @@ import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.blocks import row_sums
-from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
+from stmfg._core.stored_graph import StoredGraph, stored_graph
+from stmfg._keys import FEATURE_GRAPH, SPATIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
     from stmfg._core.annotated import Annotated
     from stmfg._core.blocks import OnDisk
+    from stmfg.config import Config
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Tissue:
     """Slice of each observation, codes from 0; None of a single slice."""
     slices: list[str]
     """Names of the slices; empty where no column names them."""
-    spatial_graph: Any | None
-    """Spatial graph, where the AnnData brings one."""
+    spatial_graph: StoredGraph
+    """The spatial graph that the AnnData brings, where it is one to use."""
     feature_graph: Any | None
     """Expression graph, where the AnnData brings one."""
 
@@ -58,7 +60,8 @@ def read_tissue(
     use_rep: str | None = None,
     layer: str | None = None,
     library_key: str | None = None,
-    views: Mapping[str, str] | None = None,
+    config: Config,
+    given: Collection[str] = (),
 ) -> Tissue:
     """Check and read what a model needs; ``adata`` is not changed.
 
@@ -68,8 +71,10 @@ def read_tissue(
         Annotated data.
     use_rep, layer, library_key
         As in :meth:`stmfg.STMFG.fit`.
-    views
-        Key in ``obsm`` of each further view, by its name.
+    config
+        Further views, and how the spatial graph is built.
+    given
+        Names of hyperparameters that the user gave.
 
     Raises
     ------
@@ -81,7 +86,7 @@ def read_tissue(
     counts = None if use_rep is not None else checks.counts(adata, layer)
     representation = None if use_rep is None else checks.representation(adata, use_rep)
     libraries, slices = None, []
-    extra = {name: checks.representation(adata, key) for name, key in (views or {}).items()}
+    extra = {name: checks.representation(adata, key) for name, key in config.extra_views.items()}
     if library_key is not None:
         names, codes = np.unique(checks.library_names(adata, library_key), return_inverse=True)
         libraries, slices = codes if len(names) > 1 else None, names.tolist()
@@ -95,6 +100,6 @@ def read_tissue(
         extra=extra,
         libraries=libraries,
         slices=slices,
-        spatial_graph=adata.obsp.get(SPATIAL_GRAPH),
+        spatial_graph=stored_graph(adata, coordinates, None if config.stacked else libraries, config, given),
         feature_graph=adata.obsp.get(FEATURE_GRAPH),
     )

@@ -99,11 +99,10 @@ def prepare(tissue: Tissue, config: Config) -> Inputs:
     if tissue.libraries is not None:
         codes, libraries = np.unique(tissue.libraries[order], return_inverse=True)
         libraries = libraries if len(codes) > 1 else None
-    if tissue.spatial_graph is None:
+    if tissue.spatial_graph.matrix is None:
         graph = build_spatial_graph(tissue.coordinates[order], libraries, config)
     else:
-        logger.info("using the spatial graph that the data bring")
-        graph = _clean_graph(tissue.spatial_graph, order)
+        graph = _clean_graph(tissue.spatial_graph.matrix, order)
     return Inputs(
         order=order,
         coordinates=tissue.coordinates[order],

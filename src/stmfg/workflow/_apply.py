@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from stmfg import pp
 from stmfg._core import checks
+from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
-from stmfg._keys import EMBEDDING, IMAGE_FEATURES, UNS, VIEW_WEIGHTS
+from stmfg._keys import IMAGE_FEATURES, UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
@@ -62,8 +63,7 @@ def run_apply(
         if IMAGE_FEATURES in model.config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
             with stage("image"):
                 pp.image(adata)
-        for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
-            slot.pop(key, None)  # of an earlier run
+        forget_training(adata)
         tl.apply(adata, model, library_key=library_key)
         options = {"model": str(reference), "platform": platform, "library_key": library_key, "device": device}
         found = adata.uns[UNS]

@@ -13,8 +13,9 @@ from stmfg._core import checks
 from stmfg._core.blocks import row_sums
 from stmfg._core.files import fingerprint
 from stmfg._core.spots import spots
+from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
-from stmfg._keys import EMBEDDING, IMAGE_FEATURES, SLICE, SPATIAL, UNS, VIEW_WEIGHTS
+from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.errors import InputError
@@ -106,8 +107,7 @@ def run(
         from stmfg.model.train import pick_device
 
         where = str(pick_device(device))  # loads torch, so after what can be refused without
-        for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
-            slot.pop(key, None)  # of an earlier run: this one trains anew
+        forget_training(adata)  # this run trains anew
         checkpoint = output / CHECKPOINT
         choices: dict[str, Any] = {
             "n_domains": n_domains,
