@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from stmfg.io.guard import checked
+from stmfg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BLOCK = 20_000
 """Rows worked on at a time."""
+FIT_AT_MOST = 20_000
+"""Observations that anything is fitted on; the fit is then applied to all."""
 
 
 class OnDisk:
@@ -41,7 +43,8 @@ class OnDisk:
         return self._read(rows[order])[np.argsort(order)]
 
     def _read(self, rows: Rows) -> sparse.csr_matrix:
-        block = checked(sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous")), "a block of counts")
+        block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
+        block = check_indices(block, "a block of counts")
         if not block.has_canonical_format:
             block.sum_duplicates()
         return block.astype(np.float32, copy=False)
@@ -75,7 +78,7 @@ class Counts:
         """Return the same rows with some of the columns alone, in this order."""
         return Counts(self._matrix, self._order, genes if self._genes is None else self._genes[genes])
 
-    def some(self, positions: NDArray[np.int64]) -> Counts:
+    def subset(self, positions: NDArray[np.int64]) -> Counts:
         """Return some rows, given their positions in the order, none of them read yet."""
         return Counts(self._matrix, self._order[positions])
 
@@ -119,3 +122,13 @@ def subsample(n: int, at_most: int, random_state: int) -> NDArray[np.int64]:
     if n <= at_most:
         return np.arange(n)
     return np.sort(np.random.default_rng(random_state).choice(n, at_most, replace=False))
+
+
+def check_indices(matrix: Any, where: str) -> Any:
+    """Return a sparse matrix whose indices are all in range, which compiled code takes for granted."""
+    try:
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{where} is damaged ({error}); copy the file again") from error
+    return matrix

@@ -67,6 +67,6 @@ def print_summary(record: dict[str, Any], output: str) -> None:
         f"open {output.rstrip('/')}/report.html"
     )
     if record.get("stability"):
-        from stmfg._core.summary import stability
+        from stmfg.report._sentences import describe_stability
 
-        print(stability(record["stability"]))
+        print(describe_stability(record["stability"]))

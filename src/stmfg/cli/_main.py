@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_in_one_line)
     logging.getLogger("stmfg").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # announces the processes it joins
     try:
         options = vars(build().parse_args(argv))
         del options["command"]

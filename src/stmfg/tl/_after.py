@@ -11,22 +11,20 @@ from scipy import sparse
 from stmfg._core import checks
 from stmfg._core.blocks import OnDisk, row_blocks
 from stmfg._core.checks import library_names
-from stmfg._core.palette import palette
-from stmfg._core.summary import labels
+from stmfg._core.labels import labels
 from stmfg._keys import (
     ADJACENCY,
-    COLORS,
-    CONFIDENCE,
     DOMAIN,
-    EMBEDDING,
     MARKERS,
-    SPATIAL,
     SPATIAL_GRAPH,
     SUBDOMAIN,
-    UNS,
 )
 from stmfg.errors import InputError, require
+from stmfg.model.domains import find_domains
+from stmfg.model.plugins import Plugins
+from stmfg.tl._contacts import count_contacts
 from stmfg.tl._marker_tests import marker_genes
+from stmfg.tl._write import read_embedding, trained_config, write_colours
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -92,10 +90,12 @@ def adjacency(
     key_added: str = ADJACENCY,
     copy: bool = False,
 ) -> AnnData | None:
-    """Count how often domains touch, and how often they would if the labels were dealt out at random.
+    """Count how often domains touch, and how often they would if the labels outside each domain were shuffled.
 
-    Of m pairs of neighbours in a slice of n observations, random labels put ``m * n_i * (n_i - 1) / (n * (n - 1))``
-    within a domain of n_i observations and ``2 * m * n_i * n_j / (n * (n - 1))`` between two domains.
+    Of the c_i pairs of neighbours that join domain i to the rest of a slice of n observations, shuffling the rest leads
+    ``c_i * n_j / (n - n_i)`` to domain j. Shuffling all labels, as squidpy's neighbourhood enrichment does, would only
+    say of compact domains, which have few borders, that they are compact. Within a domain, where there is nothing
+    outside to shuffle, all labels are shuffled: ``m * n_i * (n_i - 1) / (n * (n - 1))`` of m pairs of neighbours.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def adjacency(
     key
         Column of ``obs`` with the domains.
     library_key
-        Column of ``obs`` that names the slice; labels are dealt out within each slice.
+        Column of ``obs`` that names the slice; labels are shuffled within each slice.
     key_added
         Key of ``uns`` to write to.
     copy
@@ -117,7 +117,7 @@ def adjacency(
     ``uns["stmfg_adjacency"]``
         Table with one row for each ordered pair of domains: ``domain``, ``neighbor``, ``observed`` and ``expected``
         pairs of neighbours, each pair once, and their ``ratio``, above 1 where domains touch more than by chance; NaN
-        where none are expected.
+        where none are expected. What is expected differs with the order: it is the rest of ``domain`` that is shuffled.
 
     Raises
     ------
@@ -126,13 +126,14 @@ def adjacency(
 
     References
     ----------
-    Cliff and Ord (1981), Spatial Processes: Models and Applications (join counts under nonfree sampling).
+    Cliff and Ord (1981), Spatial Processes: Models and Applications (join counts under nonfree
+    sampling: what is expected within a domain).
     """
     found = _complete(adata, key)
     graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
     slices = np.zeros(adata.n_obs) if library_key is None else library_names(adata, library_key)
     k = len(found.categories)
-    observed, expected = _contacts(graph, np.asarray(found.codes), pd.factorize(slices)[0], k)
+    observed, expected = count_contacts(graph, np.asarray(found.codes), k, pd.factorize(slices)[0])
     adata = adata.copy() if copy else adata
     names = np.asarray(found.categories, dtype=object)
     adata.uns[key_added] = pd.DataFrame(
@@ -146,26 +147,6 @@ def adjacency(
         index=pd.RangeIndex(k * k).astype(str),
     )
     return adata if copy else None
-
-
-def _contacts(
-    graph: Any, codes: NDArray[np.integer[Any]], slices: NDArray[np.integer[Any]], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return observed and expected pairs of neighbours between every two of k labels, both (k, k) and symmetric."""
-    linked = sparse.csr_array(graph) != 0
-    pairs = sparse.triu(linked + linked.T, k=1).tocoo()
-    same = slices[pairs.row] == slices[pairs.col]
-    one, other = pairs.row[same], pairs.col[same]
-    observed = np.zeros((k, k), dtype=np.int64)
-    np.add.at(observed, (codes[one], codes[other]), 1)
-    observed = observed + observed.T - np.diag(np.diag(observed))
-    sizes = np.zeros((slices.max() + 1, k))
-    np.add.at(sizes, (slices, codes), 1)
-    n = sizes.sum(axis=1)
-    share = np.bincount(slices[one], minlength=len(sizes)) / np.maximum(n * (n - 1), 1)
-    expected = 2 * (sizes * share[:, None]).T @ sizes
-    np.fill_diagonal(expected, share @ (sizes * (sizes - 1)))
-    return observed, expected
 
 
 def subdomains(
@@ -214,30 +195,23 @@ def subdomains(
     InputError
         If there is no such domain, it has too few observations, or there is no embedding.
     """
-    from anndata import AnnData
-
-    from stmfg.tl._domains import domains  # where users find this function, too
-
     known = _complete(adata, key)
     inside = np.asarray(known == str(domain))
     if not inside.any():
         raise InputError(f"obs[{key!r}] has no domain {str(domain)!r}; name one of {', '.join(known.categories)}")
     adata = adata.copy() if copy else adata
-    part = AnnData(obs=pd.DataFrame(index=adata.obs_names[inside]))
-    part.obsm[EMBEDDING] = np.asarray(require(adata, "obsm", EMBEDDING, "run stmfg.tl.domains(adata) first"))[inside]
-    part.obsm[SPATIAL] = np.asarray(require(adata, "obsm", SPATIAL, "put (x, y) there"))[inside]
-    graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
-    part.obsp[SPATIAL_GRAPH] = sparse.csr_matrix(graph)[inside][:, inside]
-    part.uns[UNS] = dict(require(adata, "uns", UNS, "run stmfg.tl.domains(adata) first"))
-    domains(part, n_domains=n_domains, random_state=random_state, **options)
-    found = part.obs[DOMAIN]
+    n_domains = checks.n_domains(n_domains, int(inside.sum()))
+    plugins, options = Plugins.split(options)
+    config = trained_config(adata, None, None, options)
+    part = read_embedding(adata).subset(inside)
+    result = find_domains(part, n_domains, config, checks.random_state(random_state), plugins.clusterer)
     names = known.astype(object)
-    names[inside] = [f"{domain}.{name}" for name in found]
-    split = [f"{domain}.{name}" for name in found.cat.categories]
+    names[inside] = [f"{domain}.{label}" for label in np.asarray(result.labels)]
+    split = [f"{domain}.{i}" for i in range(1, result.n_domains + 1)]
     order = [new for name in known.categories for new in (split if name == str(domain) else [name])]
     adata.obs[key_added] = pd.Categorical(names, categories=order)
     confidence = np.full(adata.n_obs, np.nan, dtype=np.float32)
-    confidence[inside] = part.obs[CONFIDENCE]
+    confidence[inside] = result.confidence
     adata.obs[f"{key_added}_confidence"] = confidence
     write_colours(adata, key_added)
     return adata if copy else None
@@ -305,14 +279,6 @@ def _sums(counts: sparse.csr_matrix | OnDisk, number: NDArray[np.integer[Any]], 
         total = total + member @ block
     total.data = np.rint(total.data)
     return sparse.csr_matrix(total).astype(np.int64)
-
-
-def write_colours(adata: AnnData, key: str) -> None:
-    """Give every category of a column of ``obs`` a colour, where scanpy keeps it; enough colours of the user stay."""
-    k, where = len(adata.obs[key].cat.categories), f"{key}{COLORS}"
-    stored = adata.uns.get(where)
-    if not isinstance(stored, (list, tuple, np.ndarray)) or np.ndim(stored) != 1 or len(stored) < k:
-        adata.uns[where] = np.asarray(palette(k), dtype=object)
 
 
 def _complete(adata: AnnData, key: str) -> pd.Categorical[Any]:

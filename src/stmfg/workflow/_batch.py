@@ -106,11 +106,11 @@ def batch(
                 )
             else:
                 records[task.name] = record
-    from stmfg.report import _overview  # loads matplotlib, when the processes that need the memory have ended
+    from stmfg.report import write_overview  # loads matplotlib, when the processes that need the memory have ended
 
     output.mkdir(parents=True, exist_ok=True)
     reasons = {name: failure.reason for name, failure in failures.items()}
-    return Batch(_overview.write(samples, records, reasons, output), failures)
+    return Batch(write_overview(samples, records, reasons, output), failures)
 
 
 def _task(sample: _sheet.Sample, output: Path, options: dict[str, Any]) -> _sample.Task:

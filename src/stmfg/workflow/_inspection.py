@@ -13,11 +13,11 @@ import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.blocks import row_blocks
+from stmfg._core.geometry import spacing
 from stmfg._keys import COUNTS, DOMAIN, EMBEDDING, PLATFORM, SPATIAL, SPATIAL_GRAPH, VIEW_WEIGHTS
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.platforms import title
-from stmfg.model import graphs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -195,7 +195,7 @@ def _positions(adata: AnnData, seen: Overview) -> NDArray[np.float64] | None:
         return None
     said = adata.uns.get(PLATFORM)
     unit = f" {said['unit']}" if isinstance(said, dict) and "unit" in said else ""
-    apart = f"neighbours {graphs.spacing(xy):.4g} apart"
+    apart = f"neighbours {spacing(xy):.4g} apart"
     seen.facts.append(("positions", f"{xy.shape[1]} columns in obsm[{SPATIAL!r}],{unit and unit + ','} {apart}"))
     return xy
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,8 +76,7 @@ def run(
 
     Returns
     -------
-    The record, as written to ``run.json``; empty in all but the first of several processes (``torchrun``), which
-    train together.
+    The record, as written to ``run.json``.
 
     Raises
     ------
@@ -91,8 +89,6 @@ def run(
     random_state = checks.random_state(random_state)
     if isinstance(stability, bool) or not isinstance(stability, int) or stability < 0:
         raise InputError(f"stability is {stability!r}; it must be the number of further runs, 0 for none")
-    if stability and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("stability is measured by one process; leave it out where several train")
     checks.writable(output)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, collected_warnings() as messages:
@@ -112,11 +108,6 @@ def run(
         where = str(pick_device(device))  # loads torch, so after what can be refused without
         for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
             slot.pop(key, None)  # of an earlier run: this one trains anew
-        if int(os.environ.get("RANK", "0")):  # helps the first process train; that one writes
-            from stmfg.model.estimator import STMFG
-
-            STMFG(config, random_state=random_state, device=device).fit(adata, use_rep=use_rep, library_key=library_key)
-            return {}
         checkpoint = output / CHECKPOINT
         choices: dict[str, Any] = {
             "n_domains": n_domains,
@@ -197,7 +188,7 @@ def repeat(path: str | Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if "model" in record["options"]:
             raise ValueError("it is of stmfg apply, which trains nothing")
-        options, params = dict(record["options"]), Config(**record["params"]).to_dict()
+        options, params = dict(record["options"]), Config.from_dict(record["params"]).to_dict()
         preset = Config.preset(options["preset"]).to_dict()
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -215,18 +206,15 @@ def _check(
     """Run every check that needs no computing, so that bad input is refused at once."""
     checks.observations(adata)
     checks.text(adata)
-    graphs.apart(checks.coordinates(adata), None, stacked=stacked)
+    graphs.unlinked(checks.coordinates(adata), None, stacked=stacked)
     if use_rep is None:
         used = int((row_sums(checks.counts(adata))[1] > 0).sum())
         if used < checks.MIN_OBSERVATIONS:
             raise InputError(f"only {used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
-        if n_domains != "auto" and used < checks.n_domains(n_domains, adata.n_obs):
-            raise InputError(f"{n_domains} domains were asked for, but only {used} spots have counts")
     else:
-        checks.representation(adata, use_rep)
+        used = len(checks.representation(adata, use_rep))
+    checks.n_domains(n_domains, used)
     if library_key is not None:
         checks.library_names(adata, library_key)
     if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
         spots(adata, library_key=library_key)
-    if n_domains != "auto":
-        checks.n_domains(n_domains, adata.n_obs)

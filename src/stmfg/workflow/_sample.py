@@ -48,8 +48,7 @@ def check(options: dict[str, Any]) -> Config:
     InputError
         If an option is unknown or has no such value.
     """
-    if options.get("n_domains", "auto") != "auto":
-        checks.n_domains(options["n_domains"], sys.maxsize)
+    checks.n_domains(options.get("n_domains", "auto"))
     checks.random_state(options.get("random_state", 0))
     own = {name: value for name, value in options.items() if name not in _OPTIONS}
     return Config.preset(options.get("preset", _OPTIONS["preset"])).replace(**own)

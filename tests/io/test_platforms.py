@@ -1,0 +1,411 @@
+"""Folders of instruments: what they are taken for, and that counts, names and positions are those written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+import stmfg
+from _data import write_space_ranger
+from _platforms import (
+    WRITERS,
+    Expected,
+    check,
+    write_aggregated,
+    write_cell_gef,
+    write_cosmx,
+    write_curio,
+    write_gem,
+    write_hd_cells,
+    write_matched_slideseq,
+    write_merscope,
+    write_saw,
+    write_slideseq,
+    write_square_gef,
+    write_visium,
+    write_visium_hd,
+    write_xenium,
+)
+from stmfg import datasets
+from stmfg.cli import _main as cli
+from stmfg.errors import MissingDependencyError
+from stmfg.io.platforms import PLATFORMS
+
+
+@pytest.fixture(scope="module")
+def _tissue() -> AnnData:
+    return datasets.simulate(110, 30, n_domains=3, layout="cells", random_state=4)
+
+
+@pytest.fixture
+def tissue(_tissue: AnnData) -> AnnData:
+    return _tissue.copy()
+
+
+VARIANTS: dict[str, Callable[[Path, AnnData], Expected]] = WRITERS | {
+    "visiumhd without 16": partial(write_visium_hd, sizes=(2, 8)),
+    "xenium as text": partial(write_xenium, h5=False, parquet=False),
+    "merscope before": partial(write_merscope, first=""),
+    "cosmx with names": partial(write_cosmx, gz=False, beside=True),
+    "slideseq by Drop-seq": partial(write_slideseq, text=True),
+    "stereoseq by SAW 7": write_saw,
+    "stereoseq squares": lambda f, t: write_square_gef(f / "C04.tissue.gef", t),
+    "stereoseq squares before": lambda f, t: write_square_gef(f / "C04.gef", t, new=False),
+    "stereoseq larger squares": lambda f, t: write_square_gef(f / "C04.gef", t, (1, 20, 100, 200), size=100),
+    "visium raw": partial(write_visium, matrix="raw_feature_bc_matrix"),
+    "visium aggregated": write_aggregated,
+    "visiumhd cells": write_hd_cells,
+    "slideseq matched": write_matched_slideseq,
+    "slideseq matched, barcodes": partial(write_matched_slideseq, matching=True),
+    "slideseq by Curio": write_curio,
+    "stereoseq text": lambda f, t: write_gem(f / "C04.tissue.gem.gz", t),
+    "stereoseq text of cells": lambda f, t: write_gem(f / "C04.cellbin.gem", t, cells=True, new=False),
+    "stereoseq raw": lambda f, t: write_square_gef(f / "C04.raw.gef", t, (1,)),
+}
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_what_was_written_is_read(kind: str, tissue: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    expected = VARIANTS[kind](tmp_path / "run", tissue)
+    with caplog.at_level(logging.INFO, "stmfg"):
+        adata = stmfg.read(tmp_path / "run")
+    check(adata, tissue, expected)
+    assert adata.uns["spatial_platform"]["platform"] == kind.split()[0]
+    assert [r for r in caplog.records if r.levelno > logging.INFO] == []
+    adata.write_h5ad(tmp_path / "again.h5ad")
+    assert stmfg.read(tmp_path / "again.h5ad").uns["spatial_platform"] == adata.uns["spatial_platform"]
+
+
+def test_every_platform_has_a_folder_here() -> None:
+    assert set(PLATFORMS) == set(WRITERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("visiumhd", "read as Visium HD because of binned_outputs"),
+        ("xenium", "read as Xenium because of cell_feature_matrix.h5 and cells.parquet"),
+        ("merscope", "read as MERSCOPE because of cell_by_gene.csv and cell_metadata.csv"),
+        ("cosmx", "read as CosMx because of Run5642_S3_exprMat_file.csv.gz and Run5642_S3_metadata_file.csv.gz"),
+        ("slideseq", "read as Slide-seq because of MappedDGEForR.csv and BeadLocationsForR.csv"),
+        ("stereoseq", "read as Stereo-seq because of feature_expression/C04.cellbin.gef"),
+    ],
+)
+def test_the_platform_and_the_reason_are_said(
+    name: str, said: str, tissue: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    WRITERS[name](tmp_path / "run" / "outs", tissue)  # found in outs, too
+    with caplog.at_level(logging.INFO, "stmfg"):
+        adata = stmfg.read(tmp_path / "run")
+    assert said in caplog.text
+    assert adata.uns["spatial_platform"]["because"] == said.split("because of ")[1]
+
+
+def test_space_ranger_is_recorded(tmp_path: Path) -> None:
+    taken = stmfg.read(write_space_ranger(tmp_path / "outs", 1)).uns["spatial_platform"]
+    assert taken["platform"] == "visium"
+    assert taken["because"] == "filtered_feature_bc_matrix.h5 and spatial/tissue_positions_list.csv"
+
+
+def test_another_bin_size_can_be_had(tissue: AnnData, tmp_path: Path) -> None:
+    write_visium_hd(tmp_path, tissue)
+    bins = tmp_path / "binned_outputs"
+    assert stmfg.read(tmp_path).obs_names[0].startswith("s_016um")
+    assert stmfg.read(bins).obs_names[0].startswith("s_016um")
+    assert stmfg.read(bins / "square_002um").obs_names[0].startswith("s_002um")
+    said = stmfg.read(tmp_path).uns["spatial_platform"]["taken"]
+    assert said == "square_016um (of square_002um, square_008um, square_016um)"
+    assert stmfg.read(tmp_path).uns["spatial"]["square_016um"]["scalefactors"]["bin_size_um"] == 16
+
+
+def test_only_small_bins_are_not_taken_by_themselves(
+    tissue: AnnData, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    write_visium_hd(tmp_path, tissue, (2,))
+    said = refused(stmfg.read, tmp_path)
+    assert "no square_016um or square_008um" in said
+    assert str(tmp_path / "binned_outputs" / "square_002um") in said
+
+
+def test_the_platform_can_be_told(tissue: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    xenium, merscope = write_xenium(tmp_path / "a", tissue), write_merscope(tmp_path / "b", tissue)
+    for path in (tmp_path / "b").iterdir():
+        path.rename(tmp_path / "a" / path.name)
+    check(stmfg.read(tmp_path / "a"), tissue, xenium)
+    assert "it could be merscope, too" in caplog.text
+    caplog.clear()
+    check(stmfg.read(tmp_path / "a", platform="merscope"), tissue, merscope)
+    check(stmfg.read(tmp_path / "a", platform="xenium"), tissue, xenium)
+    assert caplog.text == ""
+
+
+def test_an_unknown_platform_is_refused(tissue: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+    write_xenium(tmp_path / "run", tissue)
+    assert refused(stmfg.read, tmp_path / "run", platform="Xenium").endswith(f"choose one of {', '.join(PLATFORMS)}")
+    assert "has no cell_by_gene.csv" in refused(stmfg.read, tmp_path / "run", platform="merscope")
+    tissue.write_h5ad(tmp_path / "a.h5ad")
+    assert "is not a file of xenium" in refused(stmfg.read, tmp_path / "a.h5ad", platform="xenium")
+
+
+def test_xenium_says_which_run_it_is(tissue: AnnData, tmp_path: Path) -> None:
+    write_xenium(tmp_path / "run", tissue)
+    assert stmfg.read(tmp_path / "run").uns["spatial_platform"] == {
+        "platform": "xenium",
+        "because": "cell_feature_matrix.h5 and cells.parquet",
+        "taken": "cell_feature_matrix.h5, cells.parquet",
+        "unit": "micrometres",
+        "run_name": "run 7",
+        "region_name": "cortex",
+        "panel_name": "Human Brain",
+        "analysis_sw_version": "xenium-3.0.0.15",
+    }
+    (tmp_path / "run" / "experiment.xenium").unlink()
+    assert "run_name" not in stmfg.read(tmp_path / "run").uns["spatial_platform"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "numbers"])
+def test_early_xenium_names_cells_otherwise(kind: str, tissue: AnnData, tmp_path: Path) -> None:
+    expected = write_xenium(tmp_path / "run", tissue)
+    table = pd.read_parquet(tmp_path / "run" / "cells.parquet")
+    if kind == "bytes":
+        table["cell_id"] = table["cell_id"].str.encode("utf-8")
+    else:
+        table["cell_id"] = np.arange(1, tissue.n_obs + 1, dtype=np.int32)
+        expected.index = table["cell_id"].astype(str)
+        with h5py.File(tmp_path / "run" / "cell_feature_matrix.h5", "a") as file:
+            del file["matrix/barcodes"]
+            file["matrix/barcodes"] = expected.index.to_numpy("S")
+    table.to_parquet(tmp_path / "run" / "cells.parquet")
+    check(stmfg.read(tmp_path / "run"), tissue, expected)
+
+
+def test_xenium_without_pyarrow(tissue: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = write_xenium(tmp_path / "run", tissue)
+    table = pd.read_parquet(tmp_path / "run" / "cells.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "stmfg\[parquet\]"'):
+        stmfg.read(tmp_path / "run")
+    table.to_csv(tmp_path / "run" / "cells.csv.gz", index=False)
+    check(stmfg.read(tmp_path / "run"), tissue, expected)
+
+
+def test_genes_of_one_name_stay_apart(tissue: AnnData, tmp_path: Path) -> None:
+    tissue.var_names = ["TBCE", "TBCE", *tissue.var_names[2:]]
+    for name in ("slideseq", "stereoseq"):
+        WRITERS[name](tmp_path / name, tissue)
+        assert list(stmfg.read(tmp_path / name).var_names[:2]) == ["TBCE", "TBCE-1"]
+
+
+def test_cells_without_position_are_left_out(tissue: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    expected = write_merscope(tmp_path / "run", tissue)
+    table = pd.read_csv(tmp_path / "run" / "cell_metadata.csv", dtype={"EntityID": str})
+    table[table["EntityID"] != expected.index[4]].to_csv(tmp_path / "run" / "cell_metadata.csv", index=False)
+    adata = stmfg.read(tmp_path / "run")
+    assert expected.index[4] not in adata.obs_names
+    assert adata.n_obs == tissue.n_obs - 1
+    assert "1 of 110 have no position and are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("xenium", "cells.csv.gz"), ("merscope", "cell_metadata.csv"), ("slideseq", "BeadLocationsForR.csv")],
+)
+def test_positions_are_found_by_name(name: str, table: str, tissue: AnnData, tmp_path: Path) -> None:
+    write = partial(write_xenium, parquet=False) if name == "xenium" else WRITERS[name]
+    expected = write(tmp_path / "run", tissue)
+    path = tmp_path / "run" / table
+    pd.read_csv(path, dtype=str).sample(frac=1, random_state=0).to_csv(path, index=False)
+    check(stmfg.read(tmp_path / "run"), tissue, expected)
+
+
+def test_the_best_gef_is_taken(tissue: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_square_gef(tmp_path / "C04.tissue.gef", tissue)
+    write_square_gef(tmp_path / "C04.raw.gef", tissue, (1,))
+    assert stmfg.read(tmp_path).uns["spatial_platform"]["taken"] == "bin50 of C04.tissue.gef"
+    raw = stmfg.read(tmp_path / "C04.raw.gef").uns["spatial_platform"]
+    assert raw["taken"] == "bin50, summed from bin1 of C04.raw.gef"
+    assert raw["unit"] == "spots of the chip, 500 nm apart"
+    write_cell_gef(tmp_path / "C04.cellbin.gef", tissue)
+    write_cell_gef(tmp_path / "C04.adjusted.cellbin.gef", tissue)
+    with caplog.at_level(logging.INFO, "stmfg"):
+        adata = stmfg.read(tmp_path)
+    assert adata.uns["spatial_platform"]["taken"] == "cells of C04.adjusted.cellbin.gef"
+    assert adata.var["gene_ids"].iloc[1] == "ENSMUSG00000000001"
+    assert "give the path of another to read that: C04.cellbin.gef, C04.tissue.gef, C04.raw.gef" in caplog.text
+
+
+def _without(name: str, *parts: str) -> Callable[[Path, AnnData], None]:
+    def write(folder: Path, tissue: AnnData) -> None:
+        WRITERS[name](folder, tissue)
+        for part in parts:
+            (folder / part).unlink()
+
+    return write
+
+
+def _with(name: str, part: str, change: Callable[[str], str]) -> Callable[[Path, AnnData], None]:
+    """Change the text of one file."""
+
+    def write(folder: Path, tissue: AnnData) -> None:
+        (partial(write_cosmx, gz=False) if name == "cosmx" else WRITERS[name])(folder, tissue)
+        (folder / part).write_text(change((folder / part).read_text()))
+
+    return write
+
+
+def _cut(name: str, part: str) -> Callable[[Path, AnnData], None]:
+    def write(folder: Path, tissue: AnnData) -> None:
+        WRITERS[name](folder, tissue)
+        whole = (folder / part).read_bytes()
+        (folder / part).write_bytes(whole[: len(whole) // 2])
+
+    return write
+
+
+def _edit_gef(change: Callable[[h5py.File], Any]) -> Callable[[Path, AnnData], None]:
+    def write(folder: Path, tissue: AnnData) -> None:
+        write_cell_gef(folder / "C04.cellbin.gef", tissue)
+        with h5py.File(folder / "C04.cellbin.gef", "a") as file:
+            change(file)
+
+    return write
+
+
+def _two_samples(folder: Path, tissue: AnnData) -> None:
+    write_cosmx(folder, tissue)
+    (folder / "Run5642_S3_exprMat_file.csv.gz").rename(folder / "A_exprMat_file.csv.gz")
+    (folder / "B_exprMat_file.csv.gz").write_bytes(b"")
+
+
+def _two_chips(folder: Path, tissue: AnnData) -> None:
+    write_cell_gef(folder / "C04.cellbin.gef", tissue)
+    write_cell_gef(folder / "D01.cellbin.gef", tissue)
+
+
+GEF = "feature_expression/C04.cellbin.gef"
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (
+            _without("xenium", "cells.parquet"),
+            "has no cells.parquet(.gz) or cells.csv(.gz); add it from the output of Xenium",
+        ),
+        (_without("xenium", "cell_feature_matrix.h5"), "has no cell_feature_matrix.h5(.gz) or cell_feature_matrix/;"),
+        (_cut("xenium", "cells.parquet"), "cells.parquet cannot be read"),
+        (_cut("xenium", "cell_feature_matrix.h5"), "cell_feature_matrix.h5 cannot be read"),
+        (_with("xenium", "experiment.xenium", lambda t: t[:9]), "experiment.xenium cannot be read"),
+        (_with("xenium", "experiment.xenium", lambda t: "[]"), "not a JSON object but a list"),
+        (_without("merscope", "cell_metadata.csv"), "has no cell_metadata.csv(.gz);"),
+        (_without("merscope", "cell_by_gene.csv"), "has no cell_by_gene.csv(.gz);"),
+        (
+            _with("merscope", "cell_metadata.csv", lambda t: t.replace("center_x", "x")),
+            "does not have the columns center_x (it has: EntityID, fov",
+        ),
+        (_with("merscope", "cell_metadata.csv", lambda t: ""), "cell_metadata.csv cannot be read"),
+        (_with("merscope", "cell_by_gene.csv", lambda t: ""), "has no column of counts (it has: nothing)"),
+        (_with("merscope", "cell_by_gene.csv", lambda t: "cell,Blank-1\n1,2\n"), "no column of counts (it has: cell"),
+        (_with("merscope", "cell_by_gene.csv", lambda t: t.split("\n")[0] + "\n"), "has a header and no rows"),
+        (_with("merscope", "cell_by_gene.csv", lambda t: t[:-9]), "row 110 has not as many values as the header"),
+        (_with("merscope", "cell_by_gene.csv", lambda t: t.replace(",0,", ",,", 1)), "cell_by_gene.csv cannot be read"),
+        (
+            _with("merscope", "cell_by_gene.csv", lambda t: t.replace(",0,", ",x,", 1)),
+            "cell_by_gene.csv cannot be read",
+        ),
+        (_with("merscope", "cell_by_gene.csv", lambda t: t + t.split("\n")[1] + "\n"), "more than once in the counts"),
+        (
+            _with("merscope", "cell_by_gene.csv", lambda t: t.replace("\n27", "\n99")),
+            "counts and positions share no name (first: '99",
+        ),
+        (_without("cosmx", "Run5642_S3_metadata_file.csv.gz"), "has no metadata_file.csv(.gz);"),
+        (_cut("cosmx", "Run5642_S3_exprMat_file.csv.gz"), "Run5642_S3_exprMat_file.csv.gz cannot be read"),
+        (
+            _with("cosmx", "Run5642_S3_exprMat_file.csv", lambda t: t.replace("cell_ID", "cell", 1)),
+            "does not have the columns fov and cell_ID",
+        ),
+        (
+            _with("cosmx", "Run5642_S3_exprMat_file.csv", lambda t: t.replace("fov,", "GFAP,fov,", 1)),
+            "has GFAP in front of what names the cell",
+        ),
+        (_two_samples, "several samples (A_exprMat_file.csv.gz, B_exprMat_file.csv.gz); give the file of one, such as"),
+        (_without("slideseq", "BeadLocationsForR.csv"), "has no BeadLocationsForR.csv(.gz) or"),
+        (
+            _with("slideseq", "BeadLocationsForR.csv", lambda t: t.replace("xcoord", "east")),
+            "does not have the columns xcoord",
+        ),
+        (_cut("stereoseq", GEF), "C04.cellbin.gef cannot be read"),
+        (_edit_gef(lambda f: f.move("cellBin", "other")), "is HDF5 but not GEF (it holds other)"),
+        (_edit_gef(lambda f: f.move("cellBin/cellExp", "x")), "C04.cellbin.gef cannot be read"),
+        (
+            _edit_gef(lambda f: (f.move("cellBin", "x"), f.create_group("geneExp/bin7"))),
+            "has no bins that stMFG can use (it has: bin7)",
+        ),
+        (_two_chips, "several samples (C04.cellbin.gef, D01.cellbin.gef); give the file of one, such as"),
+    ],
+)
+def test_what_is_missing_or_damaged_is_said_in_one_line(
+    write: Callable[[Path, AnnData], None], said: str, tissue: AnnData, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    write(tmp_path / "run", tissue)
+    assert said in refused(stmfg.read, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_every_platform_runs_from_the_shell(
+    name: str, tissue: AnnData, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    WRITERS[name](tmp_path / "run", tissue)
+    command = ["run", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--n-domains", "3"]
+    assert cli.main(command) == 0
+    assert f"3 domains of {tissue.n_obs} spots" in capsys.readouterr().out
+    assert "read as" in caplog.text  # and why, see test_the_platform_and_the_reason_are_said
+    result = stmfg.read(tmp_path / "out" / "result.h5ad")
+    assert result.uns["spatial_platform"]["platform"] == name
+    assert list(result.obs["stmfg_domain"].cat.categories) == ["1", "2", "3"]
+
+
+def test_a_wrong_guess_is_overruled_from_the_shell(tissue: AnnData, tmp_path: Path) -> None:
+    write_xenium(tmp_path / "run", tissue)
+    expected = write_merscope(tmp_path / "other", tissue)
+    for path in (tmp_path / "other").iterdir():
+        path.rename(tmp_path / "run" / path.name)
+    command = ["run", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--n-domains", "3", "--quiet"]
+    assert cli.main([*command, "--platform", "merscope"]) == 0
+    assert set(stmfg.read(tmp_path / "out" / "result.h5ad").obs_names) == set(expected.index)
+
+
+def test_a_run_from_the_folder(tissue: AnnData, tmp_path: Path) -> None:
+    WRITERS["cosmx"](tmp_path / "flat", tissue)
+    command = [sys.executable, "-m", "stmfg", "run", "flat", "-o", "out", "--n-domains", "3", "--platform", "cosmx"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(command, timeout=300, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    assert "flat: read as CosMx because of Run5642_S3_exprMat_file.csv.gz and" in done.stderr
+    assert "3 domains of 110 spots" in done.stdout
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["platform"] == "cosmx"
+    result = anndata.read_h5ad(tmp_path / "out" / "result.h5ad")
+    assert result.uns["spatial_platform"]["platform"] == "cosmx"
+    assert pd.read_csv(tmp_path / "out" / "domains.csv")["spot"].iloc[0] == "1_1"
+    # A name that is none is refused before anything else, with the choices.
+    command[-1] = "nonsense"
+    wrong = subprocess.run(command, timeout=300, check=False, **options)
+    assert wrong.returncode == 2
+    assert "invalid choice: 'nonsense' (choose from" in wrong.stderr
+    assert len(wrong.stderr.splitlines()) == 1

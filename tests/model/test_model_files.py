@@ -1,0 +1,85 @@
+"""Model files: an older format is read, a result is a model, and what fits neither is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+from anndata import AnnData
+
+import stmfg
+from stmfg import STMFG, tl
+
+FORMAT_1 = Path(__file__).parents[1] / "data" / "model_format_1"
+"""Written by the code that wrote format 1, from 120 simulated spots."""
+
+
+def test_format_1_is_read_and_becomes_format_2(tmp_path: Path, refused: Callable[..., str]) -> None:
+    adata = stmfg.datasets.simulate(120, 40, n_domains=3, difficulty=0.3, random_state=4)
+    old = STMFG.load(FORMAT_1)
+    embedding = old.transform(adata)
+    assert embedding.shape == (120, 8)
+    expected = np.load(FORMAT_1 / "embedding.npy")  # of the first five spots, by the code that wrote the model
+    np.testing.assert_allclose(embedding[:5], expected, atol=1e-3)
+    old.save(tmp_path)
+    assert json.loads((tmp_path / "model.json").read_text())["format"] == 2
+    np.testing.assert_array_equal(STMFG.load(tmp_path).transform(adata), embedding)
+    assert "tl.domains" in refused(tl.apply, adata, FORMAT_1)  # it has no domains, and says how to get them
+
+
+@pytest.fixture
+def result(section: AnnData, quick: dict[str, Any]) -> AnnData:
+    """Return a section with domains."""
+    tl.domains(section, n_domains=4, n_votes=1, n_starts=1, **quick)
+    return section
+
+
+@pytest.mark.filterwarnings("ignore:zarr v3 autosharding:UserWarning")  # anndata's own news
+def test_a_result_is_a_model(result: AnnData, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    result.write_h5ad(tmp_path / "run" / "result.h5ad")
+    model = STMFG.load(result)
+    model.save(tmp_path / "model")
+    expected = model.transform(result)
+    for source in (tmp_path / "run", tmp_path / "run" / "result.h5ad", str(tmp_path / "model")):
+        loaded = STMFG.load(source)
+        np.testing.assert_array_equal(loaded.transform(result), expected)
+        assert loaded.domain_map is not None
+        for name, values in model.domain_map.to_dict().items():
+            np.testing.assert_array_equal(getattr(loaded.domain_map, name), values)
+    with ad.settings.override(zarr_write_format=3):
+        result.write_zarr(tmp_path / "result.zarr")
+    np.testing.assert_array_equal(STMFG.load(ad.read_zarr(tmp_path / "result.zarr")).transform(result), expected)
+
+
+def test_the_model_of_a_result_is_the_one_that_was_trained(result: AnnData, quick: dict[str, Any]) -> None:
+    trained = STMFG(**quick).fit(result)
+    np.testing.assert_array_equal(STMFG.load(result).transform(result), trained.transform(result))
+
+
+def test_what_holds_no_model_is_refused(result: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+    del result.uns["stmfg"]["model"]  # as results were before they held one
+    result.write_h5ad(tmp_path / "old.h5ad")
+    assert "run it on the data again" in refused(STMFG.load, tmp_path / "old.h5ad")
+    del result.uns["stmfg"]
+    result.write_h5ad(tmp_path / "raw.h5ad")
+    for source in (tmp_path / "raw.h5ad", result, tmp_path / "none", tmp_path):
+        assert "no" in refused(STMFG.load, source)
+    (tmp_path / "text").write_text("hello")
+    assert "text" in refused(STMFG.load, tmp_path / "text")
+
+
+def test_a_newer_format_in_a_result_is_refused(result: AnnData, refused: Callable[..., str]) -> None:
+    record = json.loads(result.uns["stmfg"]["model"]["record"])
+    result.uns["stmfg"]["model"]["record"] = json.dumps(record | {"format": 3})
+    assert "upgrade" in refused(STMFG.load, result)
+
+
+def test_files_are_small(result: AnnData, tmp_path: Path) -> None:
+    STMFG.load(result).save(tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 300_000

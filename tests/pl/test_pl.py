@@ -1,0 +1,276 @@
+"""Figures: what is drawn, where, how large, and what is said when something is missing."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from _finished import PALETTE, SPACING, finished
+from stmfg import pl
+from stmfg.errors import InputError, MissingKeyError
+
+
+@pytest.fixture
+def axes() -> Axes:
+    return Figure(figsize=(6, 5), layout="constrained").add_subplot()
+
+
+def dots(ax: Axes) -> PathCollection:
+    (collection,) = [c for c in ax.collections if isinstance(c, PathCollection)]
+    return collection
+
+
+def places(ax: Axes) -> np.ndarray[Any, Any]:
+    return np.asarray(dots(ax).get_offsets())
+
+
+def save(ax: Axes, kind: str) -> None:
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(io.BytesIO(), format=kind)
+
+
+def shades(ax: Axes) -> list[str]:
+    return [to_hex(tuple(c)) for c in np.asarray(dots(ax).get_facecolor()).tolist()]
+
+
+def width(ax: Axes) -> float:
+    return float(np.ptp(np.asarray(dots(ax).get_paths()[0].vertices)[:, 0]))
+
+
+EVERY = [pl.domains, pl.confidence, pl.embedding, pl.view_weights, pl.loss, pl.markers]
+
+
+@pytest.mark.parametrize("draw", EVERY, ids=lambda f: f.__name__)
+def test_every_figure_draws_on_the_given_axes_and_changes_nothing(draw: Any, axes: Axes) -> None:
+    adata = finished()
+    before, settings = adata.copy(), dict(mpl.rcParams.items())
+    assert draw(adata, ax=axes) is axes
+    save(axes, "png")
+    assert {k: v for k, v in mpl.rcParams.items() if k != "backend"} == {
+        k: v for k, v in settings.items() if k != "backend"
+    }
+    assert list(adata.uns) == list(before.uns)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+
+
+@pytest.mark.parametrize("draw", EVERY, ids=lambda f: f.__name__)
+def test_every_figure_says_what_is_missing(draw: Any, axes: Axes) -> None:
+    adata = finished()
+    del adata.obs["stmfg_domain"], adata.obs["stmfg_confidence"], adata.uns["stmfg"]
+    with pytest.raises(MissingKeyError, match=r"stmfg\.tl\.domains"):
+        draw(adata, ax=axes)
+
+
+def test_without_axes_new_ones_are_made() -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    assert isinstance(pl.domains(finished()), Axes)
+    plt.close("all")
+
+
+def test_domains_have_the_colour_of_their_number_and_a_legend(axes: Axes) -> None:
+    adata = finished()
+    pl.domains(adata, ax=axes)
+    assert shades(axes) == [PALETTE[int(d) - 1] for d in adata.obs["stmfg_domain"]]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [t.get_text() for t in legend.get_texts()] == ["1", "2", "3", "4"]
+    part = Figure().add_subplot()
+    pl.domains(adata[adata.obs["stmfg_domain"] == "3"], ax=part)
+    assert set(shades(part)) == {PALETTE[2]}
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (["#ABCDEF", "#00000080", "#333333", "#444444", "#555555"], "#abcdef"),
+        (["red;background:url(x)", "#222222", "#333333", "#444444"], PALETTE[0]),  # a stranger's style is not believed
+        (["#111111"], PALETTE[0]),
+    ],
+)
+def test_stored_colours_are_used_where_they_are_plain_and_enough(axes: Axes, stored: list[str], expected: str) -> None:
+    adata = finished()
+    adata.uns["stmfg_domain_colors"] = stored
+    pl.domains(adata, ax=axes)
+    assert shades(axes)[0] == expected
+
+
+def test_ninety_domains_have_ninety_colours(axes: Axes) -> None:
+    adata = finished(10)
+    adata.obs["many"] = (np.arange(100) % 90 + 1).astype(str)
+    pl.domains(adata, color="many", ax=axes)
+    assert len(set(shades(axes))) == 90
+    assert shades(axes)[:7] == PALETTE
+
+
+def test_other_labels_with_gaps_are_drawn_and_numbers_refused(axes: Axes) -> None:
+    adata = finished()
+    adata.obs["truth"] = [None] * 5 + ["white $matter$"] * (adata.n_obs - 5)
+    pl.domains(adata, color="truth", ax=axes)
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [t.get_text() for t in legend.get_texts()] == ["white $matter$", "none"]
+    with pytest.raises(InputError, match="holds numbers"):
+        pl.domains(adata, color="stmfg_confidence", ax=axes)
+
+
+def test_spots_have_their_true_diameter_over_the_image(axes: Axes) -> None:
+    adata = finished(image=True)
+    pl.domains(adata, ax=axes)
+    assert width(axes) == pytest.approx(75.0)
+    (image,) = axes.images
+    left, right, bottom, top = image.get_extent()
+    height, columns = adata.uns["spatial"]["sample"]["images"]["lowres"].shape[:2]
+    assert (left, top) == (-5.0, -5.0)
+    assert (right - left, bottom - top) == pytest.approx((columns * 10, height * 10))
+    assert axes.yaxis_inverted()
+    assert axes.get_aspect() == 1.0
+
+
+def test_without_scale_factors_the_size_follows_the_spacing(axes: Axes) -> None:
+    pl.domains(finished(), size=0.5, ax=axes)
+    assert width(axes) == pytest.approx(0.45 * SPACING)
+    assert not axes.images
+    alone = Figure().add_subplot()
+    pl.domains(finished()[:1], ax=alone)
+    assert width(alone) == pytest.approx(0.9)
+
+
+def test_the_image_can_be_left_out_and_must_be_one(axes: Axes) -> None:
+    adata = finished(image=True)
+    pl.confidence(adata, image=False, ax=axes)
+    adata.uns["spatial"]["other"] = adata.uns["spatial"]["sample"]  # of which none is chosen
+    pl.domains(adata, ax=axes)
+    assert not axes.images
+    del adata.uns["spatial"]["other"]
+    adata.uns["spatial"]["sample"]["images"]["lowres"] = np.zeros((4, 4, 7))
+    with pytest.raises(InputError, match="image=False"):
+        pl.domains(adata, ax=axes)
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (np.full((9, 9), 0.5), 128),
+        (np.full((9, 9, 1), 32768, dtype=np.uint16), 255),
+        (np.full((9, 9, 4), 128, dtype=np.uint8), 191),  # half transparent, over white
+        (np.full((9, 9, 3), 0.5, dtype=np.float32), 128),
+    ],
+)
+def test_images_of_any_depth_become_bytes(axes: Axes, picture: Any, expected: int) -> None:
+    adata = finished(image=True)
+    adata.uns["spatial"]["sample"]["images"]["lowres"] = picture
+    image = np.asarray(pl.domains(adata, ax=axes).images[0].get_array())
+    assert image.shape == (9, 9, 3)
+    assert image.dtype == np.uint8
+    assert (image == expected).all()
+
+
+def test_bins_are_squares(axes: Axes) -> None:
+    adata = finished(image=True)
+    adata.uns["spatial"]["sample"]["scalefactors"]["bin_size_um"] = 8.0
+    pl.domains(adata, ax=axes)
+    assert len(np.asarray(dots(axes).get_paths()[0].vertices)) == 5
+
+
+def test_slices_are_laid_out_side_by_side_with_their_names_above(axes: Axes) -> None:
+    adata = finished()
+    adata.obs["slice"] = np.where(np.arange(adata.n_obs) % 2, "left $1$", "right")
+    pl.domains(adata, library_key="slice", ax=axes)
+    xy = places(axes)
+    assert xy[adata.obs["slice"] == "left $1$", 0].max() < xy[adata.obs["slice"] == "right", 0].min()
+    assert {text.get_text() for text in axes.texts} == {"left $1$", "right"}
+    for text in axes.texts:
+        members = xy[(adata.obs["slice"] == text.get_text()).to_numpy()]
+        x, y = text.get_position()
+        assert members[:, 0].min() < x < members[:, 0].max()
+        assert y < members[:, 1].min()  # y points down
+    with pytest.raises(MissingKeyError, match="slices"):
+        pl.domains(adata, library_key="nothing", ax=axes)
+
+
+def test_dots_of_two_slices_on_the_same_coordinates_are_as_large_as_on_one(axes: Axes) -> None:
+    joined = ad.concat({"a": finished(), "b": finished()}, label="slice", index_unique="_")
+    pl.domains(joined, library_key="slice", ax=axes)
+    assert width(axes) == pytest.approx(0.9 * SPACING)
+
+
+def test_many_spots_are_drawn_in_seconds(axes: Axes) -> None:
+    rng = np.random.default_rng(0)
+    labels = pd.DataFrame(
+        {"stmfg_domain": rng.integers(1, 9, 100_000).astype(str)}, index=np.arange(100_000).astype(str)
+    )
+    adata = AnnData(obs=labels, obsm={"spatial": rng.random((len(labels), 2)) * 1000})
+    start = time.process_time()
+    pl.domains(adata, ax=axes)
+    save(axes, "pdf")
+    assert time.process_time() - start < 10
+    assert dots(axes).get_rasterized()
+
+
+def test_view_weights_are_means_per_domain(axes: Axes) -> None:
+    adata = finished()
+    pl.view_weights(adata, ax=axes)
+    shown = np.asarray(axes.images[0].get_array())
+    mask = adata.obs["stmfg_domain"] == "2"
+    assert shown[1] == pytest.approx(adata.obsm["stmfg_view_weights"][mask].mean(axis=0), abs=1e-6)
+    assert next(t.get_text() for t in axes.get_xticklabels()) == "layer 1\nspatial"
+
+
+def test_loss_scale_depends_on_the_sign(axes: Axes) -> None:
+    adata = finished()
+    assert pl.loss(adata, ax=axes).get_yscale() == "log"
+    adata.uns["stmfg"]["history"]["total"] = np.array([1.0, -1.0])
+    other = Figure().add_subplot()
+    assert pl.loss(adata, ax=other).get_yscale() == "linear"
+    adata.uns["stmfg"]["history"] = {}
+    with pytest.raises(InputError, match="no loss history"):
+        pl.loss(adata, ax=other)
+
+
+def test_markers_of_chosen_genes(axes: Axes) -> None:
+    adata = finished()
+    pl.markers(adata, genes=["GENE2", "GENE0"], ax=axes)
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["GENE2", "GENE0"]
+    with pytest.raises(InputError, match="'NOPE' is not in var_names"):
+        pl.markers(adata, genes=["NOPE"], ax=axes)
+    with pytest.raises(InputError, match="no raw counts"):
+        pl.markers(finished(genes=0), ax=axes)
+
+
+def test_the_chosen_number_of_domains_stands_out(axes: Axes) -> None:
+    adata = finished()
+    with pytest.raises(InputError, match="n_domains='auto'"):
+        pl.n_domains(adata, ax=axes)
+    adata.uns["stmfg"]["n_domains_candidates"] = np.array([3, 4, 5])
+    adata.uns["stmfg"]["n_domains_evidence"] = np.array([-9.5, 0.0, -2.0])
+    assert pl.n_domains(adata, ax=axes) is axes
+    curve, chosen = axes.lines
+    np.testing.assert_array_equal(curve.get_xdata(), [3, 4, 5])
+    np.testing.assert_array_equal(chosen.get_xdata(), [4])
+    save(axes, "png")
+
+
+def test_pyplot_is_not_loaded_for_given_axes() -> None:
+    code = (
+        "import sys\nfrom matplotlib.figure import Figure\nfrom stmfg import pl\nfrom _finished import finished\n"
+        "pl.domains(finished(6), ax=Figure().add_subplot())\nsys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    path = ":".join([str(Path(__file__).parents[1]), *sys.path])
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, check=False).returncode == 0

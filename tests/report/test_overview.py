@@ -1,0 +1,99 @@
+"""The page over many samples in a real browser: nothing foreign runs; the keyboard sorts and filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import _browser
+from _finished import NASTY, finished, run_record
+from stmfg.io.sheet import Sample
+from stmfg.report import write_overview
+
+pytest.importorskip("selenium", reason="selenium is not installed")
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A page over three finished samples and one that failed, opened; names and messages are hostile."""
+    output = tmp_path_factory.mktemp("batch")
+    records = {}
+    samples = [
+        Sample(name, output / "in.h5ad", f"donor {NASTY}", c)
+        for name, c in zip("cbad", ("x", NASTY, "x", "x"), strict=True)
+    ]
+    for side, name in zip((12, 10, 11), "cba", strict=True):
+        adata = finished(side)
+        (output / name).mkdir()
+        adata.write_h5ad(output / name / "result.h5ad")
+        (output / name / "report.html").write_text(f"<title>report of {name}</title>")
+        records[name] = run_record(adata, n_domains=side, warnings=[NASTY] if name == "a" else [])
+    write_overview(samples, records, {"d": f"cannot be read ({NASTY})"}, output)
+    driver = _browser.start(tmp_path_factory.mktemp("chromium"))
+    driver.get((output / "index.html").as_uri())
+    yield driver
+    driver.quit()
+
+
+def shown(page: Any) -> list[str]:
+    rows = page.find_elements(By.CSS_SELECTOR, ".samples tbody tr")
+    return [row.find_element(By.CSS_SELECTOR, "th").text.split()[0] for row in rows if row.is_displayed()]
+
+
+def heading(page: Any, name: str) -> Any:
+    return page.find_element(By.XPATH, f"//thead//button[normalize-space()='{name}']")
+
+
+def test_it_opens_without_complaint(page: Any) -> None:
+    assert _browser.complaints(page) == []
+    assert page.execute_script("return window.stmfgHacked") is None
+    assert NASTY in page.find_element(By.ID, "failed").text
+    assert shown(page) == list("cbad")
+    maps = page.find_elements(By.CSS_SELECTOR, ".samples img")
+    assert len(maps) == 3
+    assert all(page.execute_script("return arguments[0].naturalWidth", image) > 100 for image in maps)
+
+
+def test_sorted_from_the_keyboard(page: Any) -> None:
+    spots = heading(page, "Spots")
+    spots.send_keys(Keys.ENTER)
+    assert shown(page) == list("bacd")  # a sample that failed has no spots
+    assert spots.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
+    spots.send_keys(Keys.SPACE)
+    assert shown(page) == list("cabd")
+    heading(page, "Sample").send_keys(Keys.ENTER)
+    assert shown(page) == list("abcd")
+    assert spots.find_element(By.XPATH, "..").get_attribute("aria-sort") is None
+
+
+def test_filtered_by_condition(page: Any) -> None:
+    choice = Select(page.find_element(By.ID, "condition"))
+    assert [option.text for option in choice.options] == ["all", NASTY, "x"]
+    choice.select_by_visible_text(NASTY)
+    assert shown(page) == ["b"]
+    assert page.find_element(By.ID, "shown").text == "1 of 4 samples"
+    choice.select_by_visible_text("all")
+    assert sorted(shown(page)) == list("abcd")
+
+
+def test_a_map_leads_to_the_report(page: Any) -> None:
+    here = page.current_url
+    picture = page.find_element(By.CSS_SELECTOR, "a[href='b/report.html'] img")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", picture)
+    picture.click()
+    assert page.title == "report of b"
+    page.get(here)
+
+
+def test_it_fits_a_narrow_window(page: Any) -> None:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    widths = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert widths[0] <= widths[1]
