@@ -7,7 +7,6 @@ import sys
 import time
 
 import pytest
-
 from stmfg.cli._interrupt import insistent_interrupts
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stmfg.cli._common import Parser
+from stmfg.cli._run import _add_arguments
 
 from stmfg import Config
 from stmfg.cli import _main as cli
-from stmfg.cli._common import Parser
-from stmfg.cli._run import _add_arguments
 from stmfg.datasets import simulate
 from stmfg.errors import InputError
 from stmfg.workflow import _settings

@@ -1,14 +1,90 @@
-"""What a file or folder looks like from outside: enough to see that it has changed, without reading it."""
+"""Files that appear whole or not at all, a lock that keeps other runs out, and whether a file has changed."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stmfg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PARTIAL: Final = ".partial-"
+
+
+@contextmanager
+def partial_folder(beside: Path) -> Iterator[Path]:
+    """Make a folder to write files in, on the file system of `beside`; it is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=beside))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_partial_folders(beside: Path) -> None:
+    """Remove what processes that were killed left of :func:`partial_folder`."""
+    for folder in beside.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Bring a file to the disk: its name must not get there before what it names."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write a file or folder to; where the block ends well, it takes the place of `path` in one step."""
+    with partial_folder(path.parent) as folder:
+        written = folder / path.name
+        yield written
+        if written.is_file():
+            flush(written)
+        written.replace(path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other runs out of the folder of a lock file until the block, or this process, ends; then the file is gone.
+
+    Raises
+    ------
+    InputError
+        If another process holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    if path.is_symlink():
+        path.unlink()  # what it leads to is not ours to open
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"another run is writing to {path.parent}; wait for it to end or give another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        # The file goes while the lock is held: a run that opened it before finds it gone, and takes no lock on it.
+        try:
+            path.unlink(missing_ok=True)
+        except KeyboardInterrupt:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            lock.release()
 
 
 def fingerprint(path: str | Path) -> dict[str, int]:
-    """Count and measure the files at a path.
+    """Count and measure the files at a path, to see without reading them whether they have changed.
 
     Parameters
     ----------
@@ -22,11 +98,11 @@ def fingerprint(path: str | Path) -> dict[str, int]:
     """
     path = Path(path).expanduser()
     below = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)  # noqa: PTH118 - faster
-    found = {"files": 0, "bytes": 0, "modified_ns": 0}
+    total = {"files": 0, "bytes": 0, "modified_ns": 0}
     for file in [path] if path.is_file() else below:
         with suppress(OSError):  # a link that leads nowhere
             state = os.stat(file)  # noqa: PTH116 - takes both
-            found["files"] += 1
-            found["bytes"] += state.st_size
-            found["modified_ns"] = max(found["modified_ns"], state.st_mtime_ns)
-    return found
+            total["files"] += 1
+            total["bytes"] += state.st_size
+            total["modified_ns"] = max(total["modified_ns"], state.st_mtime_ns)
+    return total

@@ -139,16 +139,18 @@ def plane(embedding: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.floa
     return np.pad(flat, ((0, 0), (0, missing))), np.pad(share, (0, missing))
 
 
-def counts(adata: AnnData) -> Any:
+def counts(adata: AnnData, layer: str | None = None) -> Any:
     """Return the raw counts in rows, or None where there are none.
 
     Parameters
     ----------
     adata
-        Annotated data; ``layers["counts"]`` is preferred to ``X``.
+        Annotated data.
+    layer
+        Layer with raw counts; by default ``layers["counts"]`` where present, else ``X``.
     """
     try:
-        return checks.counts(adata)
+        return checks.counts(adata, layer)
     except InputError:
         return None
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
+from stmfg._core.files import replacing
 from stmfg._core.summary import labels
 from stmfg._keys import DOMAIN, PLATFORM, SLICE, SPATIAL
 from stmfg.errors import InputError
@@ -145,7 +144,7 @@ def spatialdata(
         adata = _of_slice(adata, slice_name)
     elif library_key is None and SLICE in adata.obs:
         library_key = SLICE
-    with quiet(), _replacing(path) as partial:
+    with quiet(), _written(path) as partial:
         store = of_spots(adata, library_key) if source is None else annotated(adata, Path(source), table, key)
         try:
             store.write(partial)
@@ -179,23 +178,15 @@ def _write_table(adata: AnnData, path: str | Path, key: str, program: str, heade
     if platform is not None and platform not in _SHOWN[program]:
         logger.warning("%s does not open data of the platform %s, which this is", program, platform)
     rows = pd.DataFrame({header[0]: adata.obs_names, header[1]: found})
-    with _replacing(Path(path).expanduser()) as partial:
+    with _written(Path(path).expanduser()) as partial:
         rows.dropna().to_csv(partial, index=False)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a place to write to, and put what was written at `path` once it is whole."""
+def _written(path: Path) -> Iterator[Path]:
+    """Give a path to write to; where that cannot be done, say so in one line."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); give a file in a folder that is there"
-        ) from error
-    try:
-        yield folder / path.name
-        (folder / path.name).replace(path)
+        with replacing(path) as written:
+            yield written
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror or error}); give another file") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+
+from stmfg._core.files import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,7 @@ def save(
     generator: torch.Generator,
     history: dict[str, list[float]],
 ) -> None:
-    """Write the state to a temporary name, then rename it.
+    """Write the state, whole or not at all.
 
     Parameters
     ----------
@@ -43,17 +44,9 @@ def save(
     for index, (mean, square) in enumerate(zip(optimizer.mean, optimizer.square, strict=True)):
         tensors |= {f"adam.mean.{index}": mean, f"adam.square.{index}": square}
     tensors["generator"] = generator.get_state()
-    temporary = path.with_name(path.name + ".partial")
     metadata = {"fingerprint": fingerprint, "history": json.dumps(history)}
-    try:
-        temporary.unlink(missing_ok=True)  # it may be a link
-        with temporary.open("wb") as file:  # safetensors' own writing leaves a file of another name where it is killed
-            file.write(to_bytes({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
-            file.flush()
-            os.fsync(file.fileno())  # the name must not reach the disk before what it names
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as written:
+        written.write_bytes(to_bytes({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
 
 
 def restore(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +22,7 @@ from matplotlib.figure import Figure
 from stmfg import pl
 from stmfg._core import summary as _summary
 from stmfg._core.blocks import subsample
+from stmfg._core.files import replacing
 from stmfg._keys import CONFIDENCE, DOMAIN, SPATIAL
 from stmfg._version import __version__
 
@@ -80,12 +80,14 @@ def write(
         maps.append(_map(result, slices))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     whole = table.astype(dict.fromkeys(("n_obs", "n_vars", "n_domains"), "Int64"))
-    _replace(output / "summary.csv", whole.to_csv(index=False, float_format="%.4f"))
+    with replacing(output / "summary.csv") as written:
+        whole.to_csv(written, index=False, float_format="%.4f")
     shown = [
         row | {"map": picture, "messages": records.get(row["sample"], {}).get("warnings", [])}
         for row, picture in zip(rows, maps, strict=True)
     ]
-    _replace(output / "index.html", _page(shown, output))
+    with replacing(output / "index.html") as written:
+        written.write_bytes(_page(shown, output).encode("utf-8", errors="xmlcharrefreplace"))
     return whole
 
 
@@ -146,13 +148,3 @@ def _page(rows: list[dict[str, Any]], output: Path) -> str:
         script=Markup(script),  # noqa: S704 - our own script is the one piece of the page that is not escaped
         script_digest=base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii"),
     )
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a file in the place of an earlier one, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stmfg import _keys
 from stmfg._core import summary as _summary
 from stmfg._core.blocks import subsample
+from stmfg._core.files import replacing
 from stmfg._core.palette import CONFIDENCE, EXPRESSION, EXPRESSION_DARK, MISSING, ramp
 from stmfg._core.spots import Spots, spots
 from stmfg.report import _map_data
@@ -57,13 +58,8 @@ def write(adata: AnnData, path: str | os.PathLike[str], *, run: Mapping[str, Any
         is left out of the report.
     """
     text = render(adata, run=run)
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(Path(path)) as written:
+        written.write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))
 
 
 def render(adata: AnnData, *, run: Mapping[str, Any]) -> str:
@@ -99,9 +95,9 @@ def _content(adata: AnnData, run: Mapping[str, Any]) -> dict[str, Any]:
     shades = _summary.colours(adata, names)
     certain = np.asarray(adata.obs[_keys.CONFIDENCE]) if _keys.CONFIDENCE in adata.obs else None
     graph = adata.obsp.get(_keys.SPATIAL_GRAPH)
-    raw = _summary.counts(adata)
     record = adata.uns.get(_keys.UNS, {})
     options = run.get("options", {})
+    raw = _summary.counts(adata, options.get("layer"))
     where = spots(adata, library_key=options.get("library_key"))
     plane = _summary.plane(adata.obsm[_keys.EMBEDDING])[0] if _keys.EMBEDDING in adata.obsm else None
     places = _places(where, domains)
@@ -122,7 +118,7 @@ def _content(adata: AnnData, run: Mapping[str, Any]) -> dict[str, Any]:
     listed = [{"name": n, "colour": c} for n, c in zip(names, shades, strict=True)]
     look = _look(stills["domains"], len(places), packed["tissue"])
     return {
-        "title": _sample(adata, run),
+        "title": options.get("title") or _sample(adata, run),
         "version": run.get("version") or record.get("version"),
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
