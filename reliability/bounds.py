@@ -26,8 +26,8 @@ KEPT = {"torch", "lightning-fabric"}
 """Not resolved anew: torch, and what is built on it."""
 TESTS = (
     "tests",
-    "--ignore=tests/test_benchmarks.py",
-    "--ignore=tests/test_readme.py",
+    "--ignore=tests/project/test_benchmarks.py",
+    "--ignore=tests/project/test_readme.py",
     "--ignore=tests/test_reliability.py",
 )
 

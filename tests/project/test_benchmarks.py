@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LIMITS = {"time_limit": 60.0, "memory_limit_mb": 2000.0}
 
 

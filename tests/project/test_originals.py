@@ -23,7 +23,7 @@ import rdata
 from anndata import AnnData
 from rdata.conversion.to_r import DEFAULT_CLASS_MAP, build_r_object
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 BODY = b"barcode\tlayer\n" * 5000
 
 
