@@ -19,9 +19,8 @@ from scipy import sparse
 import stmfg
 from _finished import finished
 from _optional import optional
-from stmfg import export
+from stmfg import cli, export
 from stmfg._core.palette import palette
-from stmfg.cli import _main as cli
 from stmfg.errors import MissingDependencyError
 
 quietly = pytest.mark.filterwarnings("ignore")  # of spatialdata, where the test itself calls it

@@ -21,7 +21,7 @@ import torch
 from stmfg import datasets
 from stmfg.metrics import ari
 from stmfg.model.processes import Processes
-from stmfg.workflow._run import OUTPUTS
+from stmfg.workflow import OUTPUTS
 
 needs_fabric = pytest.mark.skipif(
     importlib.util.find_spec("lightning_fabric") is None, reason='needs pip install "stmfg[processes]"'

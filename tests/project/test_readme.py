@@ -17,8 +17,7 @@ import pytest
 from scipy import io
 
 import stmfg
-from stmfg import Config
-from stmfg.cli import _main as cli
+from stmfg import Config, cli
 from stmfg.datasets import simulate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,7 +192,7 @@ def test_options_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) ->
 
 def test_files_and_keys_are_those_of_a_run() -> None:
     from stmfg import _keys
-    from stmfg.workflow._run import OUTPUTS
+    from stmfg.workflow import OUTPUTS
 
     rows = re.findall(r"^\| `([^`]+)` \|", text("README.md"), flags=re.MULTILINE)
     assert set(OUTPUTS) == FILES <= set(rows)

@@ -20,6 +20,11 @@ _NO_STEPS: Final = "{desc}: {elapsed}"
 _STEPS: Final = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
+def is_watched() -> bool:
+    """Whether progress is shown to someone, and not kept in a file."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 class Stage:
     """One stage of a run, which may count its steps; it shows nothing until :meth:`show` is called.
 
@@ -34,7 +39,7 @@ class Stage:
 
     def show(self) -> None:
         """Show the stage."""
-        if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        if is_watched():
             self._bar = self._bar or tqdm(desc=self._name, bar_format=_NO_STEPS)
         else:
             self._log = True

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmfg._core import checks
-from stmfg._core.progress import showing
+from stmfg._core.progress import is_watched, showing
 from stmfg._core.timing import recording, stage
 from stmfg._keys import UNS
 from stmfg.errors import InputError
@@ -52,17 +52,18 @@ def run_apply(
     checks.writable(output)
     if output.exists() and reference.exists() and output.samefile(reference):
         raise InputError(f"{output} holds the model; give another folder for the results")
-    with showing(show=progress), recording() as stages, collected_warnings() as messages:
+    with recording() as stages, collected_warnings() as messages:
         from stmfg import tl
         from stmfg.model.estimator import STMFG  # loads torch, so after what can be refused without
 
-        with stage("model"):
-            model = STMFG.load(reference, device=chosen.device)
-        with stage("read"):
-            adata = read(source, platform=chosen.platform) if isinstance(source, (str, Path)) else source
-        add_image_features(adata, model.config)
-        forget_earlier_run(adata)
-        tl.apply(adata, model, layer=chosen.layer, library_key=chosen.library_key)
+        with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
+            with stage("model"):
+                model = STMFG.load(reference, device=chosen.device)
+            with stage("read"):
+                adata = read(source, platform=chosen.platform) if isinstance(source, (str, Path)) else source
+            add_image_features(adata, model.config)
+            forget_earlier_run(adata)
+            tl.apply(adata, model, layer=chosen.layer, library_key=chosen.library_key)
         slices, far = adata.uns[UNS]["slices"], adata.uns[UNS]["far"]
         kept = {name: getattr(chosen, name) for name in names}
         record = describe(adata, source, {"model": str(reference), "use_rep": model.use_rep} | kept) | {
@@ -73,6 +74,6 @@ def run_apply(
             "stages": stages,
             "warnings": messages,
         }
-        with reserved(output):
+        with showing(show=progress), reserved(output):
             write(adata, output, record)
     return record

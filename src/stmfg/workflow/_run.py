@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stmfg._core import checks
 from stmfg._core.files import fingerprint
-from stmfg._core.progress import showing
+from stmfg._core.progress import is_watched, showing
 from stmfg._core.timing import recording, stage
 from stmfg._keys import UNS
 from stmfg.errors import InputError
@@ -65,15 +65,16 @@ def run(
     output = Path(output).expanduser()
     checks.writable(output)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
-    with showing(show=progress), recording() as stages, collected_warnings() as messages:
-        adata, options = read_input(source, options)
-        add_image_features(adata, options.config)
-        check_input(adata, options)
+    with recording() as stages, collected_warnings() as messages:
+        with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
+            adata, options = read_input(source, options)
+            add_image_features(adata, options.config)
+            check_input(adata, options)
         from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
 
         device = str(pick_device(options.device))
         forget_earlier_run(adata)
-        with reserved(output):
+        with showing(show=progress), reserved(output):
             agreement = _find_domains(adata, output / CHECKPOINT, options)
             record = describe(adata, source, options.to_dict()) | {
                 "device": device,
