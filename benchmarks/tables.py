@@ -201,12 +201,13 @@ def document(text: str, runs: pd.DataFrame) -> str:
 
 
 def short(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return ARI of ours and of the best peer on each set, the best by this very score."""
+    """Return ARI of the floor, of the best peer on each set (the best by this very score) and of stMFG."""
     cells, means = scores(runs, "ari"), by_set(runs, "ari")
     peers = means.drop(index=[name for name in (*OURS, *BASELINES) if name in means.index])
     best = peers.idxmax()
-    table = cells.reindex(OURS).drop(columns="sets").T.replace("", "-")
+    table = cells.reindex(["floor", REFERENCE]).drop(columns="sets").T.replace("", "-")
     table.insert(1, "best peer", [f"{cells.loc[best[name], name]} ({best[name]})" for name in table.index])
+    table = table.rename(columns={REFERENCE: "stMFG"})
     given = [source.name for source in protocol.manifest() if source.rep]
     return table.rename(index={name: f"{name.removesuffix('_pca')} (embedding given)" for name in given})
 

@@ -27,7 +27,7 @@ KEPT = {"torch", "lightning-fabric"}
 TESTS = (
     "tests",
     "--ignore=tests/project/test_benchmarks.py",
-    "--ignore=tests/project/test_readme.py",
+    "--ignore=tests/project/test_docs.py",
     "--ignore=tests/test_reliability.py",
 )
 

@@ -4,94 +4,81 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+import machine
+import maps
+import sensitivity
+import tables
 from stmfg.config import Config
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def harness() -> Any:
-    """Return the modules that draw, which import each other by bare names as scripts do."""
-    sys.path.insert(0, str(BENCHMARKS))
-    import machine
-    import maps
-    import sensitivity
-    import tables
-
-    found = ModuleType("harness")
-    found.__dict__.update(machine=machine, maps=maps, sensitivity=sensitivity, tables=tables)
-    yield found
-    sys.path.remove(str(BENCHMARKS))
-
-
-def test_a_domain_has_the_colour_of_its_annotated_partner(harness: Any) -> None:
+def test_a_domain_has_the_colour_of_its_annotated_partner() -> None:
     names = [f"s{i}" for i in range(9)]
     truth = pd.Series(list("aaabbbcc"), index=names[:-1])  # the last spot is not annotated
     labels = pd.Series(list("222111333"), index=names)
-    own = harness.maps.colours(truth, truth)
-    found = harness.maps.colours(truth, labels)
+    own = maps.colours(truth, truth)
+    found = maps.colours(truth, labels)
     assert found == {"1": own["b"], "2": own["a"], "3": own["c"]}
-    more = harness.maps.colours(truth, labels.where(labels.index != "s0", "4"))
+    more = maps.colours(truth, labels.where(labels.index != "s0", "4"))
     assert len(set(more.values())) == 4
-    fewer = harness.maps.colours(truth, labels.replace("3", "1"))
+    fewer = maps.colours(truth, labels.replace("3", "1"))
     assert fewer == {"1": own["b"], "2": own["a"]}
 
 
-def test_the_lowest_seed_that_was_kept_is_drawn(tmp_path: Path, harness: Any) -> None:
+def test_the_lowest_seed_that_was_kept_is_drawn(tmp_path: Path) -> None:
     for name, label in (("floor-2", "x"), ("floor-10", "y"), ("graphst-1", "z")):
         pd.DataFrame({"domain": [label]}, index=["s"]).to_csv(tmp_path / f"{name}.csv")
-    found = harness.maps.kept(tmp_path)
+    found = maps.kept(tmp_path)
     assert {name: (seed, labels["s"]) for name, (seed, labels) in found.items()} == {
         "floor": (2, "x"),
         "graphst": (1, "z"),
     }
 
 
-def test_a_map_shows_every_method_in_a_small_picture(tmp_path: Path, harness: Any) -> None:
+def test_a_map_shows_every_method_in_a_small_picture(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = [f"s{i}" for i in range(400)]
     positions = pd.DataFrame(rng.random((400, 2)) * [2, 1], index=names, columns=["x", "y"])
     truth = pd.Series(np.where(positions["x"] > 1, "a", "b"), index=names)
     labels = dict.fromkeys(("default", "floor", "banksy", "spagcn", "squidpy"), (0, truth))
-    figure = harness.maps.draw("set", truth, positions, labels)
+    figure = maps.draw("set", truth, positions, labels)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["annotation", *(f"{name} 1.00" for name in labels)]
-    harness.maps.save(figure, tmp_path / "map.png")
+    maps.save(figure, tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size < 150_000
     with Image.open(tmp_path / "map.png") as picture:
         assert picture.width == 660  # six panels are two rows of three
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_every_setting_of_a_grid_differs_from_the_preset_in_one_value(preset: str, harness: Any) -> None:
+def test_every_setting_of_a_grid_differs_from_the_preset_in_one_value(preset: str) -> None:
     base = Config.preset(preset).to_dict()
-    for name, options in harness.sensitivity.variants(preset).items():
+    for name, options in sensitivity.variants(preset).items():
         changed = Config.preset(preset).replace(**{k: v for k, v in options.items() if k != "preset"}).to_dict()
         assert sum(changed[key] != base[key] for key in base) == (name != preset), name
 
 
-def test_sensitivity_has_the_change_of_the_mean_over_sets(tmp_path: Path, harness: Any) -> None:
-    names = harness.sensitivity.variants("default")
+def test_sensitivity_has_the_change_of_the_mean_over_sets(tmp_path: Path) -> None:
+    names = sensitivity.variants("default")
     rows = [(name, which, seed, 0.5) for name in names for which in "ab" for seed in (0, 1)]
     runs = pd.DataFrame(rows, columns=["variant", "set", "seed", "ari"])
     runs.loc[(runs["variant"] == "default, temperature=1") & (runs["set"] == "a"), "ari"] = [0.6, 0.8]
-    said = harness.sensitivity.report(runs)
+    said = sensitivity.report(runs)
     assert "| temperature=1 | 0.700 ± 0.141 | 0.500 ± 0.000 | +0.100 |" in said
     assert "`paper`" not in said
-    harness.sensitivity.draw(runs, tmp_path / "grid.png")
+    sensitivity.draw(runs, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 1000
 
 
-def test_the_record_names_machine_and_the_versions_of_every_method(harness: Any) -> None:
-    said = harness.machine.report()
+def test_the_record_names_machine_and_the_versions_of_every_method() -> None:
+    said = machine.report()
     assert f"Python | {sys.version.split()[0]}" in said
     for name in ("banksy", "cellcharter", "graphst"):
         assert f"| {name} |" in said
@@ -100,19 +87,19 @@ def test_the_record_names_machine_and_the_versions_of_every_method(harness: Any)
     assert str(BENCHMARKS) not in said
 
 
-def test_the_tables_of_the_pages_are_those_of_the_runs(harness: Any) -> None:
-    runs = harness.tables.read(harness.tables.TABLE)
+def test_the_tables_of_the_pages_are_those_of_the_runs() -> None:
+    runs = tables.read(tables.TABLE)
     advice = "python benchmarks/tables.py makes them anew"
-    for path in harness.tables.DOCUMENTS:
+    for path in tables.DOCUMENTS:
         page = path.read_text()
         assert page.count("<!-- table ") == page.count("<!-- end -->") >= 1
-        assert harness.tables.document(page, runs) == page, advice
-    assert harness.tables.report(runs) == harness.tables.TABLE.with_suffix(".md").read_text(), advice
-    grid = harness.tables.TABLE.with_name("sensitivity.tsv")
-    assert harness.sensitivity.report(pd.read_csv(grid, sep="\t")) == grid.with_suffix(".md").read_text()
+        assert tables.document(page, runs) == page, advice
+    assert tables.report(runs) == tables.TABLE.with_suffix(".md").read_text(), advice
+    grid = tables.TABLE.with_name("sensitivity.tsv")
+    assert sensitivity.report(pd.read_csv(grid, sep="\t")) == grid.with_suffix(".md").read_text()
 
 
-def test_what_a_page_says_between_its_tables_stays(harness: Any) -> None:
+def test_what_a_page_says_between_its_tables_stays() -> None:
     rows = [
         (name, m, 0, 0.1 * i + 0.01 * j, "ok")
         for j, m in enumerate(("default", "x", "y"))
@@ -120,15 +107,15 @@ def test_what_a_page_says_between_its_tables_stays(harness: Any) -> None:
     ]
     runs = pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"]).assign(nmi=0.5, cpu=1.0, peak_mb=1.0)
     page = "before\n<!-- table ari -->\nold\n<!-- end -->\nbetween\n<!-- table paired -->\n<!-- end -->\nafter\n"
-    found = harness.tables.document(page, runs)
+    found = tables.document(page, runs)
     assert [line for line in found.splitlines() if line in ("before", "old", "between", "after")] == [
         *("before", "between", "after")
     ]
     assert "| b | 0.120 | 0.110 | 0.100 |" in found
-    assert harness.tables.document(found, runs) == found
+    assert tables.document(found, runs) == found
 
 
-def test_the_short_table_has_the_best_peer_of_each_set(harness: Any) -> None:
+def test_the_short_table_has_the_best_peer_of_each_set() -> None:
     rows = [
         ("a", "default", 0, 0.5, "ok"),
         ("a", "x", 0, 0.3, "ok"),
@@ -141,6 +128,6 @@ def test_the_short_table_has_the_best_peer_of_each_set(harness: Any) -> None:
         ("dlpfc_151507_pca", "x", 1, 0.6, "ok"),
     ]
     rows += [("dlpfc_151507_pca", "y", 0, None, "skipped: needs counts")]
-    found = harness.tables.short(pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"]))
+    found = tables.short(pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"]))
     assert found["best peer"].to_dict() == {"a": "0.400 (y)", "dlpfc_151507 (embedding given)": "0.600 ± 0.000 (x)"}
-    assert found["default"].tolist() == ["0.500", "0.500"]
+    assert found["stMFG"].tolist() == ["0.500", "0.500"]

@@ -6,12 +6,10 @@ import hashlib
 import http.server
 import inspect
 import io
-import sys
 import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import anndata as ad
@@ -23,23 +21,12 @@ import rdata
 from anndata import AnnData
 from rdata.conversion.to_r import DEFAULT_CLASS_MAP, build_r_object
 
+import accuracy
+import convert
+import originals
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 BODY = b"barcode\tlayer\n" * 5000
-
-
-@pytest.fixture(scope="module")
-def harness() -> Any:
-    """Return the modules of the harness, which import each other by bare names as scripts do."""
-    sys.path.insert(0, str(BENCHMARKS))
-    import accuracy
-    import convert
-    import originals
-    import protocol
-
-    found = ModuleType("harness")
-    found.__dict__.update(accuracy=accuracy, convert=convert, originals=originals, protocol=protocol)
-    yield found
-    sys.path.remove(str(BENCHMARKS))
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -84,61 +71,59 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def test_a_file_is_downloaded_once(server: Server, tmp_path: Path, harness: Any) -> None:
+def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     call = ("part/labels.tsv", f"{server.address}/labels.tsv", hashlib.sha256(BODY).hexdigest(), tmp_path)
-    assert harness.originals.fetch(*call).read_bytes() == BODY
-    assert harness.originals.fetch(*call) == tmp_path / "part" / "labels.tsv"
+    assert originals.fetch(*call).read_bytes() == BODY
+    assert originals.fetch(*call) == tmp_path / "part" / "labels.tsv"
     assert server.asked == ["/labels.tsv"]
 
 
 def test_a_download_that_is_cut_off_leaves_nothing_and_the_next_call_gets_it(
-    server: Server, tmp_path: Path, harness: Any, refused: Any
+    server: Server, tmp_path: Path, refused: Any
 ) -> None:
     call = ("labels.tsv", f"{server.address}/labels.tsv", "", tmp_path)
     server.limit = 1000
-    message = refused(harness.originals.fetch, *call, kind=harness.originals.OriginalError)
+    message = refused(originals.fetch, *call, kind=originals.OriginalError)
     assert "cut off" in message
     assert "labels.tsv" in message
     assert not any(tmp_path.iterdir())
     server.limit = None
-    assert harness.originals.fetch(*call).read_bytes() == BODY
+    assert originals.fetch(*call).read_bytes() == BODY
 
 
-def test_a_file_with_another_checksum_is_refused(server: Server, tmp_path: Path, harness: Any, refused: Any) -> None:
+def test_a_file_with_another_checksum_is_refused(server: Server, tmp_path: Path, refused: Any) -> None:
     call = ("labels.tsv", f"{server.address}/labels.tsv", hashlib.sha256(b"else").hexdigest(), tmp_path)
-    assert "checksum" in refused(harness.originals.fetch, *call, kind=harness.originals.OriginalError)
+    assert "checksum" in refused(originals.fetch, *call, kind=originals.OriginalError)
     assert not any(tmp_path.iterdir())
 
 
-def test_without_a_published_checksum_the_first_download_sets_it(
-    server: Server, tmp_path: Path, harness: Any, refused: Any
-) -> None:
+def test_without_a_published_checksum_the_first_download_sets_it(server: Server, tmp_path: Path, refused: Any) -> None:
     call = ("labels.tsv", f"{server.address}/labels.tsv", "", tmp_path)
-    path = harness.originals.fetch(*call)
+    path = originals.fetch(*call)
     note = tmp_path / "labels.tsv.sha256"
     assert note.read_text().strip() == hashlib.sha256(BODY).hexdigest()
     path.write_bytes(b"damaged on disk")
-    assert harness.originals.fetch(*call).read_bytes() == BODY
+    assert originals.fetch(*call).read_bytes() == BODY
     path.unlink()
     server.pages["/labels.tsv"] = b"changed by its authors"
-    assert "checksum" in refused(harness.originals.fetch, *call, kind=harness.originals.OriginalError)
+    assert "checksum" in refused(originals.fetch, *call, kind=originals.OriginalError)
     assert [p.name for p in tmp_path.iterdir()] == [note.name]
 
 
 @pytest.mark.parametrize(("page", "said"), [("/gone.tsv", "404"), (None, "not possible")])
 def test_an_address_without_an_answer_is_named(
-    page: str | None, said: str, server: Server, tmp_path: Path, harness: Any, refused: Any
+    page: str | None, said: str, server: Server, tmp_path: Path, refused: Any
 ) -> None:
     address = f"{server.address}{page}" if page else "http://127.0.0.1:9/labels.tsv"
-    message = refused(harness.originals.fetch, "f", address, "", tmp_path, kind=harness.originals.OriginalError)
+    message = refused(originals.fetch, "f", address, "", tmp_path, kind=originals.OriginalError)
     assert said in message
     assert address in message
 
 
-def test_every_public_set_has_the_files_its_converter_takes(harness: Any) -> None:
-    table = harness.originals.files()
-    assert set(table["set"]) == set(harness.originals.ORIGINALS)
-    for name, original in harness.originals.ORIGINALS.items():
+def test_every_public_set_has_the_files_its_converter_takes() -> None:
+    table = originals.files()
+    assert set(table["set"]) == set(originals.ORIGINALS)
+    for name, original in originals.ORIGINALS.items():
         parts = table.loc[table["set"] == name, "part"].tolist()
         taken = [p for p in inspect.signature(original.convert).parameters if p != "section"]
         assert parts == taken, name
@@ -182,7 +167,7 @@ def check(annotated: tuple[AnnData, pd.Series], section: AnnData, unlabelled: in
     assert truth.dropna().tolist() == expected.tolist()
 
 
-def test_prefrontal_cortex(section: AnnData, tmp_path: Path, harness: Any) -> None:
+def test_prefrontal_cortex(section: AnnData, tmp_path: Path) -> None:
     section.obsm["spatial"] = section.obsm["spatial"].round(1)
     counts = matrix_h5(tmp_path / "counts.h5", section)
     positions, layers = tmp_path / "positions.txt", tmp_path / "layers.tsv"
@@ -190,10 +175,10 @@ def test_prefrontal_cortex(section: AnnData, tmp_path: Path, harness: Any) -> No
     lines = [f"{name}\t151673\t{label}" for name, label in section.obs["ground_truth"].items()]
     elsewhere = [f"{name}\t151507\tL1" for name in section.obs_names]  # the same barcodes are on every slide
     layers.write_text("\n".join(elsewhere + lines[1:]) + "\n")
-    check(harness.convert.dlpfc(counts, positions, layers, section="151673"), section)
+    check(convert.dlpfc(counts, positions, layers, section="151673"), section)
 
 
-def test_breast_cancer(section: AnnData, tmp_path: Path, harness: Any) -> None:
+def test_breast_cancer(section: AnnData, tmp_path: Path) -> None:
     section.obsm["spatial"] = section.obsm["spatial"].round(1)
     counts = matrix_h5(tmp_path / "counts.h5", section)
     body = positions_csv(section)
@@ -203,7 +188,7 @@ def test_breast_cancer(section: AnnData, tmp_path: Path, harness: Any) -> None:
         archive.addfile(member, io.BytesIO(body))
     regions = pd.DataFrame({"ID": section.obs_names, "annot_type": "x", "fine_annot_type": list(labels(section))})
     regions[1:].to_csv(tmp_path / "metadata.tsv", sep="\t", index=False)
-    found = harness.convert.breast(counts, tmp_path / "spatial.tar.gz", tmp_path / "metadata.tsv")
+    found = convert.breast(counts, tmp_path / "spatial.tar.gz", tmp_path / "metadata.tsv")
     check(found, section)
 
 
@@ -215,12 +200,12 @@ def places(section: AnnData) -> pd.DataFrame:
     return pd.DataFrame(section.obsm["spatial"], columns=["x", "y"], index=section.obs_names)
 
 
-def test_visual_cortex(section: AnnData, tmp_path: Path, harness: Any) -> None:
+def test_visual_cortex(section: AnnData, tmp_path: Path) -> None:
     given = AnnData(section.X, obs=places(section).assign(cluster_name="eL4"), var=section.var[[]])
     given.obs.loc[given.obs_names[-5:], "cluster_name"] = None  # cells of no type are left out
     given.write_h5ad(tmp_path / "cells.h5ad")
     pd.DataFrame({"smoothed_manual": labels(section)[1:-5]}).to_csv(tmp_path / "layers.csv")
-    found = harness.convert.starmap_visual_cortex(tmp_path / "cells.h5ad", tmp_path / "layers.csv")
+    found = convert.starmap_visual_cortex(tmp_path / "cells.h5ad", tmp_path / "layers.csv")
     assert found[0].n_obs == section.n_obs - 5
     check(found, section)
 
@@ -249,21 +234,21 @@ def r_file(path: Path, section: AnnData, name: str, names: tuple[str, str]) -> P
     return path
 
 
-def test_an_r_workspace(section: AnnData, tmp_path: Path, harness: Any) -> None:
+def test_an_r_workspace(section: AnnData, tmp_path: Path) -> None:
     path = r_file(tmp_path / "data.RData", section, "BZ5", ("starmap_cnts", "starmap_info"))
-    check(harness.convert.starmap_cortex(path, section="BZ5"), section, unlabelled=0)
+    check(convert.starmap_cortex(path, section="BZ5"), section, unlabelled=0)
 
 
-def test_hypothalamus_is_given_as_components(section: AnnData, tmp_path: Path, harness: Any) -> None:
+def test_hypothalamus_is_given_as_components(section: AnnData, tmp_path: Path) -> None:
     section.X = section.X * 0.7  # no whole numbers
     path = r_file(tmp_path / "data.RData", section, "-0.04", ("cnts_mult", "info_mult"))
-    adata, truth = harness.convert.merfish(path, section="-0.04")
+    adata, truth = convert.merfish(path, section="-0.04")
     assert adata.shape == (section.n_obs, 0)
     assert adata.obsm["X_pca"].shape == (section.n_obs, 20)
     assert truth.tolist() == labels(section).tolist()
 
 
-def test_loom(section: AnnData, tmp_path: Path, harness: Any) -> None:
+def test_loom(section: AnnData, tmp_path: Path) -> None:
     regions = labels(section)
     regions.iloc[0] = "Excluded"
     with h5py.File(tmp_path / "cells.loom", "w") as file:
@@ -276,12 +261,12 @@ def test_loom(section: AnnData, tmp_path: Path, harness: Any) -> None:
             "Region": regions.to_numpy(bytes),
         }.items():
             file[f"col_attrs/{key}"] = values
-    found = harness.convert.osmfish(tmp_path / "cells.loom")
+    found = convert.osmfish(tmp_path / "cells.loom")
     assert found[0].n_obs == section.n_obs - 3
     check(found, section)
 
 
-def test_from_address_to_scores(section: AnnData, server: Server, tmp_path: Path, harness: Any) -> None:
+def test_from_address_to_scores(section: AnnData, server: Server, tmp_path: Path) -> None:
     name = "starmap_mpfc_BZ5_public"
     source = r_file(tmp_path / "d.RData", section, "20180417_BZ5_control", ("starmap_cnts", "starmap_info"))
     server.pages["/d.RData"] = source.read_bytes()
@@ -293,8 +278,8 @@ def test_from_address_to_scores(section: AnnData, server: Server, tmp_path: Path
     )
     folder = tmp_path / "data"
     call = [str(folder), "--files", str(table), "--sets"]
-    assert harness.originals.main([*call, "osmfish_somatosensory_cortex", name]) == 1  # one of two
-    assert harness.originals.main([*call, name]) == 0
+    assert originals.main([*call, "osmfish_somatosensory_cortex", name]) == 1  # one of two
+    assert originals.main([*call, name]) == 0
     assert server.asked.count("/d.RData") == 1
     assert {path.name for path in folder.iterdir()} == {
         *("originals", "manifest.tsv", f"{name}.h5ad", f"{name}.truth.csv")
@@ -303,7 +288,7 @@ def test_from_address_to_scores(section: AnnData, server: Server, tmp_path: Path
 
     rows = tmp_path / "results" / "table.tsv"
     call = [str(folder), "-o", str(rows), "--manifest", str(folder / "manifest.tsv"), "--methods", "mixture"]
-    harness.accuracy.main([*call, "--seeds", "1"])
+    accuracy.main([*call, "--seeds", "1"])
     (row,) = pd.read_csv(rows, sep="\t").to_dict("records")
     assert (row["exit"], row["k"]) == ("ok", 4)
     assert row["ari"] > 0.3  # of a method that knows no space
@@ -311,14 +296,14 @@ def test_from_address_to_scores(section: AnnData, server: Server, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["osmfish_somatosensory_cortex", "starmap_mpfc_BZ5_public"])
 def test_a_file_of_another_form_is_refused(
-    name: str, server: Server, tmp_path: Path, harness: Any, capsys: pytest.CaptureFixture[str]
+    name: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.pages["/cells"] = b"<html>moved</html>"
     table = tmp_path / "files.tsv"
     table.write_text(
         f"set\tpart\tfile\taddress\tsha256\tpage\n{name}\tdata\tcells\t{server.address}/cells\t\thttps://x\n"
     )
-    assert harness.originals.main([str(tmp_path / "data"), "--files", str(table), "--sets", name]) == 1
+    assert originals.main([str(tmp_path / "data"), "--files", str(table), "--sets", name]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "not of the form expected" in line
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["originals"]
