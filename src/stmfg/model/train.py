@@ -82,7 +82,7 @@ def train(
     processes
         Who else trains, each on data of its own: they start from the first one's state and step together.
     progress
-        Whether to show a progress bar, or, where standard error is no terminal, to log a line every tenth.
+        Whether to show a progress bar, or, where standard error is no terminal, to log a line at the end.
 
     Returns
     -------
