@@ -25,8 +25,8 @@ from scipy.optimize import linear_sum_assignment
 import methods
 import protocol
 from stmfg import metrics
+from stmfg._core.geometry import spacing
 from stmfg._core.palette import MISSING, palette
-from stmfg._core.spots import spacing
 
 HERE = Path(__file__).resolve().parent
 COLUMNS, WIDTH = 5, 2.0  # panels in a row at most, inches of one

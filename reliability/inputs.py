@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,7 +17,16 @@ from stmfg.datasets import simulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from _data import write_space_ranger
-from _platforms import WRITERS, write_square_gef, write_xenium
+from _platforms import (
+    WRITERS,
+    write_aggregated,
+    write_curio,
+    write_gem,
+    write_hd_cells,
+    write_matched_slideseq,
+    write_square_gef,
+    write_xenium,
+)
 
 N_SPOTS, N_GENES, N_DOMAINS = 300, 100, 4
 QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1}
@@ -41,6 +52,28 @@ def _spatialdata(folder: Path) -> None:
     (folder / "input.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
 
 
+def _h5ad_gz(folder: Path) -> None:
+    tissue().write_h5ad(folder / "plain.h5ad")
+    _compress(folder / "plain.h5ad", folder / "input.h5ad.gz")
+
+
+def _zarr_zip(folder: Path) -> None:
+    _spatialdata(folder)
+    shutil.make_archive(str(folder / "input.zarr"), "zip", folder / "input.zarr")
+    shutil.rmtree(folder / "input.zarr")
+
+
+def _compressed(folder: Path) -> None:
+    WRITERS["visium"](folder / "input", tissue())
+    for path in [p for p in (folder / "input").rglob("*") if p.is_file()]:
+        _compress(path, path.with_name(path.name + ".gz"))
+
+
+def _compress(path: Path, target: Path) -> None:
+    target.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+
+
 def _instrument(write: Callable[[Path, AnnData], Any]) -> Callable[[Path], None]:
     return lambda folder: write(folder / "input", tissue())
 
@@ -55,6 +88,15 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "visium mtx.gz": lambda folder: write_space_ranger(folder / "input", 3),
     "xenium text": _instrument(lambda folder, adata: write_xenium(folder, adata, h5=False, parquet=False)),
     "stereoseq squares": _instrument(lambda folder, adata: write_square_gef(folder / "C04.tissue.gef", adata, (50,))),
+    "stereoseq text": _instrument(lambda folder, adata: write_gem(folder / "C04.tissue.gem", adata)),
+    "stereoseq text.gz": _instrument(lambda folder, adata: write_gem(folder / "C04.gem.gz", adata, cells=True)),
+    "slideseq matched": _instrument(write_matched_slideseq),
+    "slideseq curio": _instrument(write_curio),
+    "visium aggregated": _instrument(write_aggregated),
+    "visiumhd cells": _instrument(write_hd_cells),
+    "h5ad.gz": _h5ad_gz,
+    "zarr.zip": _zarr_zip,
+    "visium, all compressed": _compressed,
     **{name: _instrument(write) for name, write in WRITERS.items()},
 }
 """What writes ``input``, ``input.h5ad`` or ``input.zarr`` into a folder, by kind."""

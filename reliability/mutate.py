@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
@@ -87,7 +88,7 @@ FILE: list[Callable[[Path, Random], None]] = [
 
 def text(path: Path, random: Random) -> None:
     """Change cells, lines or the form of a table of text."""
-    separator = "\t" if ".tsv" in path.name else "," if ".csv" in path.name else " "
+    separator = "\t" if ".tsv" in path.name or ".gem" in path.name else "," if ".csv" in path.name else " "
     lines = path.read_text().splitlines()
     table = [line.split(separator) for line in lines]
     way = random.integers(9)
@@ -136,6 +137,28 @@ def json_text(path: Path, random: Random) -> None:
     path.write_text(json.dumps(said))
 
 
+def _special(path: Path) -> Callable[[Path, Random], None] | None:
+    """Return how a file of this kind is changed so that it can still be opened."""
+    if path.suffix == ".gz":
+        return packed
+    if path.suffix in {".h5", ".h5ad", ".gef"}:
+        return hdf5
+    if path.suffix in {".json", ".geojson", ".xenium"} or path.name.startswith(".z"):
+        return json_text
+    return text if path.suffix in {".csv", ".tsv", ".mtx", ".txt", ".gem"} else None
+
+
+def packed(path: Path, random: Random) -> None:
+    """Change what is in a compressed file."""
+    plain = path.with_name(path.name.removesuffix(".gz"))
+    plain.write_bytes(gzip.decompress(path.read_bytes()))
+    try:
+        (_special(plain) or flip)(plain, random)
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+    finally:
+        plain.unlink(missing_ok=True)
+
+
 def mutate(root: Path, random: Random) -> str:
     """Change the input in a folder, and say how."""
     source = next(root.glob("input*"))
@@ -161,13 +184,7 @@ def mutate(root: Path, random: Random) -> str:
         if not here:
             break
         path = pick(random, here)
-        special: Callable[[Path, Random], None] | None = None
-        if path.suffix in {".h5", ".h5ad", ".gef"}:
-            special = hdf5
-        elif path.suffix in {".json", ".xenium"} or path.name.startswith(".z"):
-            special = json_text
-        elif path.suffix in {".csv", ".tsv", ".mtx", ".txt"}:
-            special = text
+        special = _special(path)
         change = special if special is not None and random.random() < 0.75 else pick(random, FILE)
         try:
             change(path, random)

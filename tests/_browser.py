@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from anndata import AnnData
 from matplotlib.image import imread
 
 from _finished import run_record
+from _report import unpacked
 from stmfg import report
-from stmfg._core import spots as _spots
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = [
@@ -41,9 +42,14 @@ def start(profile: Path) -> Any:
 
 
 def opened(browser: Any, adata: AnnData, folder: Path, **record: Any) -> Any:
-    """Write a report and open it from its file; its map is ready."""
+    """Write a report and open it."""
     path = folder / "report.html"
     report.write(adata, path, run=run_record(adata, **record))
+    return loaded(browser, path)
+
+
+def loaded(browser: Any, path: Path) -> Any:
+    """Open a report; its map is ready."""
     browser.get(path.as_uri())
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -63,14 +69,17 @@ def rest(browser: Any) -> None:
     browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
-def hover(browser: Any, adata: AnnData, spot: int) -> str:
+def hover(browser: Any, spot: int) -> str:
     """Rest the pointer on a spot of the map, as it was opened; return what the note says."""
     from selenium.webdriver.common.action_chains import ActionChains
 
     canvas = browser.find_element("css selector", "#tissue-map canvas")
     size = np.array([canvas.size["width"], canvas.size["height"]])
-    low, high = np.reshape(_spots.spots(adata).bounds(), (2, 2))
-    from_middle = (adata.obsm["spatial"][spot] - (low + high) / 2) * (size / (high - low)).min()
+    text = browser.execute_script("return document.querySelector('#map-data').textContent")
+    tissue = json.loads(text)["tissue"]
+    whole = np.array([tissue["width"], tissue["height"]])
+    place = np.array([unpacked(tissue[axis], "<u2")[spot] for axis in "xy"])
+    from_middle = (place - whole / 2) * (size / whole).min()
     ActionChains(browser).move_to_element_with_offset(canvas, *from_middle.round().astype(int).tolist()).perform()
     rest(browser)
     return str(browser.find_element("css selector", "#tissue-map .tip").text)

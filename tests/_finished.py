@@ -12,6 +12,8 @@ from scipy.spatial import cKDTree
 
 SPACING = 137.0
 """Distance of neighbouring spots, in pixels of the full image."""
+PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"]
+"""Colours of the first domains."""
 NASTY = "<script>window.stmfgHacked=1</script>"
 """A name that must never run."""
 

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import zarr
 from anndata import AnnData
+from PIL import Image
 from scipy import io, sparse
 
 CONTROLS = {
@@ -67,6 +68,106 @@ def _write_10x_mtx(folder: Path, counts: sparse.csr_matrix, barcodes: list[str],
     for path in list(folder.iterdir()):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
+
+
+def check(adata: AnnData, section: AnnData, expected: Expected) -> None:
+    """Compare what was read with what was written, whatever the order of the spots."""
+    assert sorted(adata.obs_names) == sorted(expected.index)
+    assert list(adata.var_names) == list(section.var_names)
+    assert sparse.isspmatrix_csr(adata.X)
+    assert adata.X.dtype == np.float32
+    assert adata.obsm["spatial"].dtype == np.float64
+    same = adata[expected.index]
+    np.testing.assert_array_equal(same.X.toarray(), section.X.toarray())
+    np.testing.assert_allclose(same.obsm["spatial"], expected.to_numpy())
+
+
+def _write_spatial(folder: Path, factors: dict[str, float]) -> None:
+    """Write scale factors and small images."""
+    (folder / "spatial").mkdir(parents=True, exist_ok=True)
+    factors = factors | {"tissue_hires_scalef": 0.2, "tissue_lowres_scalef": 0.05}
+    (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(factors))
+    for name, size in (("hires", 24), ("lowres", 6)):
+        Image.new("RGB", (size, size), (200, 180, 190)).save(folder / "spatial" / f"tissue_{name}_image.png")
+
+
+def write_visium(
+    folder: Path, section: AnnData, *, h5: bool = True, matrix: str = "filtered_feature_bc_matrix", number: int = 1
+) -> Expected:
+    """Write an ``outs`` folder of Space Ranger 3; a raw matrix has the spots beside the tissue, too."""
+    folder.mkdir(parents=True)
+    n, beside = section.n_obs, 7 if matrix.startswith("raw") else 0
+    row, column = np.divmod(np.arange(n + 7), 10)
+    barcodes = ["".join("ACGT"[i // 4**k % 4] for k in range(16)) + f"-{number}" for i in range(n + 7)]
+    table = pd.DataFrame({"barcode": barcodes, "in_tissue": (np.arange(n + 7) < n).astype(int), "array_row": row})
+    table["array_col"] = 2 * column + row % 2
+    table["pxl_row_in_fullres"], table["pxl_col_in_fullres"] = 5000 + 120 * row, 900 + 70 * table["array_col"]
+    counts = sparse.vstack([section.X, _background(7, section.n_vars)[:beside]], format="csr")
+    write = (
+        (lambda *a: _write_10x_h5(folder / f"{matrix}.h5", *a))
+        if h5
+        else (lambda *a: _write_10x_mtx(folder / matrix, *a))
+    )
+    write(counts, barcodes[: n + beside], dict.fromkeys(section.var_names, "Gene Expression"))
+    if h5:
+        with h5py.File(folder / f"{matrix}.h5", "a") as file:
+            file.attrs["library_ids"] = np.array([b"V10-A1"])
+    _write_spatial(folder, {"spot_diameter_fullres": 90.0})
+    # Space Ranger lists the spots in another order than the matrix.
+    table.sample(frac=1, random_state=0).to_csv(folder / "spatial" / "tissue_positions.csv", index=False)
+    return _expected(section, barcodes[:n], table[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy()[:n])
+
+
+def write_aggregated(folder: Path, section: AnnData, names: tuple[str, ...] = ("LV123", "LB456")) -> Expected:
+    """Write what ``spaceranger aggr`` makes of capture areas: every area has half of the spots, at the same places."""
+    parts = np.array_split(np.arange(section.n_obs), len(names))
+    written = []
+    for number, (name, part) in enumerate(zip(names, parts, strict=True), 1):
+        written.append(write_visium(folder / "areas" / name, section[part].copy(), number=number))
+    expected = pd.concat(written)
+    _write_10x_h5(
+        folder / "filtered_feature_bc_matrix.h5",
+        section.X,
+        list(expected.index),
+        dict.fromkeys(section.var_names, "Gene Expression"),
+    )
+    tables = [pd.read_csv(folder / "areas" / name / "spatial" / "tissue_positions.csv") for name in names]
+    pd.concat(tables).to_csv(folder / "aggr_tissue_positions.csv", index=False)
+    pd.DataFrame({"library_id": names, "molecule_h5": "x.h5"}).to_csv(folder / "aggregation.csv", index=False)
+    (folder / "spatial").mkdir()
+    for name in names:
+        (folder / "areas" / name / "spatial" / "tissue_positions.csv").unlink()
+        (folder / "areas" / name / "spatial").rename(folder / "spatial" / name)
+        (folder / "areas" / name / "filtered_feature_bc_matrix.h5").unlink()
+        (folder / "areas" / name).rmdir()
+    (folder / "areas").rmdir()
+    return expected
+
+
+def write_hd_cells(folder: Path, section: AnnData) -> Expected:
+    """Write the cells of a Visium HD run by Space Ranger 4: counts by cell, outlines as GeoJSON."""
+    cells = folder / "segmented_outputs"
+    cells.mkdir(parents=True)
+    numbers = 3 * np.arange(section.n_obs) + 2  # not all numbers are cells
+    ids = [f"cellid_{number:09d}-1" for number in numbers]
+    kinds = dict.fromkeys(section.var_names, "Gene Expression")
+    _write_10x_h5(cells / "filtered_feature_cell_matrix.h5", section.X, ids, kinds)
+    features = []
+    xy = section.obsm["spatial"] + [4000, 9000]
+    for number, (x, y) in zip([*numbers[::-1], 1], [*xy[::-1], (0, 0)], strict=True):  # one more than in the matrix
+        ring = [[x - 3, y - 2], [x + 3, y - 2], [x + 3, y], [x + 3, y + 2], [x - 3, y + 2], [x - 3, y - 2]]
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"cell_id": int(number), "classification": {"name": "Cluster 1"}},
+            }
+        )
+    outlines = json.dumps({"type": "FeatureCollection", "features": features})
+    (cells / "cell_segmentations.geojson").write_text(outlines)
+    (cells / "nucleus_segmentations.geojson").write_text(outlines)
+    _write_spatial(cells, {"microns_per_pixel": 0.27, "regist_target_img_scalef": 0.2})
+    return _expected(section, ids, xy)
 
 
 def write_visium_hd(folder: Path, section: AnnData, sizes: tuple[int, ...] = (2, 8, 16)) -> Expected:
@@ -183,9 +284,7 @@ def write_cosmx(folder: Path, section: AnnData, *, gz: bool = True, beside: bool
 def write_slideseq(folder: Path, section: AnnData, *, text: bool = False) -> Expected:
     """Write a puck: the table for R of the first pipeline, or what Drop-seq's tools write."""
     folder.mkdir(parents=True)
-    bases = np.array(list("ACGT"))
-    letters = bases[np.random.default_rng(4).integers(0, 4, (section.n_obs, 14))]
-    ids = ["".join(each) for each in letters]
+    ids = _beads(section.n_obs)
     table = pd.DataFrame(section.X.T.toarray().astype(int), index=section.var_names, columns=ids)
     if text:
         with gzip.open(folder / "Puck_200115_08.digital_expression.txt.gz", "wt") as file:
@@ -197,6 +296,75 @@ def write_slideseq(folder: Path, section: AnnData, *, text: bool = False) -> Exp
     beads = pd.DataFrame({"barcodes": ids, "xcoord": x, "ycoord": y})
     beads.to_csv(folder / "BeadLocationsForR.csv", index=False)
     return _expected(section, ids)
+
+
+def _write_mtx(folder: Path, names: tuple[str, str, str], section: AnnData, ids: list[str]) -> None:
+    """Write a Matrix Market file, and the names of its columns and rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    io.mmwrite(folder / names[0], section.X.T.astype(np.int64))
+    (folder / names[1]).write_text("".join(f"{each}\n" for each in ids))
+    (folder / names[2]).write_text("".join(f"{each}\n" for each in section.var_names))
+
+
+def _beads(n: int) -> list[str]:
+    bases = np.array(list("ACGT"))
+    return ["".join(each) for each in bases[np.random.default_rng(4).integers(0, 4, (n, 14))]]
+
+
+def write_matched_slideseq(folder: Path, section: AnnData, *, matching: bool = False) -> Expected:
+    """Write a puck by the later pipeline: matched beads as Matrix Market, their places without header."""
+    ids, puck = _beads(section.n_obs), "Puck_210824_02"
+    names = tuple(f"{puck}.matched.digital_expression_{end}" for end in ("matrix.mtx", "barcodes.tsv", "features.tsv"))
+    _write_mtx(folder, names, section, [f"{each}-1" for each in ids])
+    (folder / "barcode_matching").mkdir()
+    beads = pd.DataFrame({"bead": ids, "x": section.obsm["spatial"][:, 0], "y": section.obsm["spatial"][:, 1]})
+    if matching:  # several barcodes were read from a bead
+        beads = pd.concat([beads, beads[::2]])
+        beads.insert(0, "read", [f"N{each}" for each in beads["bead"]])
+    name = f"{puck}_barcode_{'matching' if matching else 'xy'}.txt.gz"
+    beads.to_csv(folder / "barcode_matching" / name, sep="\t", header=False, index=False)
+    return _expected(section, ids)
+
+
+def write_curio(folder: Path, section: AnnData) -> Expected:
+    """Write a puck by Curio's pipeline."""
+    ids = _beads(section.n_obs)
+    names = ("sample1_MoleculesPerMatchedBead.mtx", "sample1_barcodes.tsv", "sample1_genes.tsv")
+    _write_mtx(folder, names, section, ids)
+    places = pd.DataFrame(section.obsm["spatial"], index=ids, columns=["SPATIAL_1", "SPATIAL_2"])
+    places.to_csv(folder / "sample1_MatchedBeadLocation.csv")
+    return _expected(section, ids)
+
+
+def write_gem(path: Path, section: AnnData, *, cells: bool = False, new: bool = True) -> Expected:
+    """Write GEM text: a line for every gene seen at a spot, as many spots of an observation as it has molecules."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row, column = np.divmod(np.arange(section.n_obs), 9)
+    corners = np.column_stack([50 * (40 + column), 50 * (300 + row)])
+    X = section.X.tocoo()
+    one = X.data > 1  # the last molecule in another corner of the square
+    table = pd.DataFrame({"of": np.r_[X.row, X.row[one]], "gene": np.r_[X.col, X.col[one]]})
+    table["count"] = np.r_[X.data - one, np.ones(one.sum())].astype(int)
+    table["x"] = corners[table["of"], 0] + np.r_[np.zeros(len(X.data)), np.full(one.sum(), 49)].astype(int)
+    table["y"] = corners[table["of"], 1] + np.r_[np.zeros(len(X.data)), np.full(one.sum(), 49)].astype(int)
+    out = pd.DataFrame({"geneID": [f"ENSMUSG{i:011d}" for i in table["gene"]]})
+    if new:
+        out["geneName"] = section.var_names[table["gene"]]
+    else:
+        out["geneID"] = section.var_names[table["gene"]]
+    out["x"], out["y"], out["MIDCount" if new else "MIDCounts"] = table["x"], table["y"], table["count"]
+    out["ExonCount"] = 0
+    ids = [f"{x}_{y}" for x, y in corners]
+    xy: np.ndarray = corners.astype(float)
+    if cells:
+        out["CellID"] = table["of"] + 1
+        ids = [str(i + 1) for i in range(section.n_obs)]
+        xy = table.groupby("of")[["x", "y"]].mean().to_numpy()
+        out = pd.concat([out, out[:5].assign(CellID=0)])
+    header = "#FileFormat=GEMv0.1\n#SortedBy=None\n#BinSize=1\n#OffsetX=0\n#OffsetY=0\n"
+    text = header + out.to_csv(sep="\t", index=False)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return _expected(section, ids, xy)
 
 
 def _compound(fields: dict[str, tuple[str, object]]) -> np.ndarray:
@@ -297,6 +465,7 @@ def write_square_gef(
 
 
 WRITERS: dict[str, Callable[[Path, AnnData], Expected]] = {
+    "visium": write_visium,
     "visiumhd": write_visium_hd,
     "xenium": write_xenium,
     "merscope": write_merscope,
@@ -304,4 +473,4 @@ WRITERS: dict[str, Callable[[Path, AnnData], Expected]] = {
     "slideseq": write_slideseq,
     "stereoseq": lambda folder, section: write_cell_gef(folder / "feature_expression" / "C04.cellbin.gef", section),
 }
-"""A folder of every platform by its name; that of Space Ranger is in ``_data``."""
+"""A folder of every platform by its name."""

@@ -21,11 +21,11 @@ def written(tmp_path: Path, adata: Any, **changes: Any) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def packed(text: str) -> dict[str, Any]:
+def map_data(text: str) -> dict[str, Any]:
     """Return the data of the map."""
-    found = re.search(r'<script type="application/json" id="map-data">(.*?)</script>', text, flags=re.DOTALL)
-    assert found
-    return dict(json.loads(found[1]))
+    match = re.search(r'<script type="application/json" id="map-data">(.*?)</script>', text, flags=re.DOTALL)
+    assert match
+    return dict(json.loads(match[1]))
 
 
 def unpacked(text: str, kind: str) -> np.ndarray[Any, Any]:

@@ -54,34 +54,47 @@ def test_adjacency_by_hand(line: AnnData) -> None:
         ("b", "a"): 1, ("b", "b"): 2, ("b", "c"): 1,
         ("c", "a"): 0, ("c", "b"): 1, ("c", "c"): 0,
     }  # fmt: skip
-    # Five pairs of neighbours among 15 pairs of spots, of which 1 is a-a, 6 are a-b, 3 are b-b, ...
-    pairs = {("a", "a"): 1, ("a", "b"): 6, ("a", "c"): 2, ("b", "b"): 3, ("b", "c"): 3, ("c", "c"): 0}
-    for pair, number in pairs.items():
-        assert table.loc[pair, "expected"] == pytest.approx(5 * number / 15)
-        assert table.loc[pair[::-1], "expected"] == pytest.approx(5 * number / 15)
+    assert table["expected"].to_dict() == pytest.approx(
+        {
+            # One pair leaves a, for one of the four spots outside: three b and a c. Two leave b, one leaves c.
+            ("a", "b"): 3 / 4, ("a", "c"): 1 / 4,
+            ("b", "a"): 2 * 2 / 3, ("b", "c"): 2 * 1 / 3,
+            ("c", "a"): 2 / 5, ("c", "b"): 3 / 5,
+            # Five pairs of neighbours among 15 pairs of spots, of which 1 is a-a and 3 are b-b.
+            ("a", "a"): 5 * 1 / 15, ("b", "b"): 5 * 3 / 15, ("c", "c"): 0,
+        }
+    )  # fmt: skip
     assert table.loc[("a", "a"), "ratio"] == pytest.approx(3)
     assert np.isnan(table.loc[("c", "c"), "ratio"])
 
 
-def test_labels_are_dealt_out_within_slices(line: AnnData) -> None:
+def test_labels_are_shuffled_within_slices(line: AnnData) -> None:
     tl.adjacency(line, key="domain", library_key="slice")
     table = line.uns["stmfg_adjacency"].set_index(["domain", "neighbor"])
     # The link between the slices does not count: two pairs of neighbours in each slice of three.
     assert table["observed"].sum() == 4 + 2  # pairs between domains are there in both orders
-    assert table.loc[("a", "b"), "expected"] == pytest.approx(2 * 2 / 3)
+    assert table.loc[("a", "b"), "expected"] == 1
     assert table.loc[("a", "c"), "expected"] == 0
+    assert table.loc[("b", "a"), "expected"] == table.loc[("b", "c"), "expected"] == 1
+    assert table.loc[("a", "a"), "expected"] == pytest.approx(2 * 1 / 3)
 
 
-def test_expected_adjacency_is_the_mean_over_random_labels() -> None:
+@pytest.mark.parametrize("domain", ["1", "2", "3"])
+def test_expected_adjacency_is_the_mean_over_shuffles_of_the_rest(domain: str) -> None:
     adata = finished(side=8, k=3)
     tl.adjacency(adata)
-    expected = adata.uns["stmfg_adjacency"]["expected"].to_numpy()
-    rng, total = np.random.default_rng(0), np.zeros(9)
+    first = adata.uns["stmfg_adjacency"].query("domain == @domain")
+    labels = adata.obs["stmfg_domain"].astype(str).to_numpy()
+    rest = labels != domain
+    rng, observed = np.random.default_rng(0), np.zeros((2, 3))
     for _ in range(300):
-        adata.obs["stmfg_domain"] = rng.permutation(adata.obs["stmfg_domain"].astype(str))
-        tl.adjacency(adata)
-        total += adata.uns["stmfg_adjacency"]["observed"].to_numpy()
-    np.testing.assert_allclose(total / 300, expected, rtol=0.05)
+        for i, shuffled in enumerate((rest, np.full(len(labels), True))):
+            adata.obs["stmfg_domain"] = labels
+            adata.obs.loc[shuffled, "stmfg_domain"] = rng.permutation(labels[shuffled])
+            tl.adjacency(adata)
+            observed[i] += adata.uns["stmfg_adjacency"].query("domain == @domain")["observed"].to_numpy()
+    within = (first["neighbor"] == domain).to_numpy()  # there, all labels are shuffled
+    np.testing.assert_allclose(np.where(within, observed[1], observed[0]) / 300, first["expected"], rtol=0.05)
 
 
 def test_bands_touch_the_next_band_alone() -> None:

@@ -84,10 +84,10 @@ def simulate(
     mean_depth: float | None = None,
     random_state: int = 0,
 ) -> AnnData:
-    """Simulate a tissue section whose spatial domains are known.
+    """Simulate a slice of tissue whose spatial domains are known.
 
     Counts are zero-inflated negative binomial. Their mean multiplies domain markers of modest fold change, cell types
-    that ignore space, smooth gradients across the section and a log-normal depth; half of it is the mean over the
+    that ignore space, smooth gradients across the slice and a log-normal depth; half of it is the mean over the
     surroundings, so that expression blends across borders. Every second domain has weak markers and hardly differs from
     its neighbours.
 
@@ -129,7 +129,7 @@ def simulate(
     true number of domains) scores these adjusted Rand indices on the defaults, mean and range over seeds 0 to 9:
     cortex hex 0.54 (0.38-0.64), cortex cells 0.55 (0.42-0.66), blobs hex 0.56 (0.46-0.64), blobs cells 0.55
     (0.44-0.72). A linear classifier shown the truth gets 0.87, 0.81, 0.83 and 0.78 from the same features.
-    Larger sections are easier. Counts are drawn in blocks: time and memory grow linearly with ``n_obs * n_genes``.
+    Larger slices are easier. Counts are drawn in blocks: time and memory grow linearly with ``n_obs * n_genes``.
     """
     _require_tissue(n_obs, n_genes, n_domains, tissue, layout, difficulty, random_state)
     assay = _ASSAYS[layout]
@@ -207,7 +207,7 @@ def simulate_slices(
 def _draw_space(
     n_obs: int, n_domains: int, tissue: Tissue, layout: Layout, rng: Generator
 ) -> tuple[Floats, Labels, Floats32]:
-    """Draw positions (n, 2), the domain of each (n,) and smooth fields over the section (n, n_fields)."""
+    """Draw positions (n, 2), the domain of each (n,) and smooth fields over the slice (n, n_fields)."""
     spacing = _ASSAYS[layout].spacing
     coords = _hexagonal(n_obs, spacing) if layout == "hex" else _irregular(n_obs, spacing, rng)
     unit = (coords - coords.min(axis=0)) / np.ptp(coords, axis=0).max()

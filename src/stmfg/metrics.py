@@ -1,21 +1,23 @@
 """Scores of a labelling: against a ground truth, in space, and between repeated runs; mixing of an embedding.
 
-Arrays in, numbers out.
+Arrays in, numbers out. Every function raises :class:`stmfg.StmfgError` with one line where arrays differ in length or
+hold values that are missing or not finite, or where an option is out of range.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
-from stmfg._core.comparison import Comparison, compare
 from stmfg.errors import InputError
 
 __all__ = ["Comparison", "ari", "asw", "chaos", "compare", "lisi", "nmi", "pas", "stability"]
@@ -29,16 +31,11 @@ def ari(truth: ArrayLike, predicted: ArrayLike) -> float:
     truth
         True domain of each observation, (n,). Entries that are missing (None, NaN) are left out.
     predicted
-        Found domain of each observation, (n,).
+        Domain found for each observation, (n,).
 
     Returns
     -------
     1 for the same partition under any names, about 0 for a random one, at worst -0.5.
-
-    Raises
-    ------
-    InputError
-        If the lengths differ, no truth is known, or a prediction is missing where the truth is known.
 
     References
     ----------
@@ -55,16 +52,11 @@ def nmi(truth: ArrayLike, predicted: ArrayLike) -> float:
     truth
         True domain of each observation, (n,). Entries that are missing (None, NaN) are left out.
     predicted
-        Found domain of each observation, (n,).
+        Domain found for each observation, (n,).
 
     Returns
     -------
     1 for the same partition under any names, 0 for an independent one.
-
-    Raises
-    ------
-    InputError
-        If the lengths differ, no truth is known, or a prediction is missing where the truth is known.
 
     References
     ----------
@@ -91,12 +83,7 @@ def chaos(coords: ArrayLike, labels: ArrayLike) -> float:
     Returns
     -------
     A distance in standard deviations of the coordinates, at least 0. It falls as n grows, so compare labellings of the
-    same section only.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit, there are no observations, or a position or label is missing.
+    same slice only.
 
     References
     ----------
@@ -133,12 +120,6 @@ def pas(coords: ArrayLike, labels: ArrayLike, n_neighbors: int = 10) -> float:
     -------
     A share between 0 and 1.
 
-    Raises
-    ------
-    InputError
-        If the shapes do not fit, there are fewer than 2 observations, a position or label is missing, or
-        ``n_neighbors`` is below 1.
-
     References
     ----------
     Shang and Zhou (2022), Spatially aware dimension reduction for spatial transcriptomics, Nature Communications 13,
@@ -172,11 +153,6 @@ def asw(coords: ArrayLike, labels: ArrayLike, *, max_obs: int = 10_000, random_s
     Returns
     -------
     Between -1 and 1; NaN where it is not defined: a single domain, or no domain with two observations.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit, there are no observations, a position or label is missing, or ``max_obs`` is below 2.
 
     References
     ----------
@@ -216,12 +192,6 @@ def lisi(x: ArrayLike, labels: ArrayLike, *, perplexity: float = 30.0) -> NDArra
     Returns
     -------
     Index of each observation, (n,): 1 where all around have one label, at most the number of labels.
-
-    Raises
-    ------
-    InputError
-        If the shapes do not fit, a value or label is missing, the perplexity is below 1, or there are fewer than three
-        times as many other observations.
 
     References
     ----------
@@ -268,11 +238,6 @@ def stability(labelings: Sequence[ArrayLike]) -> float:
     -------
     1 if all are the same partition under any names, about 0 if they are unrelated.
 
-    Raises
-    ------
-    InputError
-        If there are fewer than two labellings, their lengths differ or a label is missing.
-
     References
     ----------
     Hubert and Arabie (1985), Comparing partitions, Journal of Classification 2, 193-218, for the index.
@@ -285,15 +250,89 @@ def stability(labelings: Sequence[ArrayLike]) -> float:
     return float(np.mean([adjusted_rand_score(a, b) for a, b in combinations(codes, 2)]))
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How two labellings of the same observations agree.
+
+    Attributes
+    ----------
+    n
+        Observations that both label.
+    ari
+        Adjusted Rand index.
+    nmi
+        Mutual information over the mean of the entropies.
+    agreement
+        Share of the observations whose labels are the same once the names are matched.
+    contingency
+        Observations of each label of the one (rows) and the other (columns).
+    matched
+        Label of the one for each label of the other: the pairing of names, one to one, that the most observations agree
+        on. Labels that share no observation with any label left to pair are not in it.
+    """
+
+    n: int
+    ari: float
+    nmi: float
+    agreement: float
+    contingency: pd.DataFrame
+    matched: dict[str, str]
+
+
+def compare(labels: ArrayLike, other: ArrayLike) -> Comparison:
+    """Compare two labellings of the same observations, such as two runs, or a run and an annotation.
+
+    Parameters
+    ----------
+    labels
+        Label of each observation, (n,). Observations without a label (None, NaN) in either are left out.
+    other
+        Label of each observation, (n,), in the same order.
+
+    Returns
+    -------
+    Scores, the table of counts, and which names mean the same. ``other.map(result.matched)`` gives a pandas Series of
+    labels the names that the first labelling uses.
+
+    References
+    ----------
+    Hubert and Arabie (1985), Comparing partitions, Journal of Classification 2, 193-218. Kuhn (1955), The Hungarian
+    method for the assignment problem, Naval Research Logistics Quarterly 2, 83-97.
+    """
+    one, two = (pd.Series(column).reset_index(drop=True) for column in (labels, other))
+    if one.shape != two.shape:
+        raise InputError(f"{len(one)} labels and {len(two)} others; give both for the same observations")
+    both = (one.notna() & two.notna()).to_numpy()
+    if not both.any():
+        raise InputError("no observation has a label in both; give labels of the same observations")
+    one, two = one[both].astype(str), two[both].astype(str)
+    table = pd.crosstab(one, two).rename_axis(index=None, columns=None)
+    table = table.loc[sorted(table.index, key=_natural), sorted(table.columns, key=_natural)]
+    shared = table.to_numpy()
+    pairs = [(i, j) for i, j in zip(*linear_sum_assignment(shared, maximize=True), strict=True) if shared[i, j]]
+    return Comparison(
+        n=int(both.sum()),
+        ari=float(adjusted_rand_score(one, two)),
+        nmi=float(normalized_mutual_info_score(one, two)),
+        agreement=float(sum(shared[pair] for pair in pairs) / both.sum()),
+        contingency=table,
+        matched={str(table.columns[j]): str(table.index[i]) for i, j in pairs},
+    )
+
+
+def _natural(name: str) -> tuple[bool, int, str]:
+    """Sort numbers by their value, before other names."""
+    return (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
+
+
 def _known(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return both labellings as integers, where the truth is known."""
-    true, found = _column(truth, "truth"), _column(predicted, "predicted")
-    if len(true) != len(found):
-        raise InputError(f"truth and predicted must have one length, got {len(true)} and {len(found)}")
+    true, labels = _column(truth, "truth"), _column(predicted, "predicted")
+    if len(true) != len(labels):
+        raise InputError(f"truth and predicted must have one length, got {len(true)} and {len(labels)}")
     known = pd.notna(true)
     if not known.any():
         raise InputError("truth has no known entry; at least one is needed")
-    return _codes(true[known], "truth"), _codes(found[known], "predicted")
+    return _codes(true[known], "truth"), _codes(labels[known], "predicted")
 
 
 def _placed(coords: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

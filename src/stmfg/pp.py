@@ -10,6 +10,7 @@ from scipy import sparse
 from stmfg._core import checks
 from stmfg._core import spots as _spots
 from stmfg._core.blocks import Counts
+from stmfg._core.geometry import spacing
 from stmfg._keys import FEATURES, HIGHLY_VARIABLE, IMAGE_FEATURES, SPATIAL_GRAPH
 from stmfg.config import Config
 from stmfg.errors import InputError, require
@@ -124,5 +125,5 @@ def image(adata: AnnData, *, width: float = 1.0, copy: bool = False) -> AnnData 
     left, right, _, top = spots.extent
     scale = spots.image.shape[1] / (right - left)  # pixels per unit; the first pixel's centre lies at half a pixel
     pixels = (spots.xy - [left, top]) * scale - 0.5
-    adata.obsm[IMAGE_FEATURES] = _image.patch_features(spots.image, pixels, width * _spots.spacing(spots.xy) * scale)
+    adata.obsm[IMAGE_FEATURES] = _image.patch_features(spots.image, pixels, width * spacing(spots.xy) * scale)
     return adata if copy else None

@@ -23,7 +23,7 @@ from _runs import FILES
 from stmfg import cli
 from stmfg.datasets import simulate
 from stmfg.io.sheet import Sample
-from stmfg.report import _overview
+from stmfg.report import write_overview
 from stmfg.workflow import RunOptions, _sample, _workers, batch
 from stmfg.workflow._sample import Failure, Task
 
@@ -124,7 +124,7 @@ def test_slices_of_one_sample_are_side_by_side_on_its_map(tmp_path: Path) -> Non
     pages = []
     for key in (None, "slice"):
         record = run_record(adata, n_domains=4, options={"library_key": key})
-        _overview.write([Sample("a", tmp_path / "in.h5ad")], {"a": record}, {}, tmp_path)
+        write_overview([Sample("a", tmp_path / "in.h5ad")], {"a": record}, {}, tmp_path)
         pages.append((tmp_path / "index.html").read_text())
     pictures = [re.findall(r"data:image/webp;base64,[^\"]+", page) for page in pages]
     assert pictures[0] != pictures[1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from stmfg.io.guard import checked
+from stmfg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,8 @@ class OnDisk:
         return self._read(rows[order])[np.argsort(order)]
 
     def _read(self, rows: Rows) -> sparse.csr_matrix:
-        block = checked(sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous")), "a block of counts")
+        block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
+        block = check_indices(block, "a block of counts")
         if not block.has_canonical_format:
             block.sum_duplicates()
         return block.astype(np.float32, copy=False)
@@ -119,3 +120,13 @@ def subsample(n: int, at_most: int, random_state: int) -> NDArray[np.int64]:
     if n <= at_most:
         return np.arange(n)
     return np.sort(np.random.default_rng(random_state).choice(n, at_most, replace=False))
+
+
+def check_indices(matrix: Any, where: str) -> Any:
+    """Return a sparse matrix whose indices are all in range, which compiled code takes for granted."""
+    try:
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{where} is damaged ({error}); copy the file again") from error
+    return matrix

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 # The first seven are Okabe and Ito's. The others were picked one by one as the colour farthest (OKLab distance, the
 # smallest over normal vision and simulated protanopia, deuteranopia and tritanopia) from all before it, leaving out
@@ -29,11 +27,6 @@ def palette(k: int) -> list[str]:
 
     The first 24 are distinct. Beyond that nobody can tell so many colours apart: the list starts again, darker and
     lighter by turns.
-
-    Parameters
-    ----------
-    k
-        How many colours.
     """
     colours = []
     for i in range(k):
@@ -43,39 +36,3 @@ def palette(k: int) -> list[str]:
         rgb = bytes.fromhex(_BASE[place][1:])
         colours.append("#" + "".join(f"{round(c + (target - c) * share):02x}" for c in rgb))
     return colours
-
-
-def ramp(anchors: Sequence[str], k: int) -> list[str]:
-    """Return `k` colours as ``"#rrggbb"`` at even steps between `anchors`.
-
-    Parameters
-    ----------
-    anchors
-        At least two colours as ``"#rrggbb"``.
-    k
-        How many colours, the first and the last anchor among them.
-    """
-    colours = []
-    for i in range(k):
-        place = i * (len(anchors) - 1) / max(k - 1, 1)
-        first = min(int(place), len(anchors) - 2)
-        pair = zip(bytes.fromhex(anchors[first][1:]), bytes.fromhex(anchors[first + 1][1:]), strict=True)
-        colours.append("#" + "".join(f"{round(a + (b - a) * (place - first)):02x}" for a, b in pair))
-    return colours
-
-
-def stored_or_palette(stored: Iterable[Any] | None, k: int) -> list[str]:
-    """Return the first `k` colours of `stored` where they are all plain ``#rrggbb``, otherwise the palette.
-
-    Parameters
-    ----------
-    stored
-        Colours from ``uns["<key>_colors"]``, where scanpy keeps them, or None. They may come from a stranger's file
-        and end up in a style sheet, so that nothing but a hexadecimal colour is believed.
-    k
-        How many colours.
-    """
-    colours = [str(c) for c in stored][:k] if isinstance(stored, Iterable) else []
-    if len(colours) == k and all(re.fullmatch(r"#[0-9a-fA-F]{6}([0-9a-fA-F]{2})?", c) for c in colours):
-        return [c[:7].lower() for c in colours]
-    return palette(k)

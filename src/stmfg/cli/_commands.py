@@ -181,13 +181,13 @@ def _show(options: dict[str, Any]) -> bool:
 
 
 def _print_summary(record: dict[str, Any], output: str) -> None:
-    from stmfg._core import summary
-
     seconds = sum(stage["seconds"] for stage in record["stages"])
     page = f"{output.rstrip('/')}/report.html"
     print(f"{record['n_domains']} domains of {record['n_obs']:,} spots in {seconds:.0f} s; open {page}")
     if record.get("stability"):
-        print(summary.stability(record["stability"]))
+        from stmfg.report import describe_stability
+
+        print(describe_stability(record["stability"]))
 
 
 def _path(flags: str, meaning: str, metavar: str, **settings: Any) -> Argument:

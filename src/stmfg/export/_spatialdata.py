@@ -8,20 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stmfg._core import checks
-from stmfg._core.checks import library_names
+from stmfg._core.labels import labels
 from stmfg._core.spots import spots
-from stmfg._core.summary import labels
-from stmfg._keys import (
-    COLORS,
-    CONFIDENCE,
-    DOMAIN,
-    EMBEDDING,
-    INSTANCE,
-    REGION,
-    SPATIALDATA,
-    UNS,
-    VIEW_WEIGHTS,
-)
+from stmfg._keys import COLORS, CONFIDENCE, DOMAIN, EMBEDDING, INSTANCE, REGION, SPATIALDATA, UNS, VIEW_WEIGHTS
 from stmfg.errors import InputError
 from stmfg.io.spatialdata_elements import GLOBAL, package, read_store
 
@@ -32,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def annotated(adata: AnnData, source: Path, name: str | None, key: str) -> Any:
+def add_domains(adata: AnnData, source: Path, name: str | None, key: str) -> Any:
     """Return a SpatialData object like that in `source` whose table has the domains of `adata`."""
     store = read_store(source.expanduser())
     tables = ", ".join(store.tables) or "none"
@@ -42,23 +31,21 @@ def annotated(adata: AnnData, source: Path, name: str | None, key: str) -> Any:
         raise InputError(f"{source} has no table {name!r}; name one of these: {tables}")
     table = next(iter(store.tables.values())) if name is None else store.tables[name]
     rows = _rows(adata, table, source)
-    found = labels(adata, key)
+    domains = labels(adata, key)
     codes = np.full(table.n_obs, -1)
-    codes[rows] = found.codes
-    table.obs[key] = pd.Categorical.from_codes(codes, categories=found.categories)
+    codes[rows] = domains.codes
+    table.obs[key] = pd.Categorical.from_codes(codes, categories=domains.categories)
     confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
     if confidence in adata.obs:
         table.obs[confidence] = _spread(adata.obs[confidence].to_numpy(np.float32), rows, table.n_obs)
-    for where in (EMBEDDING, VIEW_WEIGHTS):
-        if where in adata.obsm:
-            table.obsm[where] = _spread(np.asarray(adata.obsm[where]), rows, table.n_obs)
-    for where in (UNS, f"{key}{COLORS}"):
-        if where in adata.uns:
-            table.uns[where] = adata.uns[where]
+    for name in {EMBEDDING, VIEW_WEIGHTS} & set(adata.obsm):
+        table.obsm[name] = _spread(np.asarray(adata.obsm[name]), rows, table.n_obs)
+    for name in {UNS, f"{key}{COLORS}"} & set(adata.uns):
+        table.uns[name] = adata.uns[name]
     return store
 
 
-def of_spots(adata: AnnData, library_key: str | None) -> Any:
+def from_spots(adata: AnnData, library_key: str | None) -> Any:
     """Return a SpatialData object of the spots, the image under them, and `adata` as the table."""
     sd = package()
     from spatialdata.models import Image2DModel, ShapesModel, TableModel
@@ -66,18 +53,18 @@ def of_spots(adata: AnnData, library_key: str | None) -> Any:
 
     checks.names(adata)
     drawn = spots(adata)
-    slices = np.full(adata.n_obs, "spots") if library_key is None else library_names(adata, library_key)
+    slices = np.full(adata.n_obs, "spots") if library_key is None else checks.library_names(adata, library_key)
     regions = {name: sd.sanitize_name(name) for name in map(str, np.unique(slices))}
     shapes, images = {}, {}
     for name, region in regions.items():
-        here = slices == name
+        members = slices == name
         if region in shapes:
             raise InputError(f"{region!r} would name two slices of obs[{library_key!r}]; give them other names")
         options = {
-            "index": adata.obs_names[here],
+            "index": adata.obs_names[members],
             "transformations": {GLOBAL if library_key is None else name: Identity()},
         }
-        circles = ShapesModel.parse(drawn.xy[here], geometry=0, radius=drawn.diameter / 2, **options)
+        circles = ShapesModel.parse(drawn.xy[members], geometry=0, radius=drawn.diameter / 2, **options)
         if drawn.square:
             circles["geometry"] = circles.buffer(drawn.diameter / 2, cap_style="square")
             circles = ShapesModel.parse(circles.drop(columns="radius"))
@@ -106,8 +93,8 @@ def _rows(adata: AnnData, table: AnnData, source: Path) -> NDArray[np.intp]:
         candidates.append(pd.Index(table.obs[instance].astype(str)))
     if SPATIALDATA not in adata.uns:  # not read from SpatialData: what the instrument calls its cells comes first
         candidates.reverse()
-    found = [names.get_indexer(adata.obs_names) for names in candidates if names.is_unique]
-    best = max(found, key=lambda rows: int((rows >= 0).sum()), default=np.full(adata.n_obs, -1))
+    matches = [names.get_indexer(adata.obs_names) for names in candidates if names.is_unique]
+    best = max(matches, key=lambda rows: int((rows >= 0).sum()), default=np.full(adata.n_obs, -1))
     missing = int((best < 0).sum())
     if missing:
         first, theirs = adata.obs_names[best < 0][0], table.obs_names[0]

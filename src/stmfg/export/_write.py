@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 import pandas as pd
 
 from stmfg._core.files import replacing
-from stmfg._core.summary import labels
+from stmfg._core.labels import labels
 from stmfg._keys import DOMAIN, PLATFORM, SLICE, SPATIAL
 from stmfg.errors import InputError
-from stmfg.export._spatialdata import annotated, of_spots
+from stmfg.export._spatialdata import add_domains, from_spots
 from stmfg.io.spatialdata_elements import quiet
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["loupe", "spatialdata", "xenium_explorer"]
 
 logger = logging.getLogger("stmfg")
 
-_SHOWN: Final = {"Loupe Browser": ("visium", "visiumhd"), "Xenium Explorer": ("xenium",)}
+_OPENS: Final = {"Loupe Browser": ("visium", "visiumhd"), "Xenium Explorer": ("xenium",)}
 """Platforms whose data a program opens."""
 
 
@@ -55,7 +55,7 @@ def loupe(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slice_name: st
     ----------
     10x Genomics, Space Ranger 3.0, Secondary Analysis CSV.
     """
-    _write_table(_of_slice(adata, slice_name), path, key, "Loupe Browser", ("Barcode", key))
+    _write_table(_choose_slice(adata, slice_name), path, key, "Loupe Browser", ("Barcode", key))
 
 
 def xenium_explorer(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slice_name: str | None = None) -> None:
@@ -67,23 +67,19 @@ def xenium_explorer(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slic
     ----------
     adata
         Result of :func:`stmfg.tl.domains` whose observations have their names from the Xenium run.
-    path
-        File to write, ``.csv``.
-    key
-        Column of ``obs`` with the domains.
-    slice_name
-        Which slice to write, of a result that several inputs were put together for.
+    path, key, slice_name
+        As in :func:`loupe`.
 
     Raises
     ------
     InputError
-        If there are no domains, there are several slices and none is named, or the file cannot be written.
+        As in :func:`loupe`.
 
     References
     ----------
     10x Genomics, Xenium Explorer, cell groups; the form of the ``cell_types.csv`` that comes with its data sets.
     """
-    _write_table(_of_slice(adata, slice_name), path, key, "Xenium Explorer", ("cell_id", "group"))
+    _write_table(_choose_slice(adata, slice_name), path, key, "Xenium Explorer", ("cell_id", "group"))
 
 
 def spatialdata(
@@ -103,7 +99,7 @@ def spatialdata(
     adata
         Result of :func:`stmfg.tl.domains`.
     path
-        Store to write, ``.zarr``; it must not be there yet.
+        Store to write, ``.zarr``; it must not exist yet.
     source
         SpatialData store that the result was made from, or one of the same spots. The new store has all its elements,
         and the table that annotates them has the domains. When not given, the new store has the spots as circles, or
@@ -121,9 +117,9 @@ def spatialdata(
 
     Notes
     -----
-    Rows of the table in `source` are found by their names, or by what its ``instance_key`` says, and keep their link to
-    the elements (``region_key``, ``instance_key``). Those that are not in `adata` have no domain. Written to it: the
-    domains with their confidence and colours, the embedding, the attention to the views, and ``uns["stmfg"]``.
+    Rows of the table in `source` are found by their names, or by its ``instance_key``, and keep their link to the
+    elements (``region_key``, ``instance_key``). Those that are not in `adata` have no domain. Written to it: domains
+    with their confidence and colours, the embedding, the weights of the views, and ``uns["stmfg"]``.
 
     Raises
     ------
@@ -134,18 +130,18 @@ def spatialdata(
     """
     path = Path(path).expanduser()
     if path.exists():
-        raise InputError(f"{path} is there already; give the name of a new store, nothing is changed in place")
+        raise InputError(f"{path} exists already; give the name of a new store, nothing is changed in place")
     labels(adata, key)
     if source is None and table is not None:
         raise InputError("table names a table of source; give source, too")
     if source is not None and library_key is not None:
         raise InputError("source has elements of its own, to which library_key does not apply; leave it out")
     if source is not None or slice_name is not None:
-        adata = _of_slice(adata, slice_name)
+        adata = _choose_slice(adata, slice_name)
     elif library_key is None and SLICE in adata.obs:
         library_key = SLICE
-    with quiet(), _written(path) as partial:
-        store = of_spots(adata, library_key) if source is None else annotated(adata, Path(source), table, key)
+    with quiet(), _replacing(path) as partial:
+        store = from_spots(adata, library_key) if source is None else add_domains(adata, Path(source), table, key)
         try:
             store.write(partial)
         except ValueError as error:  # names and values that SpatialData does not take; the last line says which
@@ -153,15 +149,15 @@ def spatialdata(
             raise InputError(f"{path} cannot be written as SpatialData ({reason}); change it in the result") from error
 
 
-def _of_slice(adata: AnnData, name: str | None) -> AnnData:
+def _choose_slice(adata: AnnData, name: str | None) -> AnnData:
     """Return one slice, its observations under the names they had before slices were put together."""
     names = list(adata.obs[SLICE].astype(str).unique()) if SLICE in adata.obs else []
     if name is None and not names:
         return adata
     name = names[0] if name is None and len(names) == 1 else name
     if name not in names:
-        there = ", ".join(names) or "it has none"
-        raise InputError(f"slice_name is {name!r}; name one slice of the result ({there})")
+        known = ", ".join(names) or "it has none"
+        raise InputError(f"slice_name is {name!r}; name one slice of the result ({known})")
     part = adata[(adata.obs[SLICE].astype(str) == name).to_numpy()].copy()
     part.obs_names = part.obs_names.str.removesuffix(f"_{name}")
     if name in part.uns.get(PLATFORM, {}):
@@ -173,20 +169,20 @@ def _of_slice(adata: AnnData, name: str | None) -> AnnData:
 
 def _write_table(adata: AnnData, path: str | Path, key: str, program: str, header: tuple[str, str]) -> None:
     """Write the name and the label of every observation that has one."""
-    found = labels(adata, key)
+    rows = pd.DataFrame({header[0]: adata.obs_names, header[1]: labels(adata, key)})
     platform = adata.uns.get(PLATFORM, {}).get("platform")
-    if platform is not None and platform not in _SHOWN[program]:
+    if platform is not None and platform not in _OPENS[program]:
         logger.warning("%s does not open data of the platform %s, which this is", program, platform)
-    rows = pd.DataFrame({header[0]: adata.obs_names, header[1]: found})
-    with _written(Path(path).expanduser()) as partial:
+    with _replacing(Path(path).expanduser()) as partial:
         rows.dropna().to_csv(partial, index=False)
 
 
 @contextmanager
-def _written(path: Path) -> Iterator[Path]:
-    """Give a path to write to; where that cannot be done, say so in one line."""
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, as :func:`replacing`; what goes wrong is said as a user sees it."""
     try:
-        with replacing(path) as written:
-            yield written
+        with replacing(path) as partial:
+            yield partial
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror or error}); give another file") from error
+        fix = "give another file" if path.parent.is_dir() else "give a file in an existing folder"
+        raise InputError(f"{path} cannot be written ({error.strerror or error}); {fix}") from error

@@ -1,24 +1,24 @@
-"""Reading spatial transcriptomics data into AnnData.
+"""``stmfg.read``: what a path is, and which reader takes it.
 
-Here it is decided what a path is; the readers are beside this file. Everything is read with anndata, h5py, scipy and
-pandas: importing scanpy would load matplotlib, and the spatialdata package is heavy for what is one AnnData table
-inside a zarr store.
+Everything is read with anndata, h5py, scipy and pandas: importing scanpy would load matplotlib, and the spatialdata
+package is heavy for what is one AnnData table inside a zarr store.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stmfg._keys import PLATFORM
 from stmfg.errors import InputError
-from stmfg.io.annotated import UNDERSTOOD, read_h5ad, read_zarr
-from stmfg.io.beads import GEM, read_gef, read_slideseq, read_stereoseq, refuse_gem
+from stmfg.io.annotated import UNDERSTOOD, is_annotated, read_h5ad, read_zarr
+from stmfg.io.beads import read_slideseq
 from stmfg.io.guard import regular
 from stmfg.io.imaging import read_cosmx, read_merscope
 from stmfg.io.platforms import Match, recognise
-from stmfg.io.tenx import read_space_ranger, read_visium_hd, read_xenium
+from stmfg.io.stereoseq import read_stereoseq
+from stmfg.io.tenx import read_aggregated, read_bins, read_hd_cells, read_space_ranger, read_xenium
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +29,28 @@ __all__ = ["read"]
 
 logger = logging.getLogger("stmfg")
 
+_READERS: Final[dict[str, Callable[..., AnnData]]] = {
+    "aggregated": read_aggregated,
+    "visium": read_space_ranger,
+    "bins": read_bins,
+    "cell folder": read_hd_cells,
+    "cells": read_hd_cells,
+    "xenium": read_xenium,
+    "merscope": read_merscope,
+    "cosmx": read_cosmx,
+    "slideseq": read_slideseq,
+    "stereoseq": read_stereoseq,
+}
+_WITH_IMAGES: Final = ("aggregated", "visium", "bins", "cell folder", "cells")
+
 
 def read(path: str | Path, *, platform: str | None = None, images: bool = True, lazy: bool | None = None) -> AnnData:
     """Read spatial transcriptomics data.
 
-    Understood are an ``.h5ad`` file, an AnnData ``.zarr`` directory, a SpatialData ``.zarr`` directory with one table
-    (of several, give the path of one: ``X.zarr/tables/NAME``), and the folders (or ``outs`` in them) that instruments
-    write: Visium, Visium HD, Xenium, MERSCOPE, CosMx, Slide-seq and Stereo-seq, of which a single ``.gef`` file does,
-    too.
+    A path is one of: an ``.h5ad`` file; an AnnData ``.zarr`` store; a SpatialData ``.zarr`` store, or one table of it
+    (``X.zarr/tables/NAME``); the folder that an instrument wrote, or the folder above its ``outs``: Visium, Visium HD,
+    Xenium, MERSCOPE, CosMx, Slide-seq or Stereo-seq. Where a folder holds several samples, give a file of one. Files
+    may be compressed and have the name of a sample before or behind their own.
 
     A SpatialData table without ``obsm["spatial"]`` gets there the centres of the elements that it annotates, for which
     the spatialdata package is needed.
@@ -46,8 +60,8 @@ def read(path: str | Path, *, platform: str | None = None, images: bool = True, 
     path
         File or folder.
     platform
-        What wrote the folder, where that is not to be guessed from its files: ``"visium"``, ``"visiumhd"``,
-        ``"xenium"``, ``"merscope"``, ``"cosmx"``, ``"slideseq"`` or ``"stereoseq"``.
+        What wrote the folder, where that cannot be told from its files: ``"visium"``, ``"visiumhd"``, ``"xenium"``,
+        ``"merscope"``, ``"cosmx"``, ``"slideseq"`` or ``"stereoseq"``.
     images
         Whether to read the tissue images of a Space Ranger folder. An ``.h5ad`` file or a ``.zarr``
         store comes with what is stored in it.
@@ -68,6 +82,8 @@ def read(path: str | Path, *, platform: str | None = None, images: bool = True, 
         Gene symbols made unique with the suffixes ``-1``, ``-2``, ...
     ``obsm["spatial"]``
         (x, y), float64 (n_spots, 2).
+    ``obs["stmfg_slice"]``
+        The slice of each spot, where a folder holds several: ``spaceranger aggr``, a CosMx export of several slides.
     ``uns["spatial_platform"]``
         ``"platform"``, ``"because"`` (the files that decided), ``"taken"`` (what was read) and ``"unit"`` (of x and y).
 
@@ -82,8 +98,12 @@ def read(path: str | Path, *, platform: str | None = None, images: bool = True, 
         ``"images"`` (``"hires"``, ``"lowres"``: uint8 RGB, those present), ``"scalefactors"`` and
         ``"metadata"``, as scanpy and squidpy plot them.
 
-    Of Visium HD, bins of 16 micrometres are taken, or of 8 where those are missing; give the folder of another bin size
-    to read that. Of Stereo-seq, cells are taken, or squares of 50 spots where there are none.
+    Of Visium HD, bins of 16 micrometres are read, or of 8 where those are missing; give the folder of another bin size,
+    or ``segmented_outputs`` for cells, to read that. Of Stereo-seq, cells are read, or squares of 50 spots where there
+    are none.
+
+    From a file or store, what the folder of an instrument would leave out is left out, with a warning: spots whose
+    ``obs["in_tissue"]`` is 0. Positions that other tools keep in another place are copied to ``obsm["spatial"]``.
 
     Raises
     ------
@@ -95,61 +115,63 @@ def read(path: str | Path, *, platform: str | None = None, images: bool = True, 
     """
     path = Path(path).expanduser()
     try:
-        return _read(path, platform=platform, images=images, lazy=lazy)
+        return _read(path, platform, images, lazy)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); check name and permissions") from error
 
 
-def _read(path: Path, *, platform: str | None, images: bool, lazy: bool | None) -> AnnData:
-    """Find out what ``path`` is and read it."""
-    match = recognise(path, platform)  # refuses an unknown name whatever the path is
+def _read(path: Path, platform: str | None, images: bool, lazy: bool | None) -> AnnData:
+    """Find out what a path is and read it."""
     if not path.exists():
+        recognise(path, platform)  # refuses an unknown name whatever the path is
         raise InputError(f"{path}: no such file or folder; give {UNDERSTOOD}")
-    if not regular(path).is_dir():
-        return _read_file(path, platform, lazy)
-    holds = ", ".join(sorted(p.name for p in path.iterdir())[:5])
-    if not holds:
-        raise InputError(f"{path} is an empty folder; give {UNDERSTOOD}")
-    is_zarr = path.suffix == ".zarr" or any((path / name).exists() for name in (".zgroup", "zarr.json"))
-    if is_zarr and platform is None:
-        return read_zarr(path, lazy)
-    if match is None:
-        raise InputError(f"{path} is a folder of a kind stMFG does not read (it holds {holds}); give {UNDERSTOOD}")
-    return _read_folder(match, images=images)
-
-
-def _read_file(path: Path, platform: str | None, lazy: bool | None) -> AnnData:
-    """Read a single file, by the end of its name."""
-    if path.suffix == ".gef" and platform in (None, "stereoseq"):
-        adata = read_gef(path)
-        adata.uns[PLATFORM] |= {"platform": "stereoseq", "because": path.name}
-        return adata
-    if platform is not None:
-        raise InputError(f"{path} is a file; platform={platform!r} is of the folder that the instrument wrote")
-    if path.suffix == ".h5ad":
+    name = regular(path).name.lower()
+    if platform is None and name.endswith((".h5ad", ".h5ad.gz")) and path.is_file():
         return read_h5ad(path, lazy)
-    if path.name.endswith(GEM):
-        refuse_gem(path)
-    raise InputError(f"{path} is a file of a kind stMFG does not read; give {UNDERSTOOD}")
+    is_store = path.is_dir() and (path.suffix == ".zarr" or any((path / n).exists() for n in (".zgroup", "zarr.json")))
+    if platform is None and (is_store or name.endswith(".zarr.zip")):
+        return read_zarr(path, lazy)
+    match = recognise(path, platform)
+    if match is not None:
+        return _read_folder(match, images=images)
+    if not path.is_dir():
+        if platform is not None:
+            raise InputError(f"{path} is not a file of {platform}; give the folder that the instrument wrote")
+        if is_annotated(path):
+            return read_h5ad(path, lazy)
+        raise InputError(f"{path} is a file of a kind stMFG does not read{_hint(path)}; give {UNDERSTOOD}")
+    entries = sorted(p.name for p in path.iterdir())
+    if not entries:
+        raise InputError(f"{path} is an empty folder; give {UNDERSTOOD}")
+    files = [entry for entry in entries if entry.lower().endswith((".h5ad", ".h5ad.gz", ".zarr", ".zarr.zip"))]
+    if len(files) == 1:
+        raise InputError(f"{path} is a folder with one file that stMFG reads; give that: {path / files[0]}")
+    holds = ", ".join(entries[:5])
+    raise InputError(f"{path} is a folder of a kind stMFG does not read (it holds {holds}); give {UNDERSTOOD}")
+
+
+def _hint(path: Path) -> str:
+    """Say what to do with a file that is a part of something."""
+    name = path.name.lower()
+    if name.endswith((".h5", ".h5.gz", ".mtx", ".mtx.gz")):
+        return (
+            " (a matrix without positions: put it into a folder with spatial/ of the same sample, and give the folder)"
+        )
+    if name.endswith((".tar", ".tar.gz", ".tgz", ".zip")):
+        return " (unpack it, and give the folder)"
+    return " (convert it to .h5ad in R)" if name.endswith((".rds", ".rdata", ".h5seurat")) else ""
 
 
 def _read_folder(match: Match, *, images: bool) -> AnnData:
     """Read the folder of an instrument, and say what it was taken for and why."""
-    readers: dict[str, Callable[..., AnnData]] = {
-        "visium": lambda folder, *_: read_space_ranger(folder, images=images),
-        "visiumhd": lambda folder, *_: read_visium_hd(folder, images=images),
-        "xenium": read_xenium,
-        "merscope": read_merscope,
-        "cosmx": read_cosmx,
-        "slideseq": read_slideseq,
-        "stereoseq": read_stereoseq,
-    }
-    name, title = match.platform.name, match.platform.title
-    because = " and ".join(match.because) or "platform"
-    logger.info("%s: read as %s because of %s", match.folder, title, because)
+    layout, because = match.layout, match.because
+    logger.info("%s: read as %s because of %s", match.folder, layout.title, because)
     if match.others:
         others = " or ".join(match.others)
-        logger.warning("%s was taken for %s; it could be %s, too, which platform chooses", match.folder, title, others)
-    adata = readers[name](match.folder, *match.platform.markers)
-    adata.uns[PLATFORM] = {"platform": name, "because": because} | adata.uns[PLATFORM]
+        logger.warning(
+            "%s was taken for %s; it could be %s, too, which platform chooses", match.folder, layout.title, others
+        )
+    options = {"images": images} if layout.reader in _WITH_IMAGES else {}
+    adata = _READERS[layout.reader](match, **options)
+    adata.uns[PLATFORM] = {"platform": layout.platform, "because": because} | adata.uns[PLATFORM]
     return adata

@@ -1,4 +1,4 @@
-"""Reading AnnData: h5ad files, and zarr stores of AnnData or SpatialData."""
+"""Reading AnnData: h5ad files, and zarr stores of AnnData or SpatialData, zipped or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stmfg._keys import SPATIAL, SPATIALDATA
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.io import guard
 from stmfg.io.spatialdata_elements import place_by_elements
-from stmfg.io.tables import quiet_names, reading
+from stmfg.io.tables import reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,18 @@ UNDERSTOOD: Final = (
 _COUNTS: Final = ("X", "layers/counts")
 _SHARE_OF_MEMORY: Final = 0.25
 _CHECK: Final = "check that the copy is complete, or write it again with"
+_BEST_TABLES: Final = ("square_016um", "square_008um", "table")
+"""Tables to read of several: the bins of Visium HD that are read of its folder, and what SpatialData calls a table."""
+
+
+def is_annotated(path: Path) -> bool:
+    """Whether a file is AnnData in HDF5, whatever it is called."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path, "r") as file:
+        return {"obs", "var"} <= set(file)
 
 
 def read_h5ad(path: Path, lazy: bool | None) -> AnnData:
@@ -34,47 +46,74 @@ def read_h5ad(path: Path, lazy: bool | None) -> AnnData:
     import anndata
     import h5py
 
-    with reading(f"{path} as h5ad", f"{_CHECK} adata.write_h5ad"):
-        with h5py.File(path, "r") as file:
+    packed = path.suffix.lower() == ".gz"
+    with reading(f"{path} as h5ad", f"{_CHECK} adata.write_h5ad"), guard.unpacked(path) as plain:
+        with h5py.File(plain, "r") as file:
             if not {"obs", "var"} <= set(file):
-                found = ", ".join(sorted(file)[:5]) or "nothing"
-                raise InputError(f"{path} is HDF5 but not AnnData (it holds {found}); give {UNDERSTOOD}")
-            on_disk = _on_disk(file, lazy)
+                present = ", ".join(sorted(file)[:5]) or "nothing"
+                raise InputError(f"{path} is HDF5 but not AnnData (it holds {present}); give {UNDERSTOOD}")
+            on_disk = not packed and _on_disk(file, lazy)
             guard.fits(guard.hdf5(file), path, unread=_COUNTS if on_disk else ())
-        with quiet_names():
-            # Open as long as its counts are in use.
-            adata = _read_lazily(h5py.File(path, "r")) if on_disk else anndata.read_h5ad(path)
-        guard.sound(adata, path)
+        # Open as long as its counts are in use.
+        adata = _read_lazily(h5py.File(plain, "r")) if on_disk else anndata.read_h5ad(plain)
+        guard.check_matrices(adata, path)
         return adata
 
 
 def read_zarr(path: Path, lazy: bool | None) -> AnnData:
-    """Read an AnnData zarr store, or the one table of a SpatialData store, with the places of what it annotates."""
+    """Read an AnnData zarr store, or a table of a SpatialData store, with the places of what it annotates."""
+    if path.suffix.lower() != ".zip":
+        return _read_store(path, path, lazy)
+    # Images, by far the most of a store, stay in the file.
+    with reading(str(path)), guard.unzipped(path, leave_out=("images/", "labels/", "points/")) as folder:
+        stores = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]  # some zip the folder, some what is in it
+        store = next((p for p in stores if any((p / name).exists() for name in ("obs", "tables"))), folder)
+        return _read_store(store, path, lazy=False)
+
+
+def _read_store(path: Path, shown: Path, lazy: bool | None) -> AnnData:
+    """Read a store; messages name it as `shown`."""
     import anndata
     import zarr
 
     store = path.parent.parent if path.parent.name == "tables" else path
     if (path / "tables").is_dir():
-        tables = sorted(p for p in (path / "tables").iterdir() if p.is_dir())  # one zarr group a table
-        if not tables:
-            raise InputError(f"{path} is SpatialData without a table; give one with a table of expression counts")
-        if len(tables) > 1:
-            names = ", ".join(p.name for p in tables)
-            raise InputError(f"{path} is SpatialData with several tables ({names}); give one of them, e.g. {tables[0]}")
-        path = tables[0]
+        path = _table(path / "tables", shown)
     if not ((path / "obs").exists() and (path / "var").exists()):
-        found = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
-        raise InputError(f"{path} is zarr but not AnnData or SpatialData (it holds {found}); give {UNDERSTOOD}")
-    with reading(f"{path} as AnnData zarr", f"{_CHECK} adata.write_zarr"), quiet_names():
+        present = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
+        raise InputError(f"{shown} is zarr but not AnnData or SpatialData (it holds {present}); give {UNDERSTOOD}")
+    with reading(f"{shown} as AnnData zarr", f"{_CHECK} adata.write_zarr"):
         sizes = guard.zarr_store(path)  # before any of it is understood
         group = zarr.open_group(path, mode="r")
         on_disk = _on_disk(group, lazy)
-        guard.fits(sizes, path, unread=_COUNTS if on_disk else ())
+        guard.fits(sizes, shown, unread=_COUNTS if on_disk else ())
         adata = _read_lazily(group) if on_disk else anndata.read_zarr(path)
-        guard.sound(adata, path)
+        guard.check_matrices(adata, shown)
     if SPATIAL not in adata.obsm and SPATIALDATA in adata.uns:
         place_by_elements(adata, store)
     return adata
+
+
+def _table(tables: Path, shown: Path) -> Path:
+    """Return the table of a SpatialData store that is read."""
+    names = sorted(p.name for p in tables.iterdir() if p.is_dir())  # one zarr group a table
+    if not names:
+        raise InputError(f"{shown} is SpatialData without a table; give one with a table of expression counts")
+    best = names[0] if len(names) == 1 else next((name for name in _BEST_TABLES if name in names), None)
+    if best is None:
+        which = (
+            f"give one of them, e.g. {tables / names[0]}" if tables.is_relative_to(shown) else "unzip it and give one"
+        )
+        raise InputError(f"{shown} is SpatialData with several tables ({', '.join(names)}); {which}")
+    if len(names) > 1:
+        logger.warning(
+            "%s has several tables (%s); %s is read, give the path of another to read that: %s",
+            shown,
+            ", ".join(names),
+            best,
+            shown / "tables" / next(n for n in names if n != best),
+        )
+    return tables / best
 
 
 def _on_disk(group: Any, lazy: bool | None) -> bool:

@@ -1,21 +1,26 @@
-"""What a file of a stranger must not do: lead elsewhere, claim more than the memory, bring code, be unsound."""
+"""What a file from elsewhere must not do: lead out of itself, claim more than the memory, bring code."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
 import stat
+import tempfile
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy import sparse
 
+from stmfg._core.blocks import check_indices
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
     from anndata import AnnData
 
@@ -24,6 +29,8 @@ _UNSTORED: Final = 2**20
 """More bytes of an array, or pieces of a store, than this must be there."""
 _PIECES_A_FILE: Final = 100
 _COPY: Final = "ask for the file as it was written"
+_AT_A_TIME: Final = 2**24
+"""Bytes unpacked at a time."""
 
 
 def regular(path: Path) -> Path:
@@ -38,6 +45,59 @@ def regular(path: Path) -> Path:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path} is neither a file nor a folder but a device or a pipe; {_COPY}")
     return path
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Give a file as it was before it was compressed: itself, or for a time a file in a temporary folder.
+
+    Raises
+    ------
+    InputError
+        If it is neither a file nor a folder, or unpacked would be larger than the memory.
+    """
+    if path.suffix.lower() != ".gz":
+        yield regular(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="stmfg-") as folder, gzip.open(regular(path)) as source:
+        plain = Path(folder) / path.stem
+        with plain.open("wb") as target:
+            while block := source.read(_AT_A_TIME):
+                target.write(block)
+                _fits_unpacked(target.tell(), path)
+        yield plain
+
+
+@contextmanager
+def unzipped(path: Path, *, leave_out: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Give the folder that a zip file holds for a time in a temporary folder, without some folders in it.
+
+    Raises
+    ------
+    InputError
+        If unpacked it would be larger than the memory.
+    """
+    with tempfile.TemporaryDirectory(prefix="stmfg-") as name, zipfile.ZipFile(regular(path)) as archive:
+        folder, size = Path(name), 0
+        for member in archive.infolist():
+            if member.is_dir() or any(f"/{name}" in f"/{member.filename}" for name in leave_out):
+                continue
+            # The size that is declared may be a lie: what comes out is counted.
+            target = folder / member.filename
+            if not os.path.abspath(target).startswith(f"{folder}{os.sep}"):  # noqa: PTH100 - ".." without links
+                raise InputError(f"{path} holds {member.filename!r}, which leads out of it; {_COPY}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, target.open("wb") as file:
+                while block := source.read(_AT_A_TIME):
+                    file.write(block)
+                    size += len(block)
+                    _fits_unpacked(size, path)
+        yield folder
+
+
+def _fits_unpacked(size: int, path: Path) -> None:
+    if size > memory():
+        raise InputError(f"{path} is larger than the memory when it is unpacked; {_COPY}")
 
 
 def memory() -> float:
@@ -116,8 +176,8 @@ def zarr_store(path: Path) -> dict[str, int]:
         inside = os.path.relpath(folder, path)
         for name in set(names) & set(_METADATA):
             with open(os.path.join(folder, name), "rb") as file:  # noqa: PTH118, PTH123
-                said = json.load(file)
-            for key, node in _nodes(said, "" if inside == "." else f"{inside}/"):
+                metadata = json.load(file)
+            for key, node in _nodes(metadata, "" if inside == "." else f"{inside}/"):
                 if "pickle" in str(node.get("id", "")) or "pickle" in str(node.get("name", "")):
                     raise InputError(f"{folder} is pickled, which could run code when it is read; {_COPY}")
                 if isinstance(node.get("shape"), list):
@@ -185,29 +245,19 @@ def fits(sizes: dict[str, int], what: object, *, unread: Collection[str] = ()) -
         )
 
 
-def sound(adata: AnnData, what: object) -> None:
-    """Check that the sparse matrices point nowhere outside of themselves, which compiled code takes for granted.
+def check_matrices(adata: AnnData, what: object) -> None:
+    """Check that the sparse matrices of an AnnData point nowhere outside of themselves.
 
     Raises
     ------
     InputError
         If one does; names it.
     """
-    held: list[tuple[str, Any]] = [("X", adata.X)]
+    matrices: list[tuple[str, Any]] = [("X", adata.X)]
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
-        held += [(f"{name}[{key!r}]", value) for key, value in getattr(adata, name).items()]
+        matrices += [(f"{name}[{key!r}]", value) for key, value in getattr(adata, name).items()]
     if adata.raw is not None:
-        held.append(("raw", adata.raw.X))
-    for where, matrix in held:
+        matrices.append(("raw", adata.raw.X))
+    for where, matrix in matrices:
         if sparse.issparse(matrix):
-            checked(matrix, f"{what}: {where}")
-
-
-def checked(matrix: Any, where: str) -> Any:
-    """Return a sparse matrix whose indices are all in range."""
-    try:
-        if hasattr(matrix, "check_format"):
-            matrix.check_format(full_check=True)
-    except ValueError as error:
-        raise InputError(f"{where} is damaged ({error}); {_COPY}") from error
-    return matrix
+            check_indices(matrix, f"{what}: {where}")

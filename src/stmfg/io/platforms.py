@@ -1,11 +1,13 @@
-"""Which instrument wrote a folder: the files that tell, in one table.
+"""What the files of each platform are called: one table, used to recognise a folder and by its reader.
 
-Nothing is opened here and nothing heavy is imported, so that the command line can name the choices at once.
+Nothing is opened here and nothing heavy is imported, so that the command line can name the platforms at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from stmfg.errors import InputError
@@ -13,75 +15,196 @@ from stmfg.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-MATRIX: Final = "filtered_feature_bc_matrix"
-"""Name of Space Ranger's matrix, as a folder or with .h5 behind it."""
+_SEPARATORS: Final = "[._ -]"
+_AGGREGATED: Final = ("aggr_tissue_positions.csv", "aggr_tissue_positions_list.csv")
+_OTHERS: Final = (*_AGGREGATED, "digital_expression_summary.txt")
+"""Files whose names look like another of the table with the name of a sample."""
 
 
 @dataclass(frozen=True)
-class Platform:
-    """A kind of folder.
+class Part:
+    """A file, or folder, that a platform writes.
+
+    People and archives put the name of the sample before or behind the name of a file (``GSM1_cells.csv``,
+    ``cell_by_gene_S1R1.csv``) and compress it, so every name is found in these forms, too.
 
     Attributes
     ----------
-    name
-        What `platform` calls it.
-    title
-        What people call it.
-    markers
-        Groups of patterns of files; a whole folder has one of each group.
+    names
+        What it is called, best first; ``*`` stands for the name of the sample, ``?`` for one character. A name without
+        ending is that of a folder.
+    folders
+        Folders it may lie in besides the one given.
+    needed
+        Whether there is nothing to read without it.
+    telling
+        Whether its name alone says which platform it is of.
     """
 
-    name: str
+    names: tuple[str, ...]
+    folders: tuple[str, ...] = ()
+    needed: bool = True
+    telling: bool = True
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A form of the folder of a platform.
+
+    Attributes
+    ----------
+    reader
+        Name of the form.
+    platform
+        What ``platform`` calls it.
+    title
+        What people call it.
+    parts
+        Its files by what they hold; the first tells samples apart.
+    """
+
+    reader: str
+    platform: str
     title: str
-    markers: tuple[tuple[str, ...], ...]
-
-    def found(self, folder: Path) -> list[str]:
-        """Return the name of the first file found of each group, relative to the folder."""
-        names = []
-        for group in self.markers:
-            first = next((p for pattern in group for p in sorted(folder.glob(pattern))), None)
-            if first is not None:
-                names.append(first.relative_to(folder).as_posix())
-        return names
+    parts: dict[str, Part]
 
 
-def _csv(*names: str) -> tuple[str, ...]:
-    """Return the names with the ends that a table comes with."""
-    return tuple(f"{name}.csv{end}" for name in names for end in ("", ".gz"))
+_GEF: Final = ("adjusted.cellbin.gef", "cellbin.gef", "tissue.gef", "*.gef", "raw.gef")  # cells, tissue, whole chip
+_GEM: Final = ("adjusted.cellbin.gem", "cellbin.gem", "tissue.gem", "*.gem")
+_IMAGES: Final = {
+    f"{size} image": Part(
+        tuple(f"tissue_{size}_image.{end}" for end in ("png", "jpg", "jpeg")), ("spatial",), needed=False, telling=False
+    )
+    for size in ("hires", "lowres")
+}
+_SCALE: Final = {"scale factors": Part(("scalefactors_json.json",), ("spatial",), needed=False, telling=False)}
+_FILTERED: Final = ("filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix")
+_RAW: Final = ("raw_feature_bc_matrix.h5", "raw_feature_bc_matrix")
 
-
-_TABLE: Final = (
-    Platform("visium", "Visium", ((f"{MATRIX}.h5", MATRIX, f"*_{MATRIX}.h5"), ("spatial",))),
-    Platform("visiumhd", "Visium HD", (("binned_outputs", "square_*um"),)),
-    Platform(
+LAYOUTS: Final = (
+    Layout(
+        "visium",
+        "visium",
+        "Visium",
+        {
+            "counts": Part((*_FILTERED, "matrix.mtx", *_RAW)),
+            "positions": Part(
+                ("tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet"), ("spatial",)
+            ),
+            **_SCALE,
+            **_IMAGES,
+        },
+    ),
+    Layout(
+        "aggregated",
+        "visium",
+        "Visium, several capture areas",
+        {
+            "counts": Part((*_FILTERED, "matrix.mtx"), telling=False),
+            "positions": Part(_AGGREGATED),
+            "samples": Part(("aggregation.csv", "aggregation_csv.csv"), needed=False),
+        },
+    ),
+    Layout(
+        "bins",
+        "visiumhd",
+        "Visium HD",
+        {
+            "bins": Part(("binned_outputs", "square_016um", "square_008um", "square_???um")),
+            "cells": Part(("segmented_outputs",), needed=False),
+        },
+    ),
+    Layout("cell folder", "visiumhd", "Visium HD", {"cells": Part(("segmented_outputs",))}),
+    Layout(
+        "cells",
+        "visiumhd",
+        "Visium HD",
+        {
+            "counts": Part(("filtered_feature_cell_matrix.h5", "filtered_feature_cell_matrix")),
+            "outlines": Part(("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")),
+            **_SCALE,
+            **_IMAGES,
+        },
+    ),
+    Layout(
+        "xenium",
         "xenium",
         "Xenium",
-        (("cell_feature_matrix.h5", "cell_feature_matrix"), ("cells.parquet", *_csv("cells"))),
+        {
+            "counts": Part(("cell_feature_matrix.h5", "cell_feature_matrix")),
+            "cells": Part(("cells.parquet", "cells.csv"), telling=False),
+            "experiment": Part(("experiment.xenium",), needed=False),
+        },
     ),
-    Platform("merscope", "MERSCOPE", (_csv("cell_by_gene"), _csv("cell_metadata"))),
-    Platform("cosmx", "CosMx", (_csv("*_exprMat_file"), _csv("*_metadata_file"))),
-    Platform(
+    Layout(
+        "merscope",
+        "merscope",
+        "MERSCOPE",
+        {"counts": Part(("cell_by_gene.csv",)), "cells": Part(("cell_metadata.csv",))},
+    ),
+    Layout(
+        "cosmx",
+        "cosmx",
+        "CosMx",
+        {"counts": Part(("exprMat_file.csv",)), "cells": Part(("metadata_file.csv",))},
+    ),
+    Layout(
+        "slideseq",
         "slideseq",
         "Slide-seq",
-        (
-            (*_csv("*MappedDGEForR"), "*.digital_expression.txt", "*.digital_expression.txt.gz"),
-            _csv("*BeadLocationsForR", "*_bead_locations"),
-        ),
+        {
+            "counts": Part(
+                (
+                    "MappedDGEForR.csv",
+                    "matched.digital_expression_matrix.mtx",
+                    "matched.digital_expression.txt",
+                    "digital_expression.txt",
+                    "MoleculesPerMatchedBead.mtx",
+                )
+            ),
+            "beads": Part(
+                (
+                    *("BeadLocationsForR.csv", "bead_locations.csv", "MatchedBeadLocation.csv"),
+                    *("barcode_xy.txt", "barcode_matching.txt"),
+                ),
+                ("barcode_matching",),
+            ),
+        },
     ),
-    Platform(
+    Layout(
+        "stereoseq",
         "stereoseq",
         "Stereo-seq",
         # The folders of SAW from version 8 on and of its predecessors.
-        (("*.gef", "feature_expression/*.gef", "*cellcut/*.gef", "*tissuecut/*.gef", "*.gem", "*.gem.gz"),),
+        {"counts": Part((*_GEF, *_GEM), ("feature_expression", "cellcut", "tissuecut"))},
     ),
 )
-PLATFORMS: Final = tuple(platform.name for platform in _TABLE)
-"""Names of the kinds of folders, in the order in which they are looked for."""
+PLATFORMS: Final = tuple(dict.fromkeys(layout.platform for layout in LAYOUTS))
+"""Names of the platforms, in the order in which they are looked for."""
 
 
-def title(name: str) -> str:
+def title(platform: str) -> str:
     """Return what people call a platform."""
-    return next((platform.title for platform in _TABLE if platform.name == name), name)
+    return {layout.platform: layout.title for layout in reversed(LAYOUTS)}.get(platform, platform)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a platform.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    name
+        Which of the names in the table it has.
+    sample
+        What stands before and behind that name.
+    """
+
+    path: Path
+    name: str
+    sample: str
 
 
 @dataclass(frozen=True)
@@ -90,49 +213,176 @@ class Match:
 
     Attributes
     ----------
-    platform
+    layout
         Row of the table.
     folder
         Where its files are.
-    because
-        The files that decided.
+    files
+        The files of one sample by what they hold, the best first.
+    samples
+        The first file of every sample in the folder.
     others
-        Other kinds of folders that this one could be.
+        Other platforms that this folder could be of.
     """
 
-    platform: Platform
+    layout: Layout
     folder: Path
-    because: list[str]
-    others: list[str]
+    files: dict[str, list[File]]
+    samples: list[File]
+    others: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that is needed is there."""
+        return all(name in self.files for name, part in self.layout.parts.items() if part.needed)
+
+    @property
+    def telling(self) -> bool:
+        """Whether a name among the files is that of no other platform."""
+        parts = self.layout.parts
+        return any(
+            parts[name].telling or (parts[name].needed and not files[0].sample) for name, files in self.files.items()
+        )
+
+    @property
+    def because(self) -> str:
+        """The files that decided, as text."""
+        decided = [
+            self.files[name][0].path for name, part in self.layout.parts.items() if part.needed and name in self.files
+        ]
+        return " and ".join(path.relative_to(self.folder).as_posix() for path in decided) or "platform"
+
+    def path(self, part: str) -> Path | None:
+        """Return the path of a file that can be missing."""
+        return self.files[part][0].path if part in self.files else None
+
+    def need(self, part: str) -> File:
+        """Return the file with a part of the data.
+
+        Raises
+        ------
+        InputError
+            If it is not there; says what it is called.
+        """
+        if part in self.files:
+            return self.files[part][0]
+        row = self.layout.parts[part]
+        names = " or ".join(name + (".gz" if "." in name else "/") for name in row.names)
+        where = "".join(f" or {name}/" for name in row.folders)
+        sample = f" of the sample {next(iter(self.files.values()))[0].sample!r}" if len(self.samples) > 1 else ""
+        raise InputError(
+            f"{self.folder}{where} has no {names.replace('.gz', '(.gz)')}{sample}; "
+            f"add it from the output of {self.layout.title}"
+        )
 
 
-def recognise(path: Path, name: str | None = None) -> Match | None:
-    """Return what a folder is, None where nothing is known of it.
+def recognise(path: Path, platform: str | None = None) -> Match | None:
+    """Return what a folder is, or the folder that a file is in; None where nothing is known of it.
 
-    The folder and ``outs`` in it are looked at. A folder with everything a platform writes goes before one with a part
-    of it, which its reader then says is incomplete.
+    The folder and ``outs`` in it are searched. A folder with everything that is needed goes before one with a part of
+    it, which its reader then says is incomplete.
 
     Parameters
     ----------
     path
-        Folder.
-    name
-        Name of the platform, where it is not to be guessed.
+        Folder, or one of its files where it holds several samples.
+    platform
+        Name of the platform, where it is not to be told from the files.
 
     Raises
     ------
     InputError
-        If there is no platform of that name.
+        If there is no platform of that name, or the folder holds several samples.
     """
-    if name is not None and name not in PLATFORMS:
-        raise InputError(f"{name!r} is no platform; choose one of {', '.join(PLATFORMS)}")
-    folders = [folder for folder in (path, path / "outs") if folder.is_dir()]
-    rows = [platform for platform in _TABLE if name in (None, platform.name)]
-    seen = [(platform, folder, platform.found(folder)) for folder in folders for platform in rows]
-    whole = [each for each in seen if len(each[2]) == len(each[0].markers)]
-    matches = whole or [each for each in seen if each[2]]
-    if not matches:
-        return Match(rows[0], path, [], []) if name is not None else None
-    platform, folder, because = matches[0]
-    others = sorted({each[0].name for each in whole} - {platform.name})
-    return Match(platform, folder, because, others)
+    if platform is not None and platform not in PLATFORMS:
+        raise InputError(f"{platform!r} is no platform; choose one of {', '.join(PLATFORMS)}")
+    rows = [layout for layout in LAYOUTS if platform in (None, layout.platform)]
+    parts = [part for layout in rows for part in layout.parts.values()]
+    chosen = path if path.is_file() else None
+    if chosen is not None:
+        inside = any(_sample(path.parent.name, name) is not None for part in parts for name in part.folders)
+        path = path.parents[1] if inside else path.parent
+    matches = _matches(rows, (path, path / "outs"), chosen)
+    folders = {name for part in parts for name in part.names if "." not in name}
+    if not any(match.whole for match in matches) and any(_sample(path.name, name) is not None for name in folders):
+        chosen = chosen or path  # a matrix that is a folder
+        matches = _matches(rows, (path.parent,), chosen) or matches
+    whole = [match for match in matches if match.whole]
+    first = next(iter(whole or [match for match in matches if match.telling]), None)
+    if first is None:
+        return matches[0] if platform is not None and matches and chosen is None else None
+    if len(first.samples) > 1 and chosen is None:
+        names = ", ".join(sorted(file.path.relative_to(first.folder).as_posix() for file in first.samples))
+        one = first.need(next(iter(first.layout.parts))).path
+        raise InputError(f"{first.folder} holds several samples ({names}); give the file of one, such as {one}")
+    others = {match.layout.platform for match in whole} - {first.layout.platform}
+    return replace(first, others=tuple(sorted(others)))
+
+
+def _matches(rows: list[Layout], folders: tuple[Path, ...], chosen: Path | None) -> list[Match]:
+    matches = []
+    for folder in folders:
+        if folder.is_dir():
+            entries = sorted(folder.iterdir())
+            matches += [_match(layout, folder, entries, chosen) for layout in rows]
+    return matches
+
+
+def _match(layout: Layout, folder: Path, entries: list[Path], chosen: Path | None) -> Match:
+    """Collect the files of a sample: the one that a file is of, the only one, or the first that has all of them."""
+    found = {name: _search(entries, part) for name, part in layout.parts.items()}
+    samples = list({file.sample: file for file in reversed(next(iter(found.values())))}.values())[::-1]
+    wanted = [file.sample for file in samples] or [""]
+    if chosen is not None:
+        wanted = [file.sample for files in found.values() for file in files if file.path == chosen]
+        found = {name: [file for file in files if file.path == chosen] or files for name, files in found.items()}
+    matches = []
+    for sample in wanted:
+        files = {}
+        for name, candidates in found.items():
+            fitting = [file for file in candidates if file.sample == sample]
+            if not fitting and len(samples) < 2:
+                # A sample alone in its folder may have its name on some of the files only.
+                names = {file.sample for file in candidates}
+                fitting = [file for file in candidates if not file.sample or len(names) == 1]
+            if fitting:
+                files[name] = fitting
+        matches.append(Match(layout, folder, files, samples))
+    return max(matches, key=lambda match: match.whole, default=Match(layout, folder, {}, []))
+
+
+def _search(entries: list[Path], part: Part) -> list[File]:
+    """Return all files that could be a part, those with the best name first."""
+    places = [(entries, "")]
+    for entry in entries:
+        samples = [s for name in part.folders if (s := _sample(entry.name, name)) is not None]
+        if samples and entry.is_dir():
+            places.append((sorted(entry.iterdir()), samples[0]))
+    files = []
+    for paths, of in places:
+        for path in paths:
+            # The longest name first: tissue_positions_list.csv is not tissue_positions.csv of a sample called "list".
+            for name in sorted((*part.names, *_OTHERS), key=len, reverse=True):
+                sample = _sample(path.name, name)
+                if sample is not None and path.is_dir() == ("." not in name):
+                    if name in part.names:
+                        files.append(File(path, name, sample or of))
+                    break
+    return sorted(files, key=lambda file: part.names.index(file.name))
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    stem, dot, end = name.rpartition(".") if "." in name else (name, "", "")
+    stem = re.escape(stem).replace(r"\?", ".")
+    ending = rf"{re.escape(dot + end)}(?:\.gz)?" if dot else ""
+    return re.compile(rf"(?:(.+?){_SEPARATORS})?{stem}(?:{_SEPARATORS}(.+?))?{ending}", re.IGNORECASE)
+
+
+def _sample(file: str, name: str) -> str | None:
+    """Return what is in the name of a file besides a name of the table; None if it is another file."""
+    if name.startswith("*"):
+        stem = file.removesuffix(".gz").removesuffix(name[1:])
+        return stem if stem != file.removesuffix(".gz") else None
+    match = _pattern(name).fullmatch(file)
+    return None if match is None else "_".join(filter(None, match.groups()))

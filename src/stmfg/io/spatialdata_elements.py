@@ -1,6 +1,6 @@
 """Reading SpatialData with its own package, for what its table alone does not say: where the rows lie.
 
-The package is heavy and optional: it is imported on use.
+The package is heavy and optional, so it is imported on use.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def place_by_elements(table: AnnData, store: Path) -> None:
         The store.
     """
     attrs = table.uns[SPATIALDATA]
-    logger.info("%s: there are no positions in its table; taken are the centres of what it annotates", store)
+    logger.info("%s: its table has no positions; the centres of the elements it annotates are used", store)
     with quiet():
         sd = package()
         elements = read_store(store, selection=("shapes", "labels", "points"))
@@ -93,6 +93,6 @@ def place_by_elements(table: AnnData, store: Path) -> None:
             systems = sd.transformations.get_transformation(element, get_all=True)
             system = GLOBAL if GLOBAL in systems else next(iter(systems))
             centres = sd.get_centroids(element, coordinate_system=system).compute()
-            here = regions == region
-            xy[here] = centres.set_axis(centres.index.astype(str))[["x", "y"]].reindex(instances[here])
+            rows = regions == region
+            xy[rows] = centres.set_axis(centres.index.astype(str))[["x", "y"]].reindex(instances[rows])
     table.obsm[SPATIAL] = xy

@@ -1,4 +1,4 @@
-"""What the readers share: errors in one line, tables read in parts, counts and positions put together."""
+"""What the readers share: errors in one line, tables of text, counts and positions put together."""
 
 from __future__ import annotations
 
@@ -11,58 +11,41 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stmfg._keys import SPATIAL
 from stmfg.errors import InputError, MissingDependencyError, StmfgError
-from stmfg.io.guard import regular
+from stmfg.io.guard import regular, unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from anndata import AnnData
-    from numpy.typing import NDArray
 
-    Strings = NDArray[np.str_]
+Strings = NDArray[np.str_]
 
-GENE_EXPRESSION: Final = "Gene Expression"
-COPY: Final = "copy the folder again as the instrument wrote it"
+AGAIN: Final = "if the file is damaged, copy it again from the output of the instrument"
 
 logger = logging.getLogger("stmfg")
 
 
 @contextmanager
-def reading(what: str, fix: str) -> Iterator[None]:
+def reading(what: str, fix: str = AGAIN) -> Iterator[None]:
     """Turn whatever a file library raises into one line, ``what cannot be read (reason); fix``."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # Names of genes are made unique here, those of spots are checked on use; the others are for developers.
+            known = "(Variable|Observation) names are not unique|Suffix used .* to deduplicate"
+            warnings.filterwarnings("ignore", message=known, category=UserWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            yield
     except (StmfgError, MemoryError):
         raise
     # A damaged file makes h5py, zarr, scipy, pandas, gzip and anndata raise a dozen unrelated types.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{what} cannot be read ({reason}); {fix}") from error
-
-
-@contextmanager
-def quiet_names() -> Iterator[None]:
-    """Silence anndata's warnings on names: the symbols are made unique here, spot names are checked on use."""
-    with warnings.catch_warnings():
-        known = "(Variable|Observation) names are not unique|Suffix used .* to deduplicate"
-        warnings.filterwarnings("ignore", message=known, category=UserWarning)
-        yield
-
-
-def one_file(folder: Path, patterns: Sequence[str]) -> Path:
-    """Return the file of the first pattern that there is one of."""
-    for pattern in patterns:
-        found = sorted(folder.glob(pattern))
-        if len(found) > 1:
-            names = ", ".join(p.relative_to(folder).as_posix() for p in found)
-            raise InputError(f"{folder} holds several samples ({names}); make a folder for each")
-        if found:
-            return regular(found[0])
-    raise InputError(f"{folder} has no {' or '.join(patterns)}; {COPY}")
 
 
 class Wide(NamedTuple):
@@ -89,11 +72,11 @@ def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator
     Parameters
     ----------
     path
-        Text, plain or gzipped; lines in front that start with ``#`` are skipped.
+        Text, plain or compressed; lines in front that start with ``#`` are skipped.
     n_keys
         How many columns in front name the rows.
     drop
-        Tells of another column whether to leave it out.
+        Tells from the name of another column whether to leave it out.
     separator
         What is between the columns.
     """
@@ -102,32 +85,34 @@ def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator
     keys: list[list[str]] = []
     columns: list[NDArray[np.intp]] = []
     counts: list[NDArray[np.float32]] = []
-    with reading(str(path), COPY), _open_text(path) as file, warnings.catch_warnings():
+    with reading(str(path)), open_text(path) as file, warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # how numpy says that something is not a number
         names = next((_cells(line, separator) for line in file if not line.startswith("#")), [])
-        taken = np.array([not drop(name) for name in names[n_keys:]], dtype=bool)
-        if not taken.any():
-            raise InputError(f"{path} has no column of counts (it has: {', '.join(names[:5]) or 'nothing'}); {COPY}")
+        used = np.array([not drop(name) for name in names[n_keys:]], dtype=bool)
+        if not used.any():
+            raise InputError(f"{path} has no column of counts (it has: {', '.join(names[:5]) or 'nothing'}); {AGAIN}")
         for line in file:
             # numpy parses a line many times faster than pandas, which is slow where there is a column for every bead.
             *key, rest = line.rstrip("\r\n").split(separator, n_keys)
             values = np.fromstring(rest, dtype=np.float32, sep=separator)
-            if len(key) != n_keys or len(values) != len(taken):
-                raise InputError(f"{path}: row {len(keys) + 1} has not as many values as the header; {COPY}")
-            values = values[taken]
+            if len(key) != n_keys or len(values) != len(used):
+                raise InputError(f"{path}: row {len(keys) + 1} has not as many values as the header; {AGAIN}")
+            values = values[used]
             keys.append([cell.strip('"') for cell in key])
             columns.append(np.flatnonzero(values))
             counts.append(values[columns[-1]])
         if not keys:
-            raise InputError(f"{path} has a header and no rows; {COPY}")
+            raise InputError(f"{path} has a header and no rows; {AGAIN}")
     ends = np.cumsum([0, *map(len, columns)])
-    X = sparse.csr_matrix((np.concatenate(counts), np.concatenate(columns), ends), (len(keys), int(taken.sum())))
-    return Wide(np.array(keys, dtype=str), np.array(names[n_keys:], dtype=str)[taken], X)
+    X = sparse.csr_matrix((np.concatenate(counts), np.concatenate(columns), ends), (len(keys), int(used.sum())))
+    return Wide(np.array(keys, dtype=str), np.array(names[n_keys:], dtype=str)[used], X)
 
 
-def header(path: Path, separator: str = ",") -> list[str]:
+def read_header(path: Path, separator: str = ",") -> list[str]:
     """Return the names of the columns of a table."""
-    with reading(str(path), COPY), _open_text(path) as file:
+    if ".parquet" in path.name:
+        return list(read_parquet(path).columns)
+    with reading(str(path)), open_text(path) as file:
         return next((_cells(line, separator) for line in file if not line.startswith("#")), [])
 
 
@@ -135,9 +120,9 @@ def _cells(line: str, separator: str) -> list[str]:
     return next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
 
 
-def _open_text(path: Path) -> IO[str]:
-    """Open a text file, plain or gzipped; some are written with a mark of their encoding in front."""
-    if path.suffix == ".gz":
+def open_text(path: Path) -> IO[str]:
+    """Open a text file, plain or compressed; some are written with a mark of their encoding in front."""
+    if regular(path).suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig")
     return path.open(encoding="utf-8-sig")
 
@@ -145,27 +130,28 @@ def _open_text(path: Path) -> IO[str]:
 def read_parquet(path: Path) -> pd.DataFrame:
     """Read a parquet file, or say which extra reads it."""
     try:
-        return pd.read_parquet(path)
+        with unpacked(path) as plain:
+            return pd.read_parquet(plain)
     except ImportError as error:
         raise MissingDependencyError(f'{path} needs pyarrow; pip install "stmfg[parquet]"') from error
 
 
 def read_table(path: Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
     """Read some columns of a table, csv or parquet; those in `text` as text, the others as numbers."""
-    with reading(str(path), COPY):
-        parquet = path.suffix == ".parquet"
-        table = read_parquet(path) if parquet else pd.read_csv(path, dtype=dict.fromkeys(text, str))
+    with reading(str(path)):
+        parquet = ".parquet" in path.name
+        table = read_parquet(path) if parquet else pd.read_csv(regular(path), dtype=dict.fromkeys(text, str))
         missing = [name for name in columns if name not in table.columns]
         if missing:
-            found = ", ".join(map(str, table.columns[:8]))
-            raise InputError(f"{path} does not have the columns {', '.join(missing)} (it has: {found}); {COPY}")
+            present = ", ".join(map(str, table.columns[:8]))
+            raise InputError(f"{path} does not have the columns {', '.join(missing)} (it has: {present}); {AGAIN}")
         table = table[list(columns)].copy()
         for name in columns:
-            table[name] = table[name].map(_text).astype(str) if name in text else pd.to_numeric(table[name])
+            table[name] = table[name].map(as_text).astype(str) if name in text else pd.to_numeric(table[name])
     return table
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return an identifier as text; the first versions of some instruments wrote bytes."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
@@ -188,7 +174,7 @@ def combine(X: Any, ids: Strings, genes: Strings, positions: pd.DataFrame, folde
     """
     from anndata import AnnData
 
-    with quiet_names():
+    with reading(str(folder)):
         adata = AnnData(
             X.tocsr().astype(np.float32),
             obs=pd.DataFrame(index=pd.Index(ids, dtype=object)),
@@ -203,15 +189,20 @@ def place(adata: AnnData, positions: pd.DataFrame, folder: Path) -> AnnData:
     for names, what in ((adata.obs_names, "counts"), (positions.index, "positions")):
         repeated = names[names.duplicated()]
         if len(repeated):
-            raise InputError(f"{folder}: {repeated[0]!r} is there more than once in the {what}; {COPY}")
+            raise InputError(f"{folder}: {repeated[0]!r} is there more than once in the {what}; {AGAIN}")
     xy = positions.reindex(adata.obs_names).to_numpy(np.float64)
     known = np.isfinite(xy).all(axis=1)
     if not known.any():
-        first = " and ".join(str(names[0]) for names in (adata.obs_names, positions.index) if len(names))
-        raise InputError(f"{folder}: counts and positions share no name (first: {first}); take both of one sample")
+        raise share_no_name(folder, adata.obs_names, positions.index)
     if not known.all():
         logger.warning("%s: %d of %d have no position and are left out", folder, (~known).sum(), len(known))
         adata, xy = adata[known].copy(), xy[known]
     adata.X.sort_indices()
     adata.obsm[SPATIAL] = xy
     return adata
+
+
+def share_no_name(folder: Path, counts: Any, positions: Any) -> InputError:
+    """Return the error that the tables of counts and of positions are not of the same sample."""
+    first = " and ".join(repr(str(names[0])) for names in (counts, positions) if len(names))
+    return InputError(f"{folder}: counts and positions share no name (first: {first}); give both of one sample")

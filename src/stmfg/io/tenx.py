@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import logging
@@ -12,270 +11,227 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmfg._keys import PLATFORM, SPATIAL
+from stmfg._keys import PLATFORM, SLICE, SPATIAL
 from stmfg.errors import InputError
-from stmfg.io.guard import checked, fits, hdf5, regular
-from stmfg.io.platforms import MATRIX
-from stmfg.io.tables import COPY, GENE_EXPRESSION, one_file, place, quiet_names, read_parquet, read_table, reading
+from stmfg.io.guard import regular, unpacked
+from stmfg.io.matrix10x import read_matrix
+from stmfg.io.outlines import read_centres
+from stmfg.io.platforms import Match, recognise
+from stmfg.io.tables import AGAIN, as_text, open_text, place, read_parquet, read_table, reading, share_no_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    Strings = NDArray[np.str_]
+    from stmfg.io.tables import Strings
 
 logger = logging.getLogger("stmfg")
 
 _COLUMNS: Final = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
-_POSITION_FILES: Final = ("tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet")
-_COPY: Final = "copy it from Space Ranger's outs"
-_SAID: Final = ("run_name", "region_name", "panel_name", "analysis_sw_version")  # by experiment.xenium
+_PIXELS: Final = "pixels of the full-resolution image"
 _BINS: Final = ("square_016um", "square_008um")  # best first: smaller ones have hardly a count
+_RUN: Final = ("run_name", "region_name", "panel_name", "analysis_sw_version")  # in experiment.xenium
 
 
-def _find_matrix(folder: Path) -> Path | None:
-    """Return the HDF5 file or mtx folder with the filtered counts, None where there is neither."""
-    found = [p for p in (folder / f"{MATRIX}.h5", folder / MATRIX) if p.exists()][:1]
-    # Files downloaded from 10x or GEO have the sample's name in front.
-    found = found or sorted(folder.glob(f"*_{MATRIX}.h5"))
-    if len(found) > 1:
-        names = ", ".join(p.name for p in found)
-        raise InputError(f"{folder} holds several samples ({names}); make a folder for each, with its own spatial/")
-    return regular(found[0]) if found else None
-
-
-def read_space_ranger(folder: Path, *, images: bool) -> AnnData:
-    """Read a Space Ranger ``outs`` folder."""
-    matrix = _find_matrix(folder)
-    if matrix is None:
-        raise InputError(f"{folder} has no {MATRIX}.h5 and no folder {MATRIX}; {_COPY}")
+def read_space_ranger(match: Match, *, images: bool) -> AnnData:
+    """Read a folder of Space Ranger: spots, or bins of one size, under tissue."""
+    matrix = match.need("counts").path
     # The small files first: what is wrong with them shows before the wait for the matrix.
-    positions, scalefactors = _read_positions(folder / "spatial"), _read_scalefactors(folder / "spatial")
-    with quiet_names():
-        adata, attrs = _read_matrix(matrix, _COPY)
-        adata = _place(adata, positions, folder)
-
-    names = [n for n in (folder.resolve().name, folder.resolve().parent.name) if n not in ("", "outs")]
-    library_id = _text([*np.ravel(attrs.get("library_ids", [])), *names, "library"][0])
-    adata.uns["spatial"] = {
-        library_id: {
-            "images": _read_images(folder / "spatial") if images else {},
-            "scalefactors": scalefactors,
-            "metadata": {k: _text(attrs[k]) for k in ("chemistry_description", "software_version") if k in attrs},
-        }
-    }
-    adata.uns[PLATFORM] = {"taken": matrix.name, "unit": "pixels of the full-resolution image"}
+    positions, about = _read_positions(match.need("positions").path), _read_library(match, images=images)
+    adata, attrs = read_matrix(matrix, lambda barcodes: _under_tissue(positions, barcodes, match.folder))
+    _give_positions(adata, positions)
+    _give_library(adata, match, about, attrs)
+    adata.uns[PLATFORM] = {"taken": matrix.name, "unit": _PIXELS}
     return adata
 
 
-def read_visium_hd(folder: Path, *, images: bool) -> AnnData:
-    """Read the folder of a Visium HD run, at the best of its bin sizes."""
-    bins = folder / "binned_outputs" if (folder / "binned_outputs").is_dir() else folder
-    there = sorted(p.name for p in bins.glob("square_*um") if p.is_dir())
-    size = next((name for name in _BINS if name in there), None)
+def read_aggregated(match: Match, *, images: bool) -> AnnData:
+    """Read what ``spaceranger aggr`` makes of several capture areas: slices, told apart by the ends of the barcodes."""
+    matrix = match.need("counts").path
+    positions = _read_positions(match.need("positions").path)
+    adata, _ = read_matrix(matrix, lambda barcodes: _under_tissue(positions, barcodes, match.folder))
+    _give_positions(adata, positions)
+    numbers = adata.obs_names.str.extract(r"-(\d+)$")[0].fillna("1").astype(int).to_numpy()
+    names = [str(number) for number in range(1, numbers.max() + 1)]
+    table = match.path("samples")
+    if table is not None:
+        with reading(str(table)):
+            names = [str(name) for name in pd.read_csv(regular(table), dtype=str).iloc[:, 0]]
+        if numbers.min() < 1 or len(names) < numbers.max():
+            raise InputError(f"{table} names {len(names)} capture areas, but the barcodes end in -{numbers.max()}")
+    adata.obs[SLICE] = pd.Categorical([names[number - 1] for number in numbers], categories=names)
+    adata.obs[SLICE] = adata.obs[SLICE].cat.remove_unused_categories()
+    libraries = {}
+    for name in adata.obs[SLICE].cat.categories:
+        area = match.folder / "spatial" / name
+        one = recognise(area, "visium") if area.is_dir() else None
+        if one is not None:
+            libraries[name] = _read_library(one, images=images) | {"metadata": {}}
+    if libraries:
+        adata.uns[SPATIAL] = libraries
+    adata.uns[PLATFORM] = {"taken": matrix.name, "unit": _PIXELS}
+    return adata
+
+
+def read_bins(match: Match, *, images: bool) -> AnnData:
+    """Read a Visium HD run at the best of its bin sizes."""
+    first = match.need("bins").path
+    bins = first if first.name.startswith("binned") else match.folder
+    present = sorted(path.name for path in bins.glob("square_*um") if path.is_dir())
+    size = next((name for name in _BINS if name in present), None)
+    cells = match.path("cells")
+    others = [str(bins / name) for name in present if name != size] + ([str(cells)] if cells else [])
     if size is None:
-        found = ", ".join(str(bins / name) for name in there) or "none found"
-        raise InputError(f"{bins} has no {' or '.join(_BINS)}; give the folder of one bin size ({found})")
-    logger.info("of %s, %s is taken; give the folder of another to read that", ", ".join(there), size)
-    adata = read_space_ranger(bins / size, images=images)
-    adata.uns[PLATFORM]["taken"] = f"{size} (of {', '.join(there)})"
+        raise InputError(f"{bins} has no {' or '.join(_BINS)}; give one of its folders ({', '.join(others) or 'none'})")
+    if others:
+        logger.info("%s is taken; give the folder of another to read that: %s", size, ", ".join(others))
+    one = recognise(bins / size, "visium")
+    if one is None:
+        raise InputError(f"{bins / size} is empty; {AGAIN}")
+    adata = read_space_ranger(one, images=images)
+    adata.uns[PLATFORM]["taken"] = f"{size} (of {', '.join(present)}{' and cells' if cells else ''})"
     return adata
 
 
-def read_xenium(folder: Path, matrices: Sequence[str], cells: Sequence[str]) -> AnnData:
+def read_hd_cells(match: Match, *, images: bool) -> AnnData:
+    """Read the cells that Space Ranger finds in Visium HD, at the centres of their outlines."""
+    if match.layout.reader == "cell folder":
+        inside = recognise(match.need("cells").path, "visiumhd")
+        if inside is None or inside.layout.reader != "cells":
+            raise InputError(f"{match.need('cells').path} has no cells; {AGAIN}")
+        match = inside
+    matrix, outlines = match.need("counts").path, match.need("outlines").path
+    about, centres = _read_library(match, images=images), read_centres(outlines)
+
+    def keep(barcodes: Strings) -> NDArray[np.bool_]:
+        known = np.isin(_cell_numbers(barcodes), centres.index)
+        if not known.any():
+            raise share_no_name(match.folder, barcodes, centres.index)
+        if not known.all():
+            logger.warning("%s: %d cells of the matrix have no outline and are left out", match.folder, (~known).sum())
+        return known
+
+    adata, attrs = read_matrix(matrix, keep)
+    adata.obsm[SPATIAL] = centres.loc[_cell_numbers(adata.obs_names.to_numpy(str))].to_numpy(np.float64)
+    _give_library(adata, match, about, attrs)
+    adata.uns[PLATFORM] = {"taken": f"cells, {matrix.name}, {outlines.name}", "unit": _PIXELS}
+    return adata
+
+
+def _cell_numbers(barcodes: Strings) -> NDArray[np.int64]:
+    """Return the numbers in names such as ``cellid_000000012-1``; -1 where there is none."""
+    numbers = pd.Series(barcodes).str.extract(r"(\d+)(?:-\d+)?$")[0]
+    return pd.to_numeric(numbers).fillna(-1).to_numpy(np.int64)
+
+
+def read_xenium(match: Match) -> AnnData:
     """Read a Xenium folder: cells with their centroids, gene expression only."""
-    tables = [p for p in map(folder.joinpath, cells) if p.is_file()]
+    matrix, tables = match.need("counts").path, [match.need("cells").path]
     if importlib.util.find_spec("pyarrow") is None:  # the same table lies there as text, too
-        tables.sort(key=lambda p: p.suffix == ".parquet")
-    table = tables[0] if tables else one_file(folder, cells)
-    matrix = one_file(folder, matrices)
+        tables = [f.path for f in match.files["cells"] if ".parquet" not in f.path.name] or tables
     columns = ["cell_id", "x_centroid", "y_centroid"]
-    positions = read_table(table, columns, text=columns[:1]).set_index("cell_id")
-    experiment = _read_experiment(folder / "experiment.xenium")
-    with quiet_names():
-        adata, _ = _read_matrix(matrix, COPY)
-    adata = place(adata, positions, folder)
-    adata.uns[PLATFORM] = {"taken": f"{matrix.name}, {table.name}", "unit": "micrometres"} | experiment
+    positions = read_table(tables[0], columns, text=columns[:1]).set_index("cell_id")
+    experiment = _read_json(match.path("experiment"))
+    adata, _ = read_matrix(matrix, lambda barcodes: np.ones(len(barcodes), dtype=bool))
+    adata = place(adata, positions, match.folder)
+    adata.uns[PLATFORM] = {"taken": f"{matrix.name}, {tables[0].name}", "unit": "micrometres"}
+    adata.uns[PLATFORM] |= {key: str(experiment[key]) for key in _RUN if key in experiment}
     return adata
 
 
-def _read_experiment(path: Path) -> dict[str, str]:
-    """Read what a Xenium run says of itself, if it does."""
-    if not path.is_file():
-        return {}
-    with reading(str(path), COPY):
-        said = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(said, dict):
-        raise InputError(f"{path} is not a JSON object but a {type(said).__name__}; {COPY}")
-    return {
-        key: str(said[key]) for key in ("run_name", "region_name", "panel_name", "analysis_sw_version") if key in said
-    }
-
-
-def _read_matrix(path: Path, fix: str) -> tuple[AnnData, dict[str, Any]]:
-    """Read a 10x matrix, HDF5 or a folder of mtx and tsv."""
-    with reading(str(path), fix):
-        return _read_matrix_folder(path) if path.is_dir() else _read_matrix_h5(path)
-
-
-def _read_matrix_h5(path: Path) -> tuple[AnnData, dict[str, Any]]:
-    """Read a 10x HDF5 matrix, version 3 or the older layout with a group per genome."""
-    import h5py
-    from scipy import sparse
-
-    with h5py.File(path, "r") as file:
-        fits(hdf5(file), path)
-        if "matrix" in file:
-            group = file["matrix"]
-            ids, symbols, kinds = (_strings(group["features"][k]) for k in ("id", "name", "feature_type"))
-        else:
-            if len(file) != 1:
-                raise InputError(f"{path} holds {len(file)} genomes ({', '.join(file)}); give a matrix of one genome")
-            group = file[next(iter(file))]
-            ids, symbols = _strings(group["genes"]), _strings(group["gene_names"])
-            kinds = np.full(len(ids), GENE_EXPRESSION)
-        # 10x stores genes x spots by column, which is spots x genes by row.
-        arrays = (group["data"][()].astype(np.float32), group["indices"][()], group["indptr"][()])
-        barcodes, shape = _strings(group["barcodes"]), tuple(map(int, group["shape"][()][::-1]))
-        _named(path, shape, barcodes, ids)
-        X = checked(sparse.csr_matrix(arrays, shape=shape), str(path))
-        return _assemble(X, barcodes, ids, symbols, kinds), dict(file.attrs)
-
-
-def _read_matrix_folder(folder: Path) -> tuple[AnnData, dict[str, Any]]:
-    """Read matrix.mtx, barcodes.tsv and features.tsv, each plain or gzipped."""
-    from scipy import io
-
-    def locate(*names: str) -> Path:
-        for name in (n + suffix for n in names for suffix in (".gz", "")):
-            if (folder / name).is_file():
-                return folder / name
-        raise InputError(f"{folder} has no {names[0]}(.gz); {COPY}")
-
-    def table(path: Path) -> pd.DataFrame:
-        # Plain text: there are genes called "NA", and a quote in a name quotes nothing.
-        return pd.read_csv(path, sep="\t", header=None, dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
-
-    barcodes, features = table(locate("barcodes.tsv")), table(locate("features.tsv", "genes.tsv"))
-    kinds = features[2].to_numpy(str) if features.shape[1] > 2 else np.full(len(features), GENE_EXPRESSION)
-    ids, symbols = features[0].to_numpy(str), features[1].to_numpy(str)
-    path, spots = locate("matrix.mtx"), barcodes[0].to_numpy(str)
-    _named(path, io.mminfo(path)[1::-1], spots, ids)
-    return _assemble(io.mmread(path).T.tocsr().astype(np.float32), spots, ids, symbols, kinds), {}
-
-
-def _named(path: Path, shape: Sequence[int], barcodes: Strings, ids: Strings) -> None:
-    """Check that a matrix is as large as it has names, before memory is taken for it."""
-    if tuple(shape) != (len(barcodes), len(ids)):
-        raise InputError(
-            f"{path} has {shape[0]} spots of {shape[1]} genes, but {len(barcodes)} and {len(ids)} names; {COPY}"
-        )
-
-
-def _assemble(X: Any, barcodes: Strings, ids: Strings, symbols: Strings, kinds: Strings) -> AnnData:
-    """Put counts (n_spots, n_genes) and names together, keeping gene expression only."""
-    from anndata import AnnData
-
-    genes = kinds == GENE_EXPRESSION
-    if not genes.any():
-        found = ", ".join(np.unique(kinds)) or "none"
-        raise InputError(f"the matrix has no {GENE_EXPRESSION!r} features (it has: {found}); give one that has")
-    var = pd.DataFrame({"gene_ids": ids, "feature_types": kinds}, index=pd.Index(symbols, dtype=object), dtype=object)
-    adata = AnnData(X, obs=pd.DataFrame(index=pd.Index(barcodes, dtype=object)), var=var)
-    if not genes.all():
-        adata = adata[:, genes].copy()
-    adata.X.sort_indices()
-    adata.var_names_make_unique()
-    return adata
-
-
-def _read_positions(spatial: Path) -> pd.DataFrame:
+def _read_positions(path: Path) -> pd.DataFrame:
     """Read the positions of all spots, indexed by barcode."""
-    path = next((spatial / name for name in _POSITION_FILES if (spatial / name).is_file()), None)
-    if path is None:
-        raise InputError(f"{spatial} has no {' or '.join(_POSITION_FILES)}; {_COPY}")
-    with reading(str(path), _COPY):
-        if path.suffix == ".parquet":
+    with reading(str(path)):
+        if ".parquet" in path.name:
             table = read_parquet(path)
         else:
-            with path.open(encoding="utf-8-sig") as file:
+            with open_text(path) as file:
                 header = file.readline().lstrip('"').startswith("barcode")
-            table = pd.read_csv(path, header=0 if header else None, dtype={"barcode": str, 0: str})
+            table = pd.read_csv(
+                path, header=0 if header else None, dtype={"barcode": str, 0: str}, encoding="utf-8-sig"
+            )
             if not header and table.shape[1] == len(_COLUMNS):
                 table.columns = pd.Index(_COLUMNS)
         if not set(_COLUMNS) <= set(table.columns):
-            raise InputError(f"{path} does not have the columns {', '.join(_COLUMNS)}; {_COPY}")
+            raise InputError(f"{path} does not have the columns {', '.join(_COLUMNS)}; give the file of Space Ranger")
         positions: pd.DataFrame = table[_COLUMNS].set_index("barcode").apply(pd.to_numeric).astype(np.float64)
     if positions.empty or positions.isna().to_numpy().any():
-        raise InputError(f"{path} is empty or has empty values; {_COPY}")
+        raise InputError(f"{path} is empty or has empty values; {AGAIN}")
     repeated = positions.index[positions.index.duplicated()]
     if len(repeated):
-        raise InputError(f"{path} lists the barcode {repeated[0]!r} more than once; {_COPY}")
+        raise InputError(f"{path} lists the barcode {repeated[0]!r} more than once; give the positions of one slide")
     return positions
 
 
-def _place(adata: AnnData, positions: pd.DataFrame, folder: Path) -> AnnData:
-    """Keep the spots under tissue and give them their positions."""
-    found = positions.reindex(adata.obs_names)
-    known = found["in_tissue"].notna().to_numpy()
+def _under_tissue(positions: pd.DataFrame, barcodes: Strings, folder: Path) -> NDArray[np.bool_]:
+    """Tell which spots of a matrix lie under tissue."""
+    in_tissue = positions["in_tissue"].reindex(barcodes).to_numpy()
+    known = ~np.isnan(in_tissue)
     if not known.any():
-        first = " and ".join(str(names[0]) for names in (adata.obs_names, positions.index) if len(names))
-        raise InputError(f"{folder}: matrix and positions share no barcode (first: {first}); take both of one sample")
+        raise share_no_name(folder, barcodes, positions.index)
     if not known.all():
         logger.warning("%s: %d spots of the matrix have no position and are left out", folder, (~known).sum())
-    keep = (found["in_tissue"] == 1).to_numpy()
+    keep = np.asarray(in_tissue == 1)
     if not keep.any():
         raise InputError(f"{folder}: none of {known.sum()} spots is in tissue; check in_tissue in the positions file")
-    if not keep.all():
-        adata, found = adata[keep].copy(), found[keep]
+    return keep
+
+
+def _give_positions(adata: AnnData, positions: pd.DataFrame) -> None:
+    of_spots = positions.loc[adata.obs_names]
     for column in ("in_tissue", "array_row", "array_col"):
-        adata.obs[column] = found[column].to_numpy().astype(np.int64)
-    adata.obsm[SPATIAL] = found[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy()
-    return adata
+        adata.obs[column] = of_spots[column].to_numpy().astype(np.int64)
+    adata.obsm[SPATIAL] = of_spots[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy()
 
 
-def _read_scalefactors(spatial: Path) -> dict[str, Any]:
-    """Read the scale factors; they serve plotting only, so an absent file is no error."""
-    path = spatial / "scalefactors_json.json"
-    if not path.is_file():
-        logger.warning("%s is missing: plots over the tissue image will not be possible", path)
+def _read_library(match: Match, *, images: bool) -> dict[str, Any]:
+    """Read what is drawn under the spots of a capture area: images and their scale factors."""
+    path = match.path("scale factors")
+    if path is None:
+        logger.warning("%s: scalefactors_json.json is missing: spots are drawn without the image", match.folder)
+    return {"images": _read_images(match) if images else {}, "scalefactors": _read_json(path)}
+
+
+def _give_library(adata: AnnData, match: Match, library: dict[str, Any], attrs: dict[str, Any]) -> None:
+    """Store images and scale factors under the name of the library, as scanpy and squidpy do."""
+    folder = match.folder.resolve()
+    names = [
+        name for name in (match.need("counts").sample, folder.name, folder.parent.name) if name not in ("", "outs")
+    ]
+    name = as_text([*np.ravel(attrs.get("library_ids", [])), *names, "library"][0])
+    said = {k: as_text(attrs[k]) for k in ("chemistry_description", "software_version") if k in attrs}
+    adata.uns[SPATIAL] = {name: library | {"metadata": said}}
+
+
+def _read_json(path: Path | None) -> dict[str, Any]:
+    """Read a JSON object; nothing where there is no file."""
+    if path is None:
         return {}
-    with reading(str(path), _COPY):
-        factors = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(factors, dict):
-        raise InputError(f"{path} is not a JSON object but a {type(factors).__name__}; {_COPY}")
-    return factors
+    with reading(str(path)), open_text(path) as file:
+        content = json.load(file)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON object but a {type(content).__name__}; {AGAIN}")
+    return content
 
 
-def _read_images(spatial: Path) -> dict[str, NDArray[np.uint8]]:
+def _read_images(match: Match) -> dict[str, NDArray[np.uint8]]:
     """Read the images present, uint8 (height, width, 3); one that cannot be used is left out with a warning."""
     from PIL import Image
 
     # Pillow only warns of an image large enough to fill the memory; such an image is left out, too.
     problems = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
     images = {}
-    for name in ("hires", "lowres"):
-        path = spatial / f"tissue_{name}_image.png"
-        if not path.is_file():
+    for size in ("hires", "lowres"):
+        path = match.path(f"{size} image")
+        if path is None:
             continue
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), unpacked(path) as plain:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path) as image:
-                    images[name] = np.array(image.convert("RGB"))
+                with Image.open(plain) as image:
+                    images[size] = np.array(image.convert("RGB"))
         except problems as error:
             logger.warning("%s is left out: %s", path, error)
     return images
-
-
-def _strings(dataset: Any) -> Strings:
-    """Return an HDF5 dataset of fixed or variable-length strings as text."""
-    return np.char.decode(np.asarray(dataset[()], dtype=np.bytes_), "utf-8")
-
-
-def _text(value: Any) -> str:
-    """Return an HDF5 attribute as text."""
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,5 +1,7 @@
-"""The report: one HTML file that needs nothing else; and the page over all samples of a batch."""
+"""The report: one HTML file that needs nothing else; and the page over all samples of a sheet."""
 
-from stmfg.report._page import render, write
+from stmfg.report._overview import write_overview
+from stmfg.report._page import write
+from stmfg.report._sentences import describe_stability
 
-__all__ = ["render", "write"]
+__all__ = ["describe_stability", "write", "write_overview"]

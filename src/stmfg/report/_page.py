@@ -2,49 +2,55 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-import os
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgba_array
 from numpy.typing import NDArray
 
-from stmfg import _keys
-from stmfg._core import summary as _summary
 from stmfg._core.blocks import subsample
-from stmfg._core.files import replacing
-from stmfg._core.palette import CONFIDENCE, EXPRESSION, EXPRESSION_DARK, MISSING, ramp
-from stmfg._core.spots import Spots, spots
-from stmfg.report import _map_data
-from stmfg.report._drawing import Drawing, draw
-from stmfg.tl import _marker_tests as _markers
+from stmfg._core.labels import colours, labels
+from stmfg._core.palette import EXPRESSION, EXPRESSION_DARK, MISSING
+from stmfg._core.spots import spots
+from stmfg._keys import CONFIDENCE, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
+from stmfg.pl._charts import counts_or_none, mean_view_weights
+from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
+from stmfg.report import _map_data, _stills
+from stmfg.report._sentences import UNCERTAIN, describe_stability, list_warnings
+from stmfg.report._template import fill_template, write_text
+from stmfg.tl import _marker_tests
+from stmfg.tl._contacts import count_contacts
 
 if TYPE_CHECKING:
+    import os
+
     from anndata import AnnData
 
-_CONFIDENCE_STEPS = 10
+    from stmfg._core.spots import Spots
+
+_CONFIDENCE_STEPS = 10  # of the still picture: few colours make a small file
 _COLOUR_STEPS = 256
 _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
 _MARKER_SPOTS = 5_000  # of a domain
 _CURVE_POINTS = 300
-_NAME = 16  # letters of a name on the map; the legend has all of them
-_SCRIPTS = ("points.js", "map.js", "report.js")
 
 
-def write(adata: AnnData, path: str | os.PathLike[str], *, run: Mapping[str, Any]) -> None:
-    """Write the report of a finished result.
+def write(
+    adata: AnnData,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the report of a result.
 
-    Names of samples, genes and domains come from strangers: all are escaped, and the file forbids itself to run any
+    Names of slices, genes and domains come from strangers: all are escaped, and the file forbids itself to run any
     script but its own or to load anything.
 
     Parameters
@@ -53,116 +59,95 @@ def write(adata: AnnData, path: str | os.PathLike[str], *, run: Mapping[str, Any
         Annotated data as :func:`stmfg.tl.domains` leaves it.
     path
         The HTML file; it appears complete or not at all.
+    title
+        What the page is called; by default after the library in ``uns["spatial"]`` or the input of the run.
     run
         What ``run.json`` holds: version, input, options, params, versions, stages, history, warnings. What is absent
-        is left out of the report.
+        is taken from ``uns["stmfg"]``, or left out of the report.
     """
-    text = render(adata, run=run)
-    with replacing(Path(path)) as written:
-        written.write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))
+    scripts = ("points.js", "map.js", "report.js")
+    write_text(Path(path), fill_template("report.html", scripts, **_content(adata, title, run or {})))
 
 
-def render(adata: AnnData, *, run: Mapping[str, Any]) -> str:
-    """Return the report of a finished result as HTML.
-
-    Parameters
-    ----------
-    adata, run
-        As in :func:`write`.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stmfg.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    folder = files("stmfg.report").joinpath("templates")
-    script = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    # Our own script is the one piece of the page that is not escaped.
-    return environment.get_template("report.html").render(
-        **_content(adata, run),
-        script=Markup(script),  # noqa: S704
-        script_digest=digest,
-    )
-
-
-def _content(adata: AnnData, run: Mapping[str, Any]) -> dict[str, Any]:
+def _content(adata: AnnData, title: str | None, run: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything the template shows."""
-    domains = _summary.labels(adata)
+    domains = labels(adata)
     names = [str(c) for c in domains.categories]
-    shades = _summary.colours(adata, names)
-    certain = np.asarray(adata.obs[_keys.CONFIDENCE]) if _keys.CONFIDENCE in adata.obs else None
-    graph = adata.obsp.get(_keys.SPATIAL_GRAPH)
-    record = adata.uns.get(_keys.UNS, {})
+    listed = [{"name": name, "colour": shade} for name, shade in zip(names, colours(adata, names), strict=True)]
+    record = adata.uns.get(UNS, {})
     options = run.get("options", {})
-    raw = _summary.counts(adata, options.get("layer"))
-    where = spots(adata, library_key=options.get("library_key"))
-    plane = _summary.plane(adata.obsm[_keys.EMBEDDING])[0] if _keys.EMBEDDING in adata.obsm else None
-    places = _places(where, domains)
-    stills = _stills(where, plane, domains, shades, certain, places)
-    chosen = _map_data.sample(adata.n_obs)
-    markers, depth, expression = None, None, None
-    if raw is not None:
-        markers, genes = _marker_rows(raw, domains, np.asarray(adata.var_names), len(chosen))
-        shown = [str(adata.var_names[gene]) for gene in genes]
-        depth, expression = _map_data.depth_and_expression(raw, genes, shown, chosen)
-    codes = np.where(domains.codes < 0, len(names), domains.codes)
-    packed = _map_data.pack(
-        where, plane, codes, confidence=certain, expression=expression, names=adata.obs_names, chosen=chosen
-    )
+    library_key = options.get("library_key", record.get("library_key"))
+    where = spots(adata, library_key=library_key)
+    certain = np.asarray(adata.obs[CONFIDENCE]) if CONFIDENCE in adata.obs else None
+    plane = _map_data.scatter(principal_plane(adata.obsm[EMBEDDING])[0]) if EMBEDDING in adata.obsm else None
+    graph = adata.obsp.get(SPATIAL_GRAPH)
+    chosen = _map_data.choose_spots(adata.n_obs)
+    places = _map_data.name_places(where, domains)
+    counts = counts_or_none(adata, options.get("layer"))
+    markers, depth, genes = None, None, []
+    if counts is not None:
+        markers, on_map = _rank_markers(counts, domains, np.asarray(adata.var_names), len(chosen))
+        depth, expression = _map_data.depth_and_expression(counts, on_map, chosen)
+        genes = _map_data.pack_genes([str(adata.var_names[gene]) for gene in on_map], expression)
+    drawn = {
+        "n": len(chosen),
+        "tissue": _map_data.pack_places(where, chosen, places),
+        "embedding": None if plane is None else _map_data.pack_places(plane, chosen),
+        "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
+        "confidence": None if certain is None else _map_data.pack_shares(certain[chosen]),
+        "genes": genes,
+        "names": _map_data.pack_names(adata.obs_names),
+        "domains": listed,
+        "missing": MISSING,
+        "ramps": {
+            "confidence": _ramp(CONFIDENCE_MAP),
+            "light": _ramp(LinearSegmentedColormap.from_list("light", EXPRESSION)),
+            "dark": _ramp(LinearSegmentedColormap.from_list("dark", EXPRESSION_DARK)),
+        },
+    }
+    shades = to_rgba_array([domain["colour"] for domain in listed] + [MISSING])[domains.codes][chosen]
     warnings = [str(w) for w in run.get("warnings", [])]
-    found = _summary.warnings(adata, domains, depth, graph, slices=max(len(where.slices), 1))
-    stages = [dict(s) for s in run.get("stages", [])]
-    listed = [{"name": n, "colour": c} for n, c in zip(names, shades, strict=True)]
-    look = _look(stills["domains"], len(places), packed["tissue"])
+    more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
+    slices = None if library_key is None else pd.factorize(np.asarray(adata.obs[library_key]))[0]
+    stages = [dict(stage) for stage in run.get("stages", [])]
     return {
-        "title": options.get("title") or _sample(adata, run),
+        "title": title or _name_input(adata, run),
         "version": run.get("version") or record.get("version"),
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
-        "use_rep": options.get("use_rep"),
+        "use_rep": options.get("use_rep", record.get("use_rep")),
         "domains": listed,
         "slices": list(where.slices),
-        "sizes": _summary.sizes(domains, certain).to_dict("records"),
+        "sizes": _count_spots(domains, certain),
         "median_confidence": None if certain is None else float(np.median(certain)),
-        "uncertain": None if certain is None else float((certain < _summary.UNCERTAIN).mean()),
-        "threshold": _summary.UNCERTAIN,
-        "warnings": warnings + [w for w in found if w not in warnings],
-        "stills": stills,
-        "map": packed,
-        "map_json": htmlsafe_json_dumps(packed | look | {"domains": listed}),
+        "uncertain": None if certain is None else float((certain < UNCERTAIN).mean()),
+        "threshold": UNCERTAIN,
+        "warnings": warnings + [w for w in more if w not in warnings],
+        "stills": _draw_stills(
+            where.part(chosen),
+            plane and plane.part(chosen),
+            shades,
+            None if certain is None else certain[chosen],
+            places,
+        ),
+        "map": drawn,
+        "map_json": htmlsafe_json_dumps(drawn),
         "sampled": len(chosen) < adata.n_obs,
-        "neighbours": None if graph is None else _neighbours(graph, domains),
+        "neighbours": None if graph is None else _tabulate_contacts(graph, domains, slices),
         "markers": markers,
         "marker_spots": _MARKER_SPOTS,
-        "dot_plot": _dot_plot(markers or [], len(names)),
-        "attention": _attention(adata, domains),
+        "dot_plot": _choose_dots(markers or [], len(names)),
+        "weights": _view_weights(adata, domains),
         "curves": _curves(record.get("history") or run.get("history") or {}),
         "stages": stages,
-        "seconds": sum(float(s.get("seconds") or 0.0) for s in stages),
-        "tables": _tried(record)
-        | ({"Other seeds": {"Agreement": _summary.stability(run["stability"])}} if run.get("stability") else {})
-        | {
-            "Options": dict(_flat(options)),
-            "Parameters": dict(_flat(run.get("params") or record.get("params") or {})),
-            "Versions": dict(_flat(run.get("versions", {}))),
-        },
+        "seconds": sum(float(stage.get("seconds") or 0.0) for stage in stages),
+        "tables": _tables(run, record),
     }
 
 
-def _tried(record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return the table of the evidence for each number of domains tried, where it was chosen."""
-    if "n_domains_evidence" not in record:
-        return {}
-    pairs = zip(record["n_domains_candidates"], record["n_domains_evidence"], strict=True)
-    return {"Evidence less the best (nats), by number of domains": {str(k): f"{value:.1f}" for k, value in pairs}}
-
-
-def _sample(adata: AnnData, run: Mapping[str, Any]) -> str:
-    """Return a name for the sample: its Space Ranger library, or what it was read from."""
-    libraries = adata.uns.get(_keys.SPATIAL, {})
+def _name_input(adata: AnnData, run: Mapping[str, Any]) -> str:
+    """Return a name for what was analysed: its Space Ranger library, or what it was read from."""
+    libraries = adata.uns.get(SPATIAL, {})
     if isinstance(libraries, Mapping) and len(libraries) == 1:
         return str(next(iter(libraries)))
     given = run.get("input") or ""
@@ -174,96 +159,86 @@ def _sample(adata: AnnData, run: Mapping[str, Any]) -> str:
     return source.stem or "tissue"
 
 
-def _places(where: Spots, domains: pd.Categorical[Any]) -> list[tuple[float, float, str]]:
-    """Return where to write the name of each domain, (x, y, name) in the units of the spots."""
-    at = where.xy[_summary.deepest(where.xy, domains)].tolist()
-    short = [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in map(str, domains.categories)]
-    return [(x, y, name) for (x, y), name in zip(at, short, strict=True)]
+def _ramp(scale: Colormap) -> list[str]:
+    return [to_hex(colour) for colour in scale(np.linspace(0, 1, _COLOUR_STEPS))]
 
 
-def _stills(
+def _draw_stills(
     where: Spots,
-    plane: NDArray[np.float64] | None,
-    domains: pd.Categorical[Any],
-    shades: list[str],
+    plane: Spots | None,
+    shades: NDArray[np.float64],
     certain: NDArray[Any] | None,
     places: list[tuple[float, float, str]],
-) -> dict[str, Any]:
-    """Return the maps that need no script: the domains, and confidence and embedding or None where there are none."""
-    names = [f"Domain {c}" for c in domains.categories]
-    above = 0.02 * max(float(np.ptp(where.xy[:, 0])), float(np.ptp(where.xy[:, 1])))
-    captions = [((left + right) / 2, top - above, name) for name, (left, top, right, _) in where.slices.items()]
-    found: dict[str, Drawing | None] = {
-        "domains": draw(where, domains.codes, names, shades, [*places, *captions]),
-        "confidence": None,
-        "embedding": None,
-    }
+) -> dict[str, str | None]:
+    """Return the pictures that need no script, as far as there is what they show, or None."""
+    stills = {"domains": _stills.spots_picture(where, {"facecolor": shades}, names=places)}
+    if where.image is not None:
+        stills["tissue"] = _stills.tissue_picture(where)
     if certain is not None:
-        step = np.clip((certain * _CONFIDENCE_STEPS).astype(int), 0, _CONFIDENCE_STEPS - 1)
-        width = 1 / _CONFIDENCE_STEPS
-        levels = [f"Confidence {i * width:.1f} to {(i + 1) * width:.1f}" for i in range(_CONFIDENCE_STEPS)]
-        scale = ramp(CONFIDENCE, _CONFIDENCE_STEPS)
-        found["confidence"] = draw(where.filled(), step, levels, scale, captions)
+        scale = CONFIDENCE_MAP.resampled(_CONFIDENCE_STEPS)
+        paint = {"array": certain, "cmap": scale, "clim": (0.0, 1.0)}
+        stills["confidence"] = _stills.spots_picture(where.filled(), paint, _stills.SMALL)
     if plane is not None:
-        found["embedding"] = draw(_map_data.scatter(plane), domains.codes, names, shades)
-    return found
+        stills["embedding"] = _stills.spots_picture(plane, {"facecolor": shades}, _stills.SMALL)
+    return dict.fromkeys(("tissue", "confidence", "embedding")) | stills
 
 
-def _look(still: Drawing, n_places: int, tissue: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the map needs to look like the drawing: names and their places, colours, the box of the image."""
-    step = tissue["width"] / still.width
-    return {
-        "missing": MISSING,
-        "places": [[x * step, y * step, text] for x, y, text in still.texts[:n_places]],
-        "image": None if still.image is None else [value * step for value in still.image[1:]],
-        "ramps": {
-            "confidence": ramp(CONFIDENCE, _COLOUR_STEPS),
-            "light": ramp(EXPRESSION, _COLOUR_STEPS),
-            "dark": ramp(EXPRESSION_DARK, _COLOUR_STEPS),
-        },
-    }
+def _count_spots(domains: pd.Categorical[Any], certain: NDArray[Any] | None) -> list[dict[str, Any]]:
+    """Return spots, share and median confidence of every domain."""
+    spots = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
+    table = pd.DataFrame({"domain": list(domains.categories), "spots": spots, "share": spots / max(spots.sum(), 1)})
+    if certain is not None:
+        by_domain = pd.Series(certain).groupby(np.asarray(domains.codes)).median()
+        table["confidence"] = by_domain.reindex(range(len(table))).to_numpy()
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _neighbours(graph: Any, domains: pd.Categorical[Any]) -> list[list[dict[str, Any]]]:
-    """Return the cells of the table of neighbours: share, share over chance or None, and a tint from -1 to 1."""
-    shares, over_chance = _summary.neighbourhoods(graph, domains)
+def _tabulate_contacts(
+    graph: Any, domains: pd.Categorical[Any], slices: NDArray[Any] | None
+) -> list[list[dict[str, Any]]]:
+    """Return cells with the share of a domain's neighbours in each, over chance or None, and a tint from -1 to 1."""
+    observed, expected = count_contacts(graph, np.asarray(domains.codes), len(domains.categories), slices)
+    ends = observed + np.diag(np.diag(observed))  # a pair within a domain has both its ends there
+    shares = ends / np.maximum(ends.sum(axis=1, keepdims=True), 1)
     rows = []
-    for own, over in zip(shares.tolist(), over_chance.tolist(), strict=True):
+    for i, row in enumerate(shares.tolist()):
         cells = []
-        for share, times in zip(own, over, strict=True):
-            known = math.isfinite(times)
-            tint = max(-1.0, min(1.0, math.log2(max(times, 0.125)) / 3)) if known else 0.0
-            cells.append({"share": share, "over": times if known else None, "tint": tint})
+        for j, share in enumerate(row):
+            # Where chance gives less than one pair, the ratio says nothing.
+            over = float(observed[i, j] / expected[i, j]) if expected[i, j] >= 1 else None
+            tint = 0.0 if over is None else max(-1.0, min(1.0, math.log2(max(over, 0.125)) / 3))
+            cells.append({"share": share, "over": over, "tint": tint})
         rows.append(cells)
     return rows
 
 
-def _marker_rows(
-    raw: Any, domains: pd.Categorical[Any], gene_names: NDArray[Any], n_map: int
+def _rank_markers(
+    counts: Any, domains: pd.Categorical[Any], gene_names: NDArray[Any], n_map: int
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """Return one row for each marker gene, with its dots over all domains, and the genes of the map.
 
     ``domain`` and ``rank`` are positions, ``on_map`` the position among the genes of the map or None. Of a large
     domain a sample of spots is enough to rank genes.
     """
-    own = [np.flatnonzero(domains.codes == i) for i in range(len(domains.categories))]
-    chosen = np.sort(np.concatenate([s[subsample(len(s), _MARKER_SPOTS, 0)] for s in own]))
+    members = [np.flatnonzero(domains.codes == i) for i in range(len(domains.categories))]
+    chosen = np.sort(np.concatenate([m[subsample(len(m), _MARKER_SPOTS, 0)] for m in members]))
     if len(chosen) < len(domains):
-        raw, domains = raw[chosen], domains[chosen]
-    found = _markers.moments(raw, domains)
-    table = _markers.rank(found, gene_names, _MARKERS)
-    mean, share = found.log_mean, found.share
-    position = {name: i for i, name in enumerate(found.domains)}
-    ranked = [[int(gene) for gene in table.index[table["domain"] == name]] for name in found.domains]
-    on_map = _map_data.chosen_genes(ranked, n_map)
+        counts, domains = counts[chosen], domains[chosen]
+    moments = _marker_tests.moments(counts, domains)
+    table = _marker_tests.rank(moments, gene_names, _MARKERS)
+    mean, share = moments.log_mean, moments.share
+    position = {name: i for i, name in enumerate(moments.domains)}
+    ranked = [[int(gene) for gene in table.index[table["domain"] == name]] for name in moments.domains]
+    on_map = _map_data.choose_genes(ranked, n_map)
     rows: list[dict[str, Any]] = []
     for gene, row in zip(table.index, table.to_dict("records"), strict=True):
         relative = mean[:, gene] / mean[:, gene].max()
+        domain = position[row["domain"]]
         rows.append(
             {str(k): v for k, v in row.items()}
             | {
-                "domain": position[row["domain"]],
-                "rank": ranked[position[row["domain"]]].index(gene),
+                "domain": domain,
+                "rank": ranked[domain].index(gene),
                 "dots": list(zip(share[:, gene].tolist(), relative.tolist(), strict=True)),
                 "on_map": on_map.index(gene) if gene in on_map else None,
             }
@@ -271,25 +246,25 @@ def _marker_rows(
     return rows, on_map
 
 
-def _dot_plot(markers: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
+def _choose_dots(markers: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
     """Return the first markers of each domain, every gene once, few enough to stand side by side."""
 
-    def own_level(row: dict[str, Any]) -> float:
+    def level(row: dict[str, Any]) -> float:
         return float(row["dots"][row["domain"]][1])
 
     kept: dict[str, dict[str, Any]] = {}
     for row in markers:
         if row["rank"] < (3 if k <= _FEW_DOMAINS else 2):
             # A gene that marks several domains stands with the one that has most of it.
-            kept[row["gene"]] = max(kept.get(row["gene"], row), row, key=own_level)
+            kept[row["gene"]] = max(kept.get(row["gene"], row), row, key=level)
     return sorted(kept.values(), key=lambda row: (row["domain"], row["rank"]))
 
 
-def _attention(adata: AnnData, domains: pd.Categorical[Any]) -> dict[str, Any] | None:
-    """Return mean attention as layers of (view, weight) for each domain, or None."""
-    if _keys.VIEW_WEIGHTS not in adata.obsm:
+def _view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> dict[str, Any] | None:
+    """Return the mean weights as layers of (view, weight) for each domain, or None."""
+    if VIEW_WEIGHTS not in adata.obsm:
         return None
-    table = _summary.view_weights(adata, domains)
+    table = mean_view_weights(adata, domains)
     layers: dict[str, list[tuple[str, int]]] = {}
     for i, name in enumerate(table.columns):
         layer, _, view = str(name).rpartition(": ")
@@ -316,10 +291,25 @@ def _curves(history: Mapping[str, Any]) -> list[dict[str, Any]]:
     return curves
 
 
-def _flat(found: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _tables(run: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return what is known of the run, as names and values under headings."""
+    tables = {}
+    if "n_domains_evidence" in record:
+        pairs = zip(record["n_domains_candidates"], record["n_domains_evidence"], strict=True)
+        tables["Evidence less the best (nats), by number of domains"] = {str(k): f"{value:.1f}" for k, value in pairs}
+    if run.get("stability"):
+        tables["Other seeds"] = {"Agreement": describe_stability(run["stability"])}
+    return tables | {
+        "Options": dict(_flatten(run.get("options", {}))),
+        "Parameters": dict(_flatten(run.get("params") or record.get("params") or {})),
+        "Versions": dict(_flatten(run.get("versions", {}))),
+    }
+
+
+def _flatten(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield every entry of nested mappings with its dotted name."""
-    for name, value in found.items():
+    for name, value in entries.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", "none" if value is None else str(value)

@@ -10,7 +10,7 @@ from scipy import optimize, special, stats
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from stmfg._core import checks
-from stmfg._core import summary as _summary
+from stmfg._core.labels import labels
 from stmfg._keys import DOMAIN
 from stmfg.errors import InputError, require
 from stmfg.model import graphs
@@ -69,7 +69,7 @@ def composition(
 
 def _spots(adata: AnnData, sample_key: str, key: str) -> pd.DataFrame:
     """Return how many spots of each sample (rows) lie in each domain (columns)."""
-    domains = _summary.labels(adata, key)
+    domains = labels(adata, key)
     table = pd.crosstab(_names(adata, sample_key, "sample"), domains, dropna=False)
     table = (
         pd.DataFrame(table.reindex(columns=domains.categories, fill_value=0))
@@ -84,7 +84,7 @@ def _spots(adata: AnnData, sample_key: str, key: str) -> pd.DataFrame:
 
 def _area(adata: AnnData, sample_key: str, key: str, microns_per_unit: float | None) -> pd.DataFrame:
     """Return the area of each domain (columns) in each sample (rows), in squared spacings or micrometres."""
-    domains, samples = _summary.labels(adata, key), _names(adata, sample_key, "sample")
+    domains, samples = labels(adata, key), _names(adata, sample_key, "sample")
     xy = checks.coordinates(adata)[:, :2]
     rows = {}
     for sample in np.unique(samples):
@@ -241,7 +241,7 @@ def _units(adata: AnnData, sample_key: str, condition_key: str, donor_key: str |
 
 def _conditions(adata: AnnData, key: str, reference: str | None) -> list[str]:
     """Return the conditions, the reference first."""
-    names = [str(name) for name in _summary.labels(adata, key).categories]
+    names = [str(name) for name in labels(adata, key).categories]
     if reference is not None and reference not in names:
         raise InputError(f"reference is {reference!r}; the conditions in obs[{key!r}] are {', '.join(names)}")
     if len(names) < 2:

@@ -11,8 +11,8 @@ from scipy import sparse
 from stmfg._core import checks
 from stmfg._core.blocks import OnDisk, row_blocks
 from stmfg._core.checks import library_names
+from stmfg._core.labels import labels
 from stmfg._core.palette import palette
-from stmfg._core.summary import labels
 from stmfg._keys import (
     ADJACENCY,
     COLORS,
@@ -26,6 +26,7 @@ from stmfg._keys import (
     UNS,
 )
 from stmfg.errors import InputError, require
+from stmfg.tl._contacts import count_contacts
 from stmfg.tl._marker_tests import marker_genes
 
 if TYPE_CHECKING:
@@ -92,10 +93,12 @@ def adjacency(
     key_added: str = ADJACENCY,
     copy: bool = False,
 ) -> AnnData | None:
-    """Count how often domains touch, and how often they would if the labels were dealt out at random.
+    """Count how often domains touch, and how often they would if the labels outside each domain were shuffled.
 
-    Of m pairs of neighbours in a slice of n observations, random labels put ``m * n_i * (n_i - 1) / (n * (n - 1))``
-    within a domain of n_i observations and ``2 * m * n_i * n_j / (n * (n - 1))`` between two domains.
+    Of the c_i pairs of neighbours that join domain i to the rest of a slice of n observations, shuffling the rest leads
+    ``c_i * n_j / (n - n_i)`` to domain j. Shuffling all labels, as squidpy's neighbourhood enrichment does, would only
+    say of compact domains, which have few borders, that they are compact. Within a domain, where there is nothing
+    outside to shuffle, all labels are shuffled: ``m * n_i * (n_i - 1) / (n * (n - 1))`` of m pairs of neighbours.
 
     Parameters
     ----------
@@ -104,7 +107,7 @@ def adjacency(
     key
         Column of ``obs`` with the domains.
     library_key
-        Column of ``obs`` that names the slice; labels are dealt out within each slice.
+        Column of ``obs`` that names the slice; labels are shuffled within each slice.
     key_added
         Key of ``uns`` to write to.
     copy
@@ -117,7 +120,7 @@ def adjacency(
     ``uns["stmfg_adjacency"]``
         Table with one row for each ordered pair of domains: ``domain``, ``neighbor``, ``observed`` and ``expected``
         pairs of neighbours, each pair once, and their ``ratio``, above 1 where domains touch more than by chance; NaN
-        where none are expected.
+        where none are expected. What is expected differs with the order: it is the rest of ``domain`` that is shuffled.
 
     Raises
     ------
@@ -126,13 +129,14 @@ def adjacency(
 
     References
     ----------
-    Cliff and Ord (1981), Spatial Processes: Models and Applications (join counts under nonfree sampling).
+    Cliff and Ord (1981), Spatial Processes: Models and Applications (join counts under nonfree
+    sampling: what is expected within a domain).
     """
     found = _complete(adata, key)
     graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
     slices = np.zeros(adata.n_obs) if library_key is None else library_names(adata, library_key)
     k = len(found.categories)
-    observed, expected = _contacts(graph, np.asarray(found.codes), pd.factorize(slices)[0], k)
+    observed, expected = count_contacts(graph, np.asarray(found.codes), k, pd.factorize(slices)[0])
     adata = adata.copy() if copy else adata
     names = np.asarray(found.categories, dtype=object)
     adata.uns[key_added] = pd.DataFrame(
@@ -146,26 +150,6 @@ def adjacency(
         index=pd.RangeIndex(k * k).astype(str),
     )
     return adata if copy else None
-
-
-def _contacts(
-    graph: Any, codes: NDArray[np.integer[Any]], slices: NDArray[np.integer[Any]], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return observed and expected pairs of neighbours between every two of k labels, both (k, k) and symmetric."""
-    linked = sparse.csr_array(graph) != 0
-    pairs = sparse.triu(linked + linked.T, k=1).tocoo()
-    same = slices[pairs.row] == slices[pairs.col]
-    one, other = pairs.row[same], pairs.col[same]
-    observed = np.zeros((k, k), dtype=np.int64)
-    np.add.at(observed, (codes[one], codes[other]), 1)
-    observed = observed + observed.T - np.diag(np.diag(observed))
-    sizes = np.zeros((slices.max() + 1, k))
-    np.add.at(sizes, (slices, codes), 1)
-    n = sizes.sum(axis=1)
-    share = np.bincount(slices[one], minlength=len(sizes)) / np.maximum(n * (n - 1), 1)
-    expected = 2 * (sizes * share[:, None]).T @ sizes
-    np.fill_diagonal(expected, share @ (sizes * (sizes - 1)))
-    return observed, expected
 
 
 def subdomains(

@@ -100,11 +100,11 @@ def batch(
             records[task.name] = record
         else:
             failures.setdefault(task.name, Failure(f"{task.folder} has been changed since; run again", bad_input=False))
-    from stmfg.report import _overview  # loads matplotlib, when the processes that need the memory have ended
+    from stmfg.report import write_overview  # loads matplotlib, when the processes that need the memory have ended
 
     output.mkdir(parents=True, exist_ok=True)
     reasons = {name: failure.reason for name, failure in failures.items()}
-    return BatchResult(_overview.write(samples, records, reasons, output), failures)
+    return BatchResult(write_overview(samples, records, reasons, output), failures)
 
 
 def _task(sample: Sample, output: Path, options: RunOptions) -> Task:

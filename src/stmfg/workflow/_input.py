@@ -66,7 +66,7 @@ def check_input(adata: AnnData, options: RunOptions) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
     checks.observations(adata)
     checks.text(adata)
-    graphs.apart(checks.coordinates(adata), None, stacked=options.config.stacked)
+    graphs.unlinked(checks.coordinates(adata), None, stacked=options.config.stacked)
     n_domains = 2 if options.n_domains == "auto" else int(options.n_domains)
     if options.use_rep is None:
         used = int((row_sums(checks.counts(adata, options.layer))[1] > 0).sum())

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from stmfg._core import summary
 from stmfg._core.files import flush, locked, partial_folder, remove_partial_folders
 from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
@@ -112,7 +111,7 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
         with stage("result"):
             _write_result(adata, partial / "result.h5ad")
         with stage("report"):
-            report.write(adata, partial / "report.html", run=record)
+            report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
         for path in written:
@@ -125,12 +124,13 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
+    from stmfg.pl._charts import counts_or_none
     from stmfg.tl._abundance import abundance, composition
     from stmfg.tl._marker_tests import marker_genes
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
     tables = {"domains.csv": domains}
-    if (counts := summary.counts(adata, layer)) is not None:
+    if (counts := counts_or_none(adata, layer)) is not None:
         tables[MARKERS] = marker_genes(counts, adata.obs[DOMAIN], adata.var_names.to_numpy(), _MARKERS_OF_A_DOMAIN)
     if not joined:
         return tables

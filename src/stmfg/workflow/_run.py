@@ -11,7 +11,6 @@ from stmfg._core import checks
 from stmfg._core.files import fingerprint
 from stmfg._core.progress import is_watched, showing
 from stmfg._core.timing import recording, stage
-from stmfg._keys import UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.workflow._input import add_image_features, check_input, forget_earlier_run, read_input
@@ -143,9 +142,5 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     record: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # a result can be moved without its record
         record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
-    trained = adata.uns.get(UNS, {})
-    options = record.setdefault("options", {name: trained.get(name) for name in ("library_key", "use_rep")})
-    if title is not None:
-        options["title"] = title
-    report.write(adata, output, run=record)
+    report.write(adata, output, title=title or record.get("options", {}).get("title"), run=record)
     return output

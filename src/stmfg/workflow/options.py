@@ -376,7 +376,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if "model" in record["options"]:
             raise ValueError("it is of stmfg apply, which trains nothing")
-        options, params = dict(record["options"]), Config(**record["params"]).to_dict()
+        options, params = dict(record["options"]), Config.from_dict(record["params"]).to_dict()
         preset = Config.preset(options["preset"]).to_dict()
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -193,11 +193,9 @@ class SpotMap {
     const s = k / this.drawn.k;
     this.canvas.style.transform =
       this.drawn === this.view ? "" : `translate(${tx - this.drawn.tx * s}px, ${ty - this.drawn.ty * s}px) scale(${s})`;
-    if (this.under?.box) {
-      const [left, top, width, height] = this.under.box;
-      Object.assign(this.under.style, { width: `${width * k}px`, height: `${height * k}px` });
-      this.under.style.transform = `translate(${left * k + tx}px, ${top * k + ty}px)`;
-    }
+    const { width, height } = this.cloud;
+    Object.assign(this.under.style, { width: `${width * k}px`, height: `${height * k}px` });
+    this.under.style.transform = `translate(${tx}px, ${ty}px)`;
   }
 
   /** Look at a spot, or at none (-1); the other maps of the page are told by whoever listens. */

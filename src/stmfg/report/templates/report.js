@@ -82,7 +82,7 @@
   };
 
   const tissue = new SpotMap(find("#tissue-map"), await cloud(data.tissue), data.n, paint, {
-    texts: () => texts(data.tissue, data.places),
+    texts: () => texts(data.tissue, data.tissue.names),
     look,
   });
   const maps = [tissue];
@@ -90,11 +90,7 @@
     maps.push(new SpotMap(find("#embedding-map"), await cloud(data.embedding), data.n, paint, { look }));
   }
   const image = find("#map .still .tissue");
-  if (image) {
-    const under = tissue.under;
-    under.src = image.getAttribute("href");
-    under.box = data.image;
-  }
+  if (image) tissue.under.src = image.src;
 
   /** Choose the colours: by "domain", "confidence" or the number of a gene. */
   const recolour = async (by) => {

@@ -10,7 +10,6 @@ import pytest
 
 from _browser import complaints, hover, opened, pixels, rest, share
 from _finished import NASTY, finished
-from stmfg.report import _drawing as _svg
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 from selenium.webdriver.common.action_chains import ActionChains
@@ -21,11 +20,9 @@ from selenium.webdriver.support.ui import Select
 ORANGE = (0xE6, 0x9F, 0x00)  # of domain 2
 
 
-@pytest.fixture(params=["dots", "pictures"])
-def page(request: pytest.FixtureRequest, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A report with hostile names, opened; its stills of dots, and pictures as for many spots."""
-    if request.param == "pictures":
-        monkeypatch.setattr(_svg, "_VECTOR_LIMIT", 10)
+@pytest.fixture
+def page(browser: Any, tmp_path: Path) -> Any:
+    """A report with hostile names, opened."""
     adata = finished(image=True)
     adata.var_names = [NASTY + name for name in adata.var_names]
     adata.obs_names = [NASTY + name for name in adata.obs_names]
@@ -51,7 +48,7 @@ def test_it_opens_without_complaint(page: Any) -> None:
 
 
 def test_figures_are_shown(page: Any) -> None:
-    figures = page.find_elements(By.CSS_SELECTOR, ".frame, #certainty svg.spots")
+    figures = page.find_elements(By.CSS_SELECTOR, ".frame, #certainty .spots img")
     shown = [figure for figure in figures if figure.is_displayed()]
     assert len(shown) == 3
     assert all(figure.size["width"] > 200 and figure.size["height"] > 100 for figure in shown)
@@ -59,9 +56,9 @@ def test_figures_are_shown(page: Any) -> None:
 
 
 def test_hostile_names_are_only_text(page: Any) -> None:
-    assert f"{NASTY}spot30\nDomain\n{NASTY}" in hover(page, finished(image=True), 30)
+    assert f"{NASTY}spot30\nDomain\n{NASTY}" in hover(page, 30)
     Select(page.find_element(By.ID, "colour")).select_by_visible_text(f"{NASTY}GENE0")
-    assert f"\n{NASTY}GENE0\n" in hover(page, finished(image=True), 31)
+    assert f"\n{NASTY}GENE0\n" in hover(page, 31)
     assert page.execute_script("return window.stmfgHacked") is None
     assert complaints(page) == []
 
@@ -70,7 +67,7 @@ def test_a_spot_tells_what_it_is(plain: Any) -> None:
     note = plain.find_element(By.CSS_SELECTOR, "#tissue-map .tip")
     assert not note.is_displayed()
     adata, number = finished(), 217
-    name, *lines = hover(plain, adata, number).split("\n")
+    name, *lines = hover(plain, number).split("\n")
     assert name == "spot217"
     told = dict(zip(lines[::2], lines[1::2], strict=True))
     assert told["Domain"] == adata.obs["stmfg_domain"].iloc[number]
@@ -188,7 +185,6 @@ def test_slices_are_chosen(browser: Any, tmp_path: Path) -> None:
     assert (pixels(browser) == whole).all()
 
 
-@pytest.mark.parametrize("page", ["dots"], indirect=True)
 def test_spots_can_be_faded_over_the_tissue(page: Any) -> None:
     page.find_element(By.ID, "opacity").send_keys(Keys.HOME)
     canvas = page.find_element(By.CSS_SELECTOR, "#tissue-map canvas")
@@ -220,12 +216,12 @@ def test_it_fits_a_narrow_window(page: Any, width: int) -> None:
 
 def test_print_and_readers_without_script_get_stills(page: Any) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    shown = [e.is_displayed() for e in page.find_elements(By.CSS_SELECTOR, "svg.spots, .frame, nav, .live")]
-    assert sum(shown) == 3
+    shown = [e.is_displayed() for e in page.find_elements(By.CSS_SELECTOR, ".spots img, .frame, nav, .live")]
+    assert sum(shown) == 4  # the tissue lies under the first
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     page.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     page.refresh()
-    assert all(e.is_displayed() for e in page.find_elements(By.CSS_SELECTOR, "svg.spots"))
+    assert all(e.is_displayed() for e in page.find_elements(By.CSS_SELECTOR, ".spots img"))
     assert not any(e.is_displayed() for e in page.find_elements(By.CSS_SELECTOR, ".frame, .live"))
 
 

@@ -12,9 +12,9 @@ from anndata import AnnData
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
+from _finished import PALETTE
 from _optional import optional
 from stmfg import export, tl
-from stmfg._core.palette import palette
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of those packages
 
@@ -41,13 +41,13 @@ def drawn(axes: Any, n: int) -> list[list[str]]:
 
 
 def expected(result: AnnData) -> list[str]:
-    return [palette(4)[code] for code in result.obs["stmfg_domain"].cat.codes]
+    return [PALETTE[:4][code] for code in result.obs["stmfg_domain"].cat.codes]
 
 
 def test_scanpy_draws_domains_in_our_colours(result: AnnData) -> None:
     axes = optional("scanpy").pl.embedding(result, basis="spatial", color="stmfg_domain", sort_order=False, show=False)
     assert drawn(axes, result.n_obs)[-1] == expected(result)
-    assert list(result.uns["stmfg_domain_colors"]) == palette(4)
+    assert list(result.uns["stmfg_domain_colors"]) == PALETTE[:4]
 
 
 def test_scanpy_ranks_the_genes_of_domains(result: AnnData) -> None:
@@ -77,5 +77,5 @@ def test_spatialdata_plot_draws_domains_in_our_colours(result: AnnData, tmp_path
     store = sd.read_zarr(tmp_path / "a.zarr")
     figure, axes = plt.subplots()
     store.pl.render_shapes("spots", color="stmfg_domain").pl.show(ax=axes)
-    assert set(drawn(axes, result.n_obs)[-1]) == set(palette(4))
+    assert set(drawn(axes, result.n_obs)[-1]) == set(PALETTE[:4])
     plt.close(figure)

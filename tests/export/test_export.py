@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from matplotlib.figure import Figure
 from scipy import sparse
 
 import stmfg
-from _finished import finished
+from _finished import PALETTE, finished
 from _optional import optional
-from stmfg import cli, export
-from stmfg._core.palette import palette
+from stmfg import export, pl
+from stmfg.cli import main
 from stmfg.errors import MissingDependencyError
 
 quietly = pytest.mark.filterwarnings("ignore")  # of spatialdata, where the test itself calls it
@@ -30,7 +29,7 @@ quietly = pytest.mark.filterwarnings("ignore")  # of spatialdata, where the test
 def result() -> AnnData:
     adata = finished(side=6, k=3)
     adata.obs_names = [f"AAAC{i:03d}-1" for i in range(adata.n_obs)]
-    adata.uns["stmfg_domain_colors"] = np.array(palette(3), dtype=object)
+    adata.uns["stmfg_domain_colors"] = np.array(PALETTE[:3], dtype=object)
     return adata
 
 
@@ -101,7 +100,7 @@ def test_slices_run_jointly_are_kept_apart(joint: AnnData, tmp_path: Path) -> No
 
 
 def test_tables_that_cannot_be_written(result: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
-    assert "a folder that is there" in refused(export.loupe, result, tmp_path / "nowhere" / "a.csv")
+    assert "an existing folder" in refused(export.loupe, result, tmp_path / "nowhere" / "a.csv")
     (tmp_path / "folder.csv").mkdir()
     assert "cannot be written" in refused(export.loupe, result, tmp_path / "folder.csv")
     del result.obs["stmfg_domain"]
@@ -124,9 +123,7 @@ def test_spots_become_circles(tmp_path: Path) -> None:
     library = next(iter(result.uns["spatial"].values()))
     assert circles["radius"].iloc[0] == pytest.approx(library["scalefactors"]["spot_diameter_fullres"] / 2)
     # The image has its place under the spots, as in our own figures.
-    from stmfg._core.spots import spots
-
-    left, right, bottom, top = spots(result).extent
+    left, right, bottom, top = pl.domains(result, ax=Figure().add_subplot()).images[0].get_extent()
     extent = sd.get_extent(store["image"])
     assert extent["x"] == pytest.approx((left, right))
     assert extent["y"] == pytest.approx((top, bottom))
@@ -215,14 +212,14 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 @quietly
-def test_from_a_store_to_a_store(tmp_path: Path) -> None:
+def test_from_a_store_to_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sd = optional("spatialdata")
     write_source(tmp_path / "source.zarr")
     before = digest(tmp_path / "source.zarr")
-    run = ["run", str(tmp_path / "source.zarr"), "-o", str(tmp_path / "out"), "--n-domains", "3", "--quiet"]
-    assert cli.main(run) == 0
-    command = ["export", str(tmp_path / "out"), "--to", "spatialdata", "-o", str(tmp_path / "new.zarr")]
-    assert cli.main([*command, "--source", str(tmp_path / "source.zarr")]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "source.zarr", "-o", "out", "--n-domains", "3", "--quiet"]) == 0
+    command = ["export", "out", "--to", "spatialdata", "-o", "new.zarr", "--source", "source.zarr"]
+    assert main(command) == 0
     assert digest(tmp_path / "source.zarr") == before
     new, result = sd.read_zarr(tmp_path / "new.zarr"), stmfg.read(tmp_path / "out" / "result.h5ad")
     assert set(new.shapes) == {"cells"}
@@ -230,7 +227,7 @@ def test_from_a_store_to_a_store(tmp_path: Path) -> None:
     table = new["table"]
     assert table.uns["spatialdata_attrs"] == {"region": "cells", "region_key": "region", "instance_key": "cell_id"}
     assert list(table.obs["stmfg_domain"]) == list(result.obs["stmfg_domain"])
-    assert list(table.uns["stmfg_domain_colors"]) == palette(3)
+    assert list(table.uns["stmfg_domain_colors"]) == PALETTE[:3]
     np.testing.assert_array_equal(table.obsm["X_stmfg"], result.obsm["X_stmfg"])
     assert set(table.uns["stmfg"]) == set(result.uns["stmfg"])
 
@@ -280,7 +277,7 @@ def test_what_is_refused(result: AnnData, tmp_path: Path, refused: Callable[...,
     optional("spatialdata")
     (tmp_path / "there.zarr").mkdir()
     write = export.spatialdata
-    assert "is there already" in refused(write, result, tmp_path / "there.zarr")
+    assert "exists already" in refused(write, result, tmp_path / "there.zarr")
     new = tmp_path / "new.zarr"
     assert "no SpatialData store" in refused(write, result, new, source=tmp_path / "there.zarr")
     (tmp_path / "there.zarr" / "tables").mkdir()
@@ -297,19 +294,16 @@ def test_without_spatialdata(result: AnnData, tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_from_the_shell(result: AnnData, tmp_path: Path) -> None:
+def test_from_the_shell(
+    result: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     result.write_h5ad(tmp_path / "out" / "result.h5ad")
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "stmfg", "export", *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-
-    done = run("out", "--to", "loupe", "-o", "a.csv")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "stmfg_domain of out for loupe: a.csv\n", "")
+    assert main(["export", "out", "--to", "loupe", "-o", "a.csv"]) == 0
+    assert capsys.readouterr() == ("stmfg_domain of out for loupe: a.csv\n", "")
     assert (tmp_path / "a.csv").read_text().startswith("Barcode,stmfg_domain\nAAAC000-1,")
-    wrong = run("out", "--to", "loupe", "-o", "b.csv", "--source", "x.zarr")
-    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
-    assert "--source goes with --to spatialdata" in wrong.stderr
+    assert main(["export", "out", "--to", "loupe", "-o", "b.csv", "--source", "x.zarr"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--source goes with --to spatialdata" in line
     assert not (tmp_path / "b.csv").exists()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
+import shutil
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +154,49 @@ def test_pipes_are_refused(tmp_path: Path, name: str, refused: Callable[..., str
     (path.parents[1] / "var").mkdir(exist_ok=True) if "/" in name else None
     os.mkfifo(path)
     assert "device or a pipe" in refused(read, tmp_path / name.split("/")[0])
+
+
+@pytest.mark.parametrize("name", ["input.h5ad.gz", "input.zarr.zip"])
+def test_what_unpacked_is_larger_than_the_memory_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    zeros = bytes(2**25)
+    if name.endswith("gz"):
+        (tmp_path / name).write_bytes(gzip.compress(zeros))
+    else:
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("tables/table/X", zeros)
+    monkeypatch.setattr("stmfg.io.guard.memory", lambda: 1e6)
+    assert "larger than the memory when it is unpacked" in refused(read, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/tmp/secret", "tables/../../secret"])  # noqa: S108
+def test_a_zip_file_that_leads_out_is_refused(name: str, tmp_path: Path, refused: Callable[..., str]) -> None:
+    with zipfile.ZipFile(tmp_path / "input.zarr.zip", "w") as archive:
+        archive.writestr(name, b"x")
+    assert "leads out of it" in refused(read, tmp_path / "input.zarr.zip")
+
+
+@pytest.mark.parametrize("form", ["folder", "content"])
+def test_a_zipped_store_is_read(form: str, store: Path, section: AnnData, tmp_path: Path) -> None:
+    root = store.parent if form == "folder" else store
+    where = {"root_dir": root, "base_dir": store.name if form == "folder" else "."}
+    shutil.make_archive(str(tmp_path / "zipped.zarr"), "zip", **where)
+    adata = read(tmp_path / "zipped.zarr.zip")
+    np.testing.assert_array_equal(adata.X.toarray(), section.X.toarray())
+    np.testing.assert_array_equal(adata.obsm["spatial"], section.obsm["spatial"])
+
+
+@pytest.mark.parametrize(("name", "packed"), [("a.h5ad.gz", True), ("A.H5AD", False), ("a.h5", False)])
+def test_other_names_of_h5ad(name: str, packed: bool, h5ad: Path, section: AnnData) -> None:
+    content = h5ad.read_bytes()
+    path = h5ad.with_name(name)
+    path.write_bytes(gzip.compress(content) if packed else content)
+    np.testing.assert_array_equal(read(path).X.toarray(), section.X.toarray())
+
+
+def test_a_folder_with_one_file_says_which(h5ad: Path, refused: Callable[..., str]) -> None:
+    assert refused(read, h5ad.parent).endswith(f"give that: {h5ad}")
 
 
 def test_a_model_file_runs_no_code(section: AnnData, quick: dict[str, Any], tmp_path: Path) -> None:

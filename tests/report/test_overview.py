@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+import _browser
 from _finished import NASTY, finished, run_record
 from stmfg.io.sheet import Sample
-from stmfg.report import _overview
+from stmfg.report import write_overview
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed")
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.select import Select  # noqa: E402
-
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=1280,900"]
-
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM.exists() and DRIVER.exists()),
-    reason=f"{CHROMIUM} or {DRIVER} is absent; `make browser` installs them",
-)
+pytest.importorskip("selenium", reason="selenium is not installed")
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +33,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         adata.write_h5ad(output / name / "result.h5ad")
         (output / name / "report.html").write_text(f"<title>report of {name}</title>")
         records[name] = run_record(adata, n_domains=side, warnings=[NASTY] if name == "a" else [])
-    _overview.write(samples, records, {"d": f"cannot be read ({NASTY})"}, output)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, Service(str(DRIVER)))
+    write_overview(samples, records, {"d": f"cannot be read ({NASTY})"}, output)
+    driver = _browser.start(tmp_path_factory.mktemp("chromium"))
     driver.get((output / "index.html").as_uri())
     yield driver
     driver.quit()
@@ -65,7 +50,7 @@ def heading(page: Any, name: str) -> Any:
 
 
 def test_it_opens_without_complaint(page: Any) -> None:
-    assert [e for e in page.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+    assert _browser.complaints(page) == []
     assert page.execute_script("return window.stmfgHacked") is None
     assert NASTY in page.find_element(By.ID, "failed").text
     assert shown(page) == list("cbad")

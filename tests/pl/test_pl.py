@@ -20,10 +20,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from _finished import SPACING, finished
+from _finished import PALETTE, SPACING, finished
 from stmfg import pl
-from stmfg._core.palette import palette, stored_or_palette
-from stmfg._core.spots import spacing, spots
 from stmfg.errors import InputError, MissingKeyError
 
 
@@ -33,8 +31,12 @@ def axes() -> Axes:
 
 
 def dots(ax: Axes) -> PathCollection:
-    (found,) = [c for c in ax.collections if isinstance(c, PathCollection)]
-    return found
+    (collection,) = [c for c in ax.collections if isinstance(c, PathCollection)]
+    return collection
+
+
+def places(ax: Axes) -> np.ndarray[Any, Any]:
+    return np.asarray(dots(ax).get_offsets())
 
 
 def save(ax: Axes, kind: str) -> None:
@@ -47,9 +49,8 @@ def shades(ax: Axes) -> list[str]:
     return [to_hex(tuple(c)) for c in np.asarray(dots(ax).get_facecolor()).tolist()]
 
 
-def width(collection: PathCollection) -> float:
-    vertices = collection.get_paths()[0].vertices
-    return float(np.ptp(np.asarray(vertices)[:, 0]))
+def width(ax: Axes) -> float:
+    return float(np.ptp(np.asarray(dots(ax).get_paths()[0].vertices)[:, 0]))
 
 
 EVERY = [pl.domains, pl.confidence, pl.embedding, pl.view_weights, pl.loss, pl.markers]
@@ -79,31 +80,43 @@ def test_every_figure_says_what_is_missing(draw: Any, axes: Axes) -> None:
 def test_without_axes_new_ones_are_made() -> None:
     plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("agg")
-    ax = pl.domains(finished())
-    assert isinstance(ax, Axes)
+    assert isinstance(pl.domains(finished()), Axes)
     plt.close("all")
 
 
 def test_domains_have_the_colour_of_their_number_and_a_legend(axes: Axes) -> None:
     adata = finished()
     pl.domains(adata, ax=axes)
-    assert shades(axes) == [palette(4)[int(d) - 1] for d in adata.obs["stmfg_domain"]]
+    assert shades(axes) == [PALETTE[int(d) - 1] for d in adata.obs["stmfg_domain"]]
     legend = axes.get_legend()
     assert legend is not None
     assert [t.get_text() for t in legend.get_texts()] == ["1", "2", "3", "4"]
+    part = Figure().add_subplot()
+    pl.domains(adata[adata.obs["stmfg_domain"] == "3"], ax=part)
+    assert set(shades(part)) == {PALETTE[2]}
 
 
-def test_a_subset_keeps_its_colours(axes: Axes) -> None:
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (["#ABCDEF", "#00000080", "#333333", "#444444", "#555555"], "#abcdef"),
+        (["red;background:url(x)", "#222222", "#333333", "#444444"], PALETTE[0]),  # a stranger's style is not believed
+        (["#111111"], PALETTE[0]),
+    ],
+)
+def test_stored_colours_are_used_where_they_are_plain_and_enough(axes: Axes, stored: list[str], expected: str) -> None:
     adata = finished()
-    pl.domains(adata[adata.obs["stmfg_domain"] == "3"], ax=axes)
-    assert set(shades(axes)) == {palette(3)[2]}
-
-
-def test_stored_colours_are_used(axes: Axes) -> None:
-    adata = finished()
-    adata.uns["stmfg_domain_colors"] = ["#111111", "#222222", "#333333", "#444444"]
+    adata.uns["stmfg_domain_colors"] = stored
     pl.domains(adata, ax=axes)
-    assert shades(axes)[0] == "#111111"
+    assert shades(axes)[0] == expected
+
+
+def test_ninety_domains_have_ninety_colours(axes: Axes) -> None:
+    adata = finished(10)
+    adata.obs["many"] = (np.arange(100) % 90 + 1).astype(str)
+    pl.domains(adata, color="many", ax=axes)
+    assert len(set(shades(axes))) == 90
+    assert shades(axes)[:7] == PALETTE
 
 
 def test_other_labels_with_gaps_are_drawn_and_numbers_refused(axes: Axes) -> None:
@@ -120,7 +133,7 @@ def test_other_labels_with_gaps_are_drawn_and_numbers_refused(axes: Axes) -> Non
 def test_spots_have_their_true_diameter_over_the_image(axes: Axes) -> None:
     adata = finished(image=True)
     pl.domains(adata, ax=axes)
-    assert width(dots(axes)) == pytest.approx(75.0)
+    assert width(axes) == pytest.approx(75.0)
     (image,) = axes.images
     left, right, bottom, top = image.get_extent()
     height, columns = adata.uns["spatial"]["sample"]["images"]["lowres"].shape[:2]
@@ -132,41 +145,41 @@ def test_spots_have_their_true_diameter_over_the_image(axes: Axes) -> None:
 
 def test_without_scale_factors_the_size_follows_the_spacing(axes: Axes) -> None:
     pl.domains(finished(), size=0.5, ax=axes)
-    assert width(dots(axes)) == pytest.approx(0.45 * SPACING)
+    assert width(axes) == pytest.approx(0.45 * SPACING)
     assert not axes.images
+    alone = Figure().add_subplot()
+    pl.domains(finished()[:1], ax=alone)
+    assert width(alone) == pytest.approx(0.9)
 
 
 def test_the_image_can_be_left_out_and_must_be_one(axes: Axes) -> None:
     adata = finished(image=True)
     pl.confidence(adata, image=False, ax=axes)
+    adata.uns["spatial"]["other"] = adata.uns["spatial"]["sample"]  # of which none is chosen
+    pl.domains(adata, ax=axes)
     assert not axes.images
+    del adata.uns["spatial"]["other"]
     adata.uns["spatial"]["sample"]["images"]["lowres"] = np.zeros((4, 4, 7))
     with pytest.raises(InputError, match="image=False"):
         pl.domains(adata, ax=axes)
 
 
-def test_two_libraries_have_no_image_unless_one_is_chosen() -> None:
-    adata = finished(image=True)
-    adata.uns["spatial"]["other"] = adata.uns["spatial"]["sample"]
-    assert spots(adata).image is None
-
-
 @pytest.mark.parametrize(
-    "picture",
+    ("picture", "expected"),
     [
-        np.full((9, 9), 0.5),
-        np.full((9, 9, 1), 32768, dtype=np.uint16),
-        np.full((9, 9, 4), 128, dtype=np.uint8),
-        np.full((9, 9, 3), 0.5, dtype=np.float32),
+        (np.full((9, 9), 0.5), 128),
+        (np.full((9, 9, 1), 32768, dtype=np.uint16), 255),
+        (np.full((9, 9, 4), 128, dtype=np.uint8), 191),  # half transparent, over white
+        (np.full((9, 9, 3), 0.5, dtype=np.float32), 128),
     ],
 )
-def test_images_of_any_depth_become_bytes(picture: Any) -> None:
+def test_images_of_any_depth_become_bytes(axes: Axes, picture: Any, expected: int) -> None:
     adata = finished(image=True)
     adata.uns["spatial"]["sample"]["images"]["lowres"] = picture
-    image = spots(adata).image
-    assert image is not None
+    image = np.asarray(pl.domains(adata, ax=axes).images[0].get_array())
     assert image.shape == (9, 9, 3)
     assert image.dtype == np.uint8
+    assert (image == expected).all()
 
 
 def test_bins_are_squares(axes: Axes) -> None:
@@ -176,19 +189,26 @@ def test_bins_are_squares(axes: Axes) -> None:
     assert len(np.asarray(dots(axes).get_paths()[0].vertices)) == 5
 
 
-def test_slices_are_laid_out_side_by_side() -> None:
+def test_slices_are_laid_out_side_by_side_with_their_names_above(axes: Axes) -> None:
     adata = finished()
-    adata.obs["slice"] = np.where(np.arange(adata.n_obs) % 2, "a", "b")
-    xy = spots(adata, library_key="slice").xy
-    first, second = xy[adata.obs["slice"] == "a"], xy[adata.obs["slice"] == "b"]
-    assert first[:, 0].max() < second[:, 0].min()
+    adata.obs["slice"] = np.where(np.arange(adata.n_obs) % 2, "left $1$", "right")
+    pl.domains(adata, library_key="slice", ax=axes)
+    xy = places(axes)
+    assert xy[adata.obs["slice"] == "left $1$", 0].max() < xy[adata.obs["slice"] == "right", 0].min()
+    assert {text.get_text() for text in axes.texts} == {"left $1$", "right"}
+    for text in axes.texts:
+        members = xy[(adata.obs["slice"] == text.get_text()).to_numpy()]
+        x, y = text.get_position()
+        assert members[:, 0].min() < x < members[:, 0].max()
+        assert y < members[:, 1].min()  # y points down
     with pytest.raises(MissingKeyError, match="slices"):
-        spots(adata, library_key="nothing")
+        pl.domains(adata, library_key="nothing", ax=axes)
 
 
-def test_spacing_of_degenerate_positions() -> None:
-    assert spacing(np.zeros((5, 2))) == 1.0
-    assert spacing(np.array([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])) == 5.0
+def test_dots_of_two_slices_on_the_same_coordinates_are_as_large_as_on_one(axes: Axes) -> None:
+    joined = ad.concat({"a": finished(), "b": finished()}, label="slice", index_unique="_")
+    pl.domains(joined, library_key="slice", ax=axes)
+    assert width(axes) == pytest.approx(0.9 * SPACING)
 
 
 def test_many_spots_are_drawn_in_seconds(axes: Axes) -> None:
@@ -234,27 +254,6 @@ def test_markers_of_chosen_genes(axes: Axes) -> None:
         pl.markers(finished(genes=0), ax=axes)
 
 
-def test_palette_is_distinct_and_stable() -> None:
-    assert palette(3) == palette(24)[:3]
-    assert len(set(palette(90))) == 90
-    assert all(len(c) == 7 and c[0] == "#" for c in palette(90))
-
-
-def test_only_plain_colours_are_believed() -> None:
-    assert stored_or_palette(["#ABCDEF", "#00000080"], 2) == ["#abcdef", "#000000"]
-    assert stored_or_palette(["red;background:url(x)", "#000000"], 2) == palette(2)
-    assert stored_or_palette(["#000000"], 2) == palette(2)
-
-
-def test_pyplot_is_not_loaded_for_given_axes() -> None:
-    code = (
-        "import sys\nfrom matplotlib.figure import Figure\nfrom stmfg import pl\nfrom _finished import finished\n"
-        "pl.domains(finished(6), ax=Figure().add_subplot())\nsys.exit('matplotlib.pyplot' in sys.modules)"
-    )
-    here = str(Path(__file__).parent)
-    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": here}, check=False).returncode == 0
-
-
 def test_the_chosen_number_of_domains_stands_out(axes: Axes) -> None:
     adata = finished()
     with pytest.raises(InputError, match="n_domains='auto'"):
@@ -268,19 +267,10 @@ def test_the_chosen_number_of_domains_stands_out(axes: Axes) -> None:
     save(axes, "png")
 
 
-def test_every_slice_has_its_name_above_it() -> None:
-    adata = finished()
-    adata.obs["slice"] = np.where(np.arange(adata.n_obs) % 2, "left $1$", "right")
-    where = spots(adata, library_key="slice")
-    ax = pl.domains(adata, library_key="slice", ax=Figure().add_subplot())
-    assert {text.get_text() for text in ax.texts} == {"left $1$", "right"}
-    for text in ax.texts:
-        mine = where.xy[(adata.obs["slice"] == text.get_text()).to_numpy()]
-        x, y = text.get_position()
-        assert mine[:, 0].min() < x < mine[:, 0].max()
-        assert y < mine[:, 1].min()  # y points down
-    # Two slices on the same coordinates: dots are as large as on one.
-    twice = finished()
-    alone = spots(twice).diameter
-    joined = ad.concat({"a": twice, "b": twice}, label="slice", index_unique="_")
-    assert spots(joined, library_key="slice").diameter == pytest.approx(alone)
+def test_pyplot_is_not_loaded_for_given_axes() -> None:
+    code = (
+        "import sys\nfrom matplotlib.figure import Figure\nfrom stmfg import pl\nfrom _finished import finished\n"
+        "pl.domains(finished(6), ax=Figure().add_subplot())\nsys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    path = ":".join([str(Path(__file__).parents[1]), *sys.path])
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, check=False).returncode == 0

@@ -213,10 +213,12 @@ def test_spatialdata_store(outs: Path, tmp_path: Path) -> None:
     assert "without a table" in error(store)
     write_zarr(adata, store / "tables" / "table")
     assert read(store).obs.equals(adata.obs)
-    write_zarr(adata, store / "tables" / "cells")
+    write_zarr(adata[:20].copy(), store / "tables" / "cells")
+    assert read(store).n_obs == adata.n_obs  # of the table called "table"
+    (store / "tables" / "table").rename(store / "tables" / "others")
     message = error(store)
-    assert "several tables (cells, table)" in message
-    assert read(message.rsplit(" ", 1)[1]).shape == adata.shape  # the fix it names works
+    assert "several tables (cells, others)" in message
+    assert read(message.rsplit(" ", 1)[1]).n_obs == 20  # the fix it names works
 
 
 def _no_h5(path: Path) -> Path:
@@ -240,6 +242,7 @@ def _bad_mtx(outs: Path, name: str, content: bytes | None) -> Path:
 
 
 def _text(path: Path, content: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text(content)
     return path
 
@@ -280,7 +283,9 @@ def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
     [
         (lambda o: o / "nowhere", "no such file or folder; give an .h5ad file"),
         (lambda o: o / ("x" * 300), "check name and permissions"),
-        (lambda o: o / "filtered_feature_bc_matrix.h5", "file of a kind stMFG does not read"),
+        (lambda o: _text(o / "a.txt", "hello"), "file of a kind stMFG does not read; give an .h5ad"),
+        (lambda o: _text(o / "a.tar.gz", "hello"), "does not read (unpack it, and give the folder)"),
+        (lambda o: _text(o / "x" / "a.h5", "hello"), "a matrix without positions: put it into a folder with spatial/"),
         (lambda o: _text(o / "a.h5ad", "a,b\n1,2\n"), "a.h5ad as h5ad cannot be read"),
         (lambda o: _text(o / "a.h5ad", ""), "a.h5ad as h5ad cannot be read"),
         (lambda o: _truncate(_h5ad(o)), "check that the copy is complete"),
@@ -293,7 +298,7 @@ def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
         (lambda o: _folder(o / "empty"), "empty is an empty folder"),
         (lambda o: _folder(o / "other", "stuff"), "folder of a kind stMFG does not read (it holds stuff)"),
         (lambda o: _folder(o / "hd", "binned_outputs/square_008um"), "hd/binned_outputs/square_008um"),
-        (_no_h5, "has no filtered_feature_bc_matrix.h5 and no folder"),
+        (_no_h5, "has no filtered_feature_bc_matrix.h5(.gz) or filtered_feature_bc_matrix/ or"),
         (
             lambda o: _truncate(o / "filtered_feature_bc_matrix.h5").parent,
             "filtered_feature_bc_matrix.h5 cannot be read",
@@ -313,7 +318,7 @@ def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
         (lambda o: _bad_mtx(o, "barcodes.tsv.gz", b"not gzip"), "filtered_feature_bc_matrix cannot be read"),
         (
             lambda o: (o / "spatial" / "tissue_positions_list.csv").unlink() or o,
-            "spatial has no tissue_positions.csv or",
+            "outs or spatial/ has no tissue_positions.csv(.gz) or",
         ),
         (
             lambda o: _positions(o, lambda t: t.drop(columns="array_row")),
@@ -325,7 +330,7 @@ def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
         (lambda o: _positions(o, lambda t: t.assign(in_tissue=0)), "none of 60 spots is in tissue"),
         (
             lambda o: _positions(o, lambda t: t.assign(barcode=t["barcode"].str[:-2])),
-            "share no barcode (first: AAAC000-1 and AAAC000)",
+            "share no name (first: 'AAAC000-1' and 'AAAC000')",
         ),
         (lambda o: _text(o / "spatial" / "tissue_positions.csv", "").parents[1], "tissue_positions.csv cannot be read"),
         (lambda o: _text(o / "spatial" / "scalefactors_json.json", "{").parents[1], "scalefactors_json.json cannot be"),

@@ -1,0 +1,190 @@
+"""Every spot in a colour: in the tissue, or in the plane of the embedding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from matplotlib.collections import PathCollection
+from matplotlib.colors import LinearSegmentedColormap, to_rgba_array
+from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import AffineDeltaTransform
+
+from stmfg._core.labels import colours, labels
+from stmfg._core.palette import CONFIDENCE as CONFIDENCE_COLOURS
+from stmfg._core.palette import MISSING
+from stmfg._core.spots import Spots, spots
+from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING
+from stmfg.errors import require
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+RUN: Final = "run stmfg.tl.domains(adata) first"
+CONFIDENCE_MAP: Final = LinearSegmentedColormap.from_list("stmfg_confidence", CONFIDENCE_COLOURS)
+HALO: Final = [withStroke(linewidth=2.1, foreground="white")]
+"""Keeps a name readable over spots, and on black paper."""
+_LEGEND_ROWS = 20
+_SQUARE = Path([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)], closed=True)
+
+
+def domains(
+    adata: AnnData,
+    *,
+    color: str = DOMAIN,
+    image: bool = True,
+    library_key: str | None = None,
+    size: float = 1.0,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the spots at true shape and scale, coloured by domain, over the tissue image if there is one.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    color
+        Column of ``obs`` with labels; spots without a label are grey.
+    image
+        Whether to draw the tissue image of ``uns["spatial"]``.
+    library_key
+        Column of ``obs`` naming the slice of each spot; slices are laid out side by side with their names above,
+        without image.
+    size
+        Factor on the diameter of the spots.
+    legend
+        Whether to list the domains beside the map.
+    ax
+        Axes to draw on; new ones by default.
+    """
+    given = labels(adata, color)
+    names = [str(c) for c in given.categories]
+    shades = colours(adata, names, color)
+    ax = ax or new_axes(8.0, 7.0)
+    drawn = draw_spots(ax, spots(adata, image=image, library_key=library_key), size)
+    drawn.set_facecolor(to_rgba_array([*shades, MISSING])[given.codes])
+    if legend:
+        some_missing = bool((given.codes < 0).any())
+        _draw_legend(ax, names + ["none"] * some_missing, shades + [MISSING] * some_missing, color)
+    return ax
+
+
+def confidence(
+    adata: AnnData,
+    *,
+    image: bool = True,
+    library_key: str | None = None,
+    size: float = 1.0,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the spots coloured by the confidence of their domain.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    image, library_key, size, ax
+        As in :func:`domains`.
+    legend
+        Whether to draw the colour scale.
+    """
+    values = np.asarray(require(adata, "obs", CONFIDENCE, RUN))
+    ax = ax or new_axes(8.0, 7.0)
+    drawn = draw_spots(ax, spots(adata, image=image, library_key=library_key), size)
+    drawn.set(array=values, cmap=CONFIDENCE_MAP, clim=(0.0, 1.0))
+    if legend:
+        ax.figure.colorbar(drawn, ax=ax, label="Confidence", shrink=0.6)
+    return ax
+
+
+def embedding(
+    adata: AnnData, *, color: str = DOMAIN, size: float = 1.0, legend: bool = True, ax: Axes | None = None
+) -> Axes:
+    """Draw the first two principal components of the embedding, coloured by domain.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with ``obsm["X_stmfg"]``.
+    color, size, legend, ax
+        As in :func:`domains`.
+    """
+    given = labels(adata, color)
+    names = [str(c) for c in given.categories]
+    shades = colours(adata, names, color)
+    points, share = principal_plane(require(adata, "obsm", EMBEDDING, RUN))
+    ax = ax or new_axes(7.0, 6.0)
+    area = size * np.clip(30_000 / max(len(points), 1), 1.0, 25.0)
+    colour = to_rgba_array([*shades, MISSING])[given.codes]
+    ax.scatter(points[:, 0], points[:, 1], s=area, c=colour, linewidths=0, alpha=0.8, rasterized=True)
+    ax.set(xticks=[], yticks=[], xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%})")
+    ax.spines[["top", "right"]].set_visible(False)
+    if legend:
+        _draw_legend(ax, names, shades, color)
+    return ax
+
+
+def principal_plane(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the first two principal components (n, 2) of x (n, d), and their shares of the variance."""
+    centred = np.asarray(x, dtype=np.float64)
+    centred = centred - centred.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    axes = vectors[:, ::-1][:, :2]
+    # The sign of an eigenvector is free: fixed, so that a figure does not flip from one machine to the next.
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    share = values[::-1][:2] / max(values.sum(), np.finfo(float).tiny)
+    absent = 2 - axes.shape[1]
+    return np.pad(centred @ axes, ((0, 0), (0, absent))), np.pad(share, (0, absent))
+
+
+def draw_spots(ax: Axes, where: Spots, size: float = 1.0) -> PathCollection:
+    """Draw spots without colour, the image under them and the names of slices; set the limits of `ax`."""
+    if where.image is not None:
+        ax.imshow(where.image, extent=where.extent, interpolation="antialiased")
+    unit = _SQUARE if where.square else Path.unit_circle()
+    # The size is in the units of the coordinates, so that spots stay true when the figure is resized or zoomed.
+    drawn = PathCollection(
+        [Path(np.asarray(unit.vertices) * (where.diameter * size / 2), unit.codes)],
+        offsets=where.xy,
+        offset_transform=ax.transData,
+        linewidths=0,
+        rasterized=True,
+    )
+    to_screen: Any = ax.transData  # affine, since both axes are linear
+    drawn.set_transform(AffineDeltaTransform(to_screen))
+    ax.add_collection(drawn, autolim=False)
+    for name, (left, top, right, _) in where.slices.items():
+        place = (left + right) / 2, top - where.diameter
+        ax.text(*place, name, ha="center", va="bottom", fontsize="small", path_effects=HALO, parse_math=False)
+    left, top, right, bottom = where.bounds()
+    ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return drawn
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Return axes of a new figure, in inches, that a notebook shows."""
+    import matplotlib.pyplot as plt  # chooses a display; not needed by those who bring their own axes
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def _draw_legend(ax: Axes, names: list[str], shades: list[str], color: str) -> None:
+    """List `names` to the right of `ax`."""
+    dots = [Line2D([], [], ls="", marker="o", ms=8, color=c, label=n) for n, c in zip(names, shades, strict=True)]
+    legend = ax.legend(
+        handles=dots,
+        title="Domain" if color == DOMAIN else color,
+        ncols=max(1, -(-len(names) // _LEGEND_ROWS)),
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
+    for text in [*legend.get_texts(), legend.get_title()]:
+        text.set_parse_math(False)  # a name with two dollar signs is a name
