@@ -22,8 +22,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[1]
 _QUIET = ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning")
 """What an old library warns of is no fault of ours."""
-KEPT = {"torch", "lightning-fabric"}
-"""Not resolved anew: torch, and what is built on it."""
+KEPT = {"torch"}
+"""Not resolved anew."""
 TESTS = (
     "tests",
     "--ignore=tests/project/test_benchmarks.py",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from stmfg import gr
+from stmfg._core.geometry import spacing
 from stmfg.errors import MissingKeyError
 from stmfg.model import graphs
 
@@ -89,8 +90,8 @@ def test_order_does_not_matter(positions: NDArray[np.float64], options: dict[str
 
 
 def test_spacing_is_that_of_the_grid() -> None:
-    assert graphs.spacing(HEX) == pytest.approx(100)
-    assert graphs.spacing(HEX * 0.37) == pytest.approx(37)
+    assert spacing(HEX) == pytest.approx(100)
+    assert spacing(HEX * 0.37) == pytest.approx(37)
 
 
 @pytest.mark.parametrize("options", [{"n_neighbors": 4}, {"radius": 1.1}])
@@ -112,7 +113,7 @@ def test_twins_in_one_place_are_neighbors() -> None:
 
 def test_twins_do_not_change_the_spacing() -> None:
     twins = np.repeat(HEX, 2, axis=0)
-    assert graphs.spacing(twins) == pytest.approx(100)
+    assert spacing(twins) == pytest.approx(100)
     graph = graphs.spatial_graph(twins, radius=1.1)
     check_form(graph)
     assert (np.diff(graph.indptr)[np.repeat(~EDGE, 2)] == 13).all()  # the twin, and six pairs around
@@ -255,7 +256,7 @@ def test_impossible_feature_neighborhoods_are_refused(
 def test_neighbours_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(0).normal(size=(200, 2))
     whole = graphs.spatial_graph(points, n_neighbors=6)
-    monkeypatch.setattr(gr, "BLOCK", 17)
+    monkeypatch.setattr(graphs, "BLOCK", 17)
     assert (graphs.spatial_graph(points, n_neighbors=6) != whole).nnz == 0
 
 
@@ -271,7 +272,7 @@ def test_neighbours_are_the_nearest(dimensions: int) -> None:
 
 
 def test_patches_are_whole_and_spread_over_the_tissue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gr, "PATCH", 50)
+    monkeypatch.setattr(graphs, "PATCH", 50)
     points = np.random.default_rng(0).uniform(size=(3000, 2)) * [2, 1]
     chosen = graphs.patches(points, 600)
     assert 500 <= len(chosen) <= 600

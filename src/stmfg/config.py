@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from stmfg.errors import InputError, closest
 
 PRESETS: Final = ("default", "paper")
+PLUG_IN: Final = "plug-in "
+"""What the name of a user's own part begins with; see ``docs/extend.md``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,7 @@ class Config:
     convolution: Literal["linear", "relu"] = "linear"
     """Mean over neighbours, without weights (``"linear"``), or Kipf and Welling's (``"relu"``)."""
     fusion: Literal["layer", "late"] = "layer"
-    """Views attend to each other after every layer, or once at the end (ablation)."""
-    attention_width: int = 16
-    """Hidden width of the view attention."""
+    """Views attend to each other after every layer, or once at the end (ablation); or a user's own, see ``extend``."""
     embedding: Literal["concat", "last"] = "concat"
     """The embedding joins the fused features of every layer, or is the last layer's."""
     decoder_width: int = 64
@@ -82,6 +82,8 @@ class Config:
     spatial_weight: float = 0.1
     temperature: float = 0.5
     """Temperature of the contrastive term."""
+    extra_losses: tuple[str, ...] = ()
+    """Names of the functions that a user adds to the loss, see ``extend``."""
 
     # Training.
     epochs: int = 20
@@ -92,6 +94,7 @@ class Config:
 
     # Domains.
     clusterer: Literal["mixture", "kmeans", "leiden"] = "mixture"
+    """Makes the clusterings that vote; or a user's own, see ``extend``."""
     n_starts: int = 4
     """Starts of one clustering; the likeliest is kept."""
     n_votes: int = 8
@@ -99,7 +102,7 @@ class Config:
     scales: Literal["every", "embedding"] = "every"
     """Cluster the fused features of every layer and the embedding, or the embedding alone."""
     refine: float = 0.0
-    """Strength of the spatial refinement of the domains; 0 leaves them as they are."""
+    """How strongly neighbours in tissue are made to agree afterwards; 0 leaves the domains as they are."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -172,6 +175,18 @@ class Config:
                 raise InputError(f"unknown option {name!r}{others}")
         return dataclasses.replace(self, **changes)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Config:
+        """Return the hyperparameters of a record or a model file, also of earlier versions.
+
+        Raises
+        ------
+        InputError
+            If it has options that there never were, or no longer are, or values out of range.
+        """
+        values = {name: value for name, value in values.items() if _RETIRED.get(name, _NEVER) != value}
+        return cls().replace(**values)
+
     @property
     def view_names(self) -> tuple[str, ...]:
         """Names of the views, in order."""
@@ -190,9 +205,10 @@ class Config:
 def _problem(name: str, value: Any, default: Any) -> str:
     """Say what a value must be, or nothing where it is that."""
     least = _LEAST.get(name, 0)
-    choices = _CHOICES.get(name)
+    choices = CHOICES.get(name)
     if choices:
-        return "" if value in choices else "one of " + ", ".join(map(repr, choices))
+        plug_in = name in ("clusterer", "fusion") and isinstance(value, str) and value.startswith(PLUG_IN)
+        return "" if plug_in or value in choices else "one of " + ", ".join(map(repr, choices))
     if name == "views":
         valid = isinstance(value, tuple) and value and all(isinstance(view, str) and _is_view(view) for view in value)
         valid = valid and len({view.partition("=")[0] for view in value}) == len(value)
@@ -200,6 +216,9 @@ def _problem(name: str, value: Any, default: Any) -> str:
     if name == "widths":
         valid = isinstance(value, tuple) and value and all(type(width) is int and width >= 0 for width in value)
         return "" if valid else "a tuple with the width of each layer, 0 for the width of the input"
+    if name == "extra_losses":
+        valid = isinstance(value, tuple) and all(isinstance(loss, str) for loss in value)
+        return "" if valid else "a list of functions, given to STMFG or stmfg.tl"
     if isinstance(default, bool):
         return "" if isinstance(value, bool) else "True or False"
     if isinstance(default, int):
@@ -218,9 +237,11 @@ def _is_view(view: str) -> bool:
 
 DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "refine")
 """Hyperparameters that matter to the domains alone: a trained embedding can be clustered anew with others."""
+_RETIRED: Final = {"attention_width": 16}
+"""Options of earlier versions, with the value that all they did is the same as now."""
+_NEVER: Final = object()
 _VIEWS: Final = ("spatial", "feature")
 _LEAST: Final[dict[str, float]] = {
-    "attention_width": 1,
     "decoder_width": 1,
     "feature_neighbors": 1,
     "max_factors": 1,
@@ -229,13 +250,5 @@ _LEAST: Final[dict[str, float]] = {
     "n_votes": 1,
     "temperature": 1e-3,
 }
-_CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "features": ("factors", "genes"),
-    "convolution": ("linear", "relu"),
-    "fusion": ("layer", "late"),
-    "embedding": ("concat", "last"),
-    "reconstruction": ("zinb", "gaussian"),
-    "target": ("own", "neighbourhood"),
-    "clusterer": ("mixture", "kmeans", "leiden"),
-    "scales": ("every", "embedding"),
-}
+CHOICES: Final = {name: get_args(hint) for name, hint in get_type_hints(Config).items() if get_origin(hint) is Literal}
+"""What an option can be, where it is one of a few."""

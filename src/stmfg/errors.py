@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from anndata import AnnData
-
 
 class StmfgError(Exception):
     """Base of every exception stMFG raises on purpose."""
@@ -34,7 +32,7 @@ class TrainingError(StmfgError, RuntimeError):
     """Training cannot go on, for example because a loss term is no longer finite."""
 
 
-def require(adata: AnnData, attr: str, key: str, hint: str) -> Any:
+def require(adata: object, attr: str, key: str, hint: str) -> Any:
     """Return ``getattr(adata, attr)[key]`` or say what is missing and how to get it.
 
     Parameters

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from stmfg._core import checks
 from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH
+from stmfg.config import Config
 from stmfg.errors import InputError, require
 from stmfg.model import graphs
 
@@ -21,8 +22,8 @@ __all__ = ["features", "spatial"]
 def spatial(
     adata: AnnData,
     *,
-    n_neighbors: int = 18,
-    radius: float = 0.0,
+    n_neighbors: int = Config.spatial_neighbors,
+    radius: float = Config.spatial_radius,
     library_key: str | None = None,
     stacked: bool = False,
     copy: bool = False,
@@ -59,12 +60,18 @@ def spatial(
         libraries = checks.library_names(adata, library_key)
     places = checks.coordinates(adata, SPATIAL)
     adata.obsp[SPATIAL_GRAPH] = graphs.spatial_graph(
-        places, n_neighbors=n_neighbors, radius=radius, libraries=graphs.apart(places, libraries, stacked=stacked)
+        places, n_neighbors=n_neighbors, radius=radius, libraries=graphs.unlinked(places, libraries, stacked=stacked)
     )
     return adata if copy else None
 
 
-def features(adata: AnnData, *, n_neighbors: int = 15, steps: int = 1, copy: bool = False) -> AnnData | None:
+def features(
+    adata: AnnData,
+    *,
+    n_neighbors: int = Config.feature_neighbors,
+    steps: int = Config.feature_steps,
+    copy: bool = False,
+) -> AnnData | None:
     """Build the expression graph on spatially smoothed features.
 
     Parameters

@@ -184,10 +184,11 @@ def test_a_failed_sample_is_tried_again(slices: Path, tmp_path: Path, in_process
 def test_an_interrupted_sample_continues(
     slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    import stmfg.model.checkpoint
     import stmfg.model.train
 
     task = Task("a", str(slices / "0.h5ad"), str(tmp_path / "a"), QUICK)
-    save = stmfg.model.checkpoint.save
+    save = stmfg.model.checkpoint.Checkpoint.save
 
     def interrupted(*args: Any) -> None:
         save(*args)
@@ -195,7 +196,7 @@ def test_an_interrupted_sample_continues(
 
     monkeypatch.setattr(stmfg.model.train, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(stmfg.model.checkpoint, "save", interrupted)
+        patch.setattr(stmfg.model.checkpoint.Checkpoint, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             _sample.run_sample(task)
     assert _sample.finished_record(task) is None

@@ -82,9 +82,10 @@ def test_interrupted_and_resumed(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    import stmfg.model.checkpoint
     import stmfg.model.train
 
-    source, save, calls = finished[0].parent / "input.h5ad", stmfg.model.checkpoint.save, []
+    source, save, calls = finished[0].parent / "input.h5ad", stmfg.model.checkpoint.Checkpoint.save, []
 
     def interrupted(*args: Any) -> None:
         save(*args)
@@ -94,7 +95,7 @@ def test_interrupted_and_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr(stmfg.model.train, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(stmfg.model.checkpoint, "save", interrupted)
+        patch.setattr(stmfg.model.checkpoint.Checkpoint, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stmfg.workflow.run(source, tmp_path / "out", n_domains=3, **QUICK)
     assert set(contents(tmp_path / "out")) == {"checkpoint.safetensors"}

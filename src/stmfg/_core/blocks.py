@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BLOCK = 20_000
 """Rows worked on at a time."""
+FIT_AT_MOST = 20_000
+"""Observations that anything is fitted on; the fit is then applied to all."""
 
 
 class OnDisk:
@@ -76,7 +78,7 @@ class Counts:
         """Return the same rows with some of the columns alone, in this order."""
         return Counts(self._matrix, self._order, genes if self._genes is None else self._genes[genes])
 
-    def some(self, positions: NDArray[np.int64]) -> Counts:
+    def subset(self, positions: NDArray[np.int64]) -> Counts:
         """Return some rows, given their positions in the order, none of them read yet."""
         return Counts(self._matrix, self._order[positions])
 

@@ -23,8 +23,9 @@ from stmfg.errors import InputError, require
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from anndata import AnnData
     from numpy.typing import NDArray
+
+    from stmfg._core.annotated import Annotated
 
 MIN_OBSERVATIONS: Final = 4
 """Fewer observations than this have no domains to speak of."""
@@ -38,7 +39,7 @@ _EXTENT: Final = (1e-100, 1e100)
 _VALUES_AT_A_TIME: Final = 10_000_000
 
 
-def observations(adata: AnnData) -> None:
+def observations(adata: Annotated) -> None:
     """Check that there are enough observations and that their names are unique.
 
     Raises
@@ -51,7 +52,7 @@ def observations(adata: AnnData) -> None:
     names(adata)
 
 
-def names(adata: AnnData) -> None:
+def names(adata: Annotated) -> None:
     """Check that observation names are unique; names of genes may repeat.
 
     Raises
@@ -67,7 +68,7 @@ def names(adata: AnnData) -> None:
         )
 
 
-def text(adata: AnnData) -> None:
+def text(adata: Annotated) -> None:
     """Check that names and columns of text can be written: HDF5 stores no NUL, and takes names for paths.
 
     Raises
@@ -98,7 +99,7 @@ def _no_paths(names: Iterable[Any], where: str) -> None:
             _no_paths(names[name], where)
 
 
-def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
+def coordinates(adata: Annotated, key: str = SPATIAL) -> NDArray[np.float64]:
     """Return the checked coordinates of the observations.
 
     Parameters
@@ -136,7 +137,7 @@ def coordinates(adata: AnnData, key: str = SPATIAL) -> NDArray[np.float64]:
     return xy
 
 
-def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix | OnDisk:
+def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | OnDisk:
     """Return the checked raw counts as a canonical CSR matrix, or as rows to be read where they are on disk.
 
     Parameters
@@ -195,7 +196,7 @@ def counts(adata: AnnData, layer: str | None = None) -> sparse.csr_matrix | OnDi
     return csr
 
 
-def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
+def representation(adata: Annotated, key: str) -> NDArray[np.float32]:
     """Return a checked embedding.
 
     Parameters
@@ -232,20 +233,29 @@ def representation(adata: AnnData, key: str) -> NDArray[np.float32]:
     return embedding
 
 
-def n_domains(k: object, n_obs: int) -> int:
-    """Return the checked number of domains.
+def n_domains(k: object, n_obs: int | None = None) -> int | str:
+    """Return the checked number of domains, or ``"auto"``.
+
+    Parameters
+    ----------
+    k
+        Number of domains.
+    n_obs
+        Number of spots that have counts, where it is known.
 
     Raises
     ------
     InputError
-        If ``k`` is not an integer between 2 and ``n_obs``.
+        If ``k`` is neither ``"auto"`` nor an integer from 2 to ``n_obs``.
     """
+    if k == "auto":
+        return "auto"
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool):
         raise InputError(f'n_domains is {k!r}, expected an integer of at least 2; give a number such as 7, or "auto"')
     if k < 2:
         raise InputError(f"n_domains is {k}, expected at least 2; one domain needs no clustering")
-    if k > n_obs:
-        raise InputError(f"n_domains is {k} but there are fewer spots ({n_obs}); give at most {n_obs}")
+    if n_obs is not None and k > n_obs:
+        raise InputError(f"n_domains is {k} but there are fewer spots ({n_obs}) with counts; give at most {n_obs}")
     return int(k)
 
 
@@ -262,7 +272,7 @@ def random_state(seed: object) -> int:
     return int(seed)
 
 
-def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
+def library_names(adata: Annotated, key: str) -> NDArray[np.str_]:
     """Return the slice of each observation, (n,), or say that the column, or a part of it, is missing."""
     column = require(adata, "obs", key, "name the column of obs that holds the slice")
     missing = int(column.isna().sum())
@@ -271,7 +281,7 @@ def library_names(adata: AnnData, key: str) -> NDArray[np.str_]:
     return np.asarray(column).astype(str)
 
 
-def library_codes(adata: AnnData, key: str) -> NDArray[np.int64] | None:
+def library_codes(adata: Annotated, key: str) -> NDArray[np.int64] | None:
     """Return the slice of each observation as a number from 0, (n,); None where there is one slice only."""
     names, codes = np.unique(library_names(adata, key), return_inverse=True)
     return codes if len(names) > 1 else None
@@ -312,7 +322,7 @@ def _numbers(values: Any, where: str, fix: str) -> NDArray[Any]:
     return array
 
 
-def _finite_rows(adata: AnnData, values: NDArray[Any], where: str) -> None:
+def _finite_rows(adata: Annotated, values: NDArray[Any], where: str) -> None:
     """Check that all values are finite, and name the first observation where one is not."""
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():

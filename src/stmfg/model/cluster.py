@@ -6,10 +6,11 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import linalg
 
-from stmfg._core.blocks import subsample
+from stmfg._core.blocks import FIT_AT_MOST, subsample
+from stmfg.config import Config
 from stmfg.errors import InputError, MissingDependencyError
+from stmfg.model.mixture import Mixture, fit_likeliest, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,20 +24,16 @@ __all__ = [
     "agreement",
     "consensus",
     "evidence",
+    "fill_empty",
     "kmeans",
     "leiden",
-    "mapped",
+    "map_clusters",
     "mixture",
-    "non_empty",
     "refine",
-    "softmax",
 ]
 
-FIT_AT_MOST = 20_000
-"""Observations a clustering is fitted, and two are compared, on; all of them are assigned."""
 
-
-def mixture(x: NDArray[Any], k: int, *, n_starts: int = 5, random_state: int = 0) -> Posterior:
+def mixture(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
     """Gaussian mixture with one full covariance shared by all components (mclust's EEE).
 
     One covariance for all absorbs gradients that run through every domain alike, such as depth. The likelihood
@@ -58,11 +55,12 @@ def mixture(x: NDArray[Any], k: int, *, n_starts: int = 5, random_state: int = 0
     Posterior of each component, (n, k).
     """
     x = _unit_scale(x)
-    _, slope, offset = _likeliest(x[subsample(len(x), FIT_AT_MOST, random_state)], k, n_starts, random_state)
-    return softmax(x @ slope + offset)[0]
+    return _likeliest(x[subsample(len(x), FIT_AT_MOST, random_state)], k, n_starts, random_state).posterior(x)
 
 
-def evidence(x: NDArray[Any], k: int, *, independent: float = 1.0, n_starts: int = 5, random_state: int = 0) -> float:
+def evidence(
+    x: NDArray[Any], k: int, *, independent: float = 1.0, n_starts: int = Config.n_starts, random_state: int = 0
+) -> float:
     """Evidence for a number of clusters: minus half the Bayesian information criterion of :func:`mixture`.
 
     Schwarz (1978), up to what every ``k`` shares: log-likelihood less half a logarithm of the number of observations
@@ -83,8 +81,11 @@ def evidence(x: NDArray[Any], k: int, *, independent: float = 1.0, n_starts: int
     x = _unit_scale(x)
     sample = x[subsample(len(x), FIT_AT_MOST, random_state)]
     n, free = len(sample) * independent, k * (x.shape[1] + 1)
-    likelihood = _likeliest(sample, k, n_starts, random_state)[0]
-    return float(n * likelihood - free / 2 * np.log(max(n, 1.0)))
+    return float(n * _likeliest(sample, k, n_starts, random_state).likelihood - free / 2 * np.log(max(n, 1.0)))
+
+
+def _likeliest(x: NDArray[np.float64], k: int, n_starts: int, random_state: int) -> Mixture:
+    return fit_likeliest(x, k, np.random.default_rng(random_state).integers(2**31, size=n_starts))
 
 
 def _unit_scale(x: NDArray[Any]) -> NDArray[np.float64]:
@@ -93,64 +94,7 @@ def _unit_scale(x: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray((x - x.mean(axis=0)) / max(float(x.std()), 1e-12))
 
 
-def _likeliest(
-    x: NDArray[np.float64], k: int, n_starts: int, random_state: int
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Fit the mixture from several k-means starts and return the likeliest fit."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    fits = []
-    for seed in np.random.default_rng(random_state).integers(2**31, size=n_starts):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # duplicate points only leave a start empty
-            start = KMeans(k, n_init=1, random_state=int(seed)).fit(x).labels_
-        fits.append(_expectation_maximization(x, np.eye(k)[start]))
-    return max(fits, key=lambda fit: fit[0])
-
-
-def _expectation_maximization(
-    x: NDArray[np.float64], posterior: Posterior, *, max_iter: int = 100, tolerance: float = 1e-3, floor: float = 1e-4
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a Gaussian mixture with one covariance, from a first posterior (n, k).
-
-    Because the covariance is shared, what the components do not explain of the total one is all there is to
-    know (no pass over the data), and the log-posterior is linear in x (Fisher's discriminant): a step costs
-    n d k, where a general mixture's costs n d^2 k.
-
-    Returns
-    -------
-    Mean log-likelihood, and slope (d, k) and offset (k,) of the log-posterior up to a constant in each row.
-    """
-    n, d = x.shape
-    total = x.T @ x / n
-    reached = -np.inf
-    for _ in range(max_iter):
-        share = posterior.sum(axis=0) / n + 1e-12
-        means = (posterior.T @ x) / (n * share[:, None])
-        factor = linalg.cho_factor(total - (share * means.T) @ means + floor * np.eye(d))
-        slope = linalg.cho_solve(factor, means.T)
-        offset = np.log(share) - 0.5 * (means.T * slope).sum(axis=0)
-        posterior, evidence = softmax(x @ slope + offset)
-        spread = np.trace(linalg.cho_solve(factor, total)) + 2 * np.log(np.diag(factor[0])).sum()
-        likelihood = float(evidence.mean() - 0.5 * (spread + d * np.log(2 * np.pi)))
-        if likelihood - reached < tolerance:
-            break
-        reached = likelihood
-    return likelihood, slope, offset
-
-
-def softmax(logits: NDArray[np.float64]) -> tuple[Posterior, NDArray[np.float64]]:
-    """Softmax over the columns, in place, and the logarithm of the sums (n,)."""
-    highest = logits.max(axis=1, keepdims=True)
-    logits -= highest
-    np.exp(logits, out=logits)
-    total = logits.sum(axis=1, keepdims=True)
-    logits /= total
-    return logits, (highest + np.log(total))[:, 0]
-
-
-def kmeans(x: NDArray[Any], k: int, *, n_starts: int = 10, random_state: int = 0) -> Posterior:
+def kmeans(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
     """k-means; the posterior is the softmax of the squared distances over the mean squared distance per dimension.
 
     Parameters as in :func:`mixture`.
@@ -166,11 +110,10 @@ def kmeans(x: NDArray[Any], k: int, *, n_starts: int = 10, random_state: int = 0
         )
     distance = model.transform(x) ** 2
     variance = max(distance.min(axis=1).mean() / x.shape[1], 1e-12)
-    weight = np.exp(-(distance - distance.min(axis=1, keepdims=True)) / (2 * variance))
-    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(-distance / (2 * variance))[0])
 
 
-def leiden(x: NDArray[Any], k: int, *, n_starts: int = 1, random_state: int = 0) -> Posterior:
+def leiden(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
     """Leiden communities of the 15-neighbour graph, at the resolution that gives ``k`` of them.
 
     Parameters as in :func:`mixture`; ``n_starts`` is the number of partitions tried per resolution.
@@ -205,10 +148,9 @@ def leiden(x: NDArray[Any], k: int, *, n_starts: int = 1, random_state: int = 0)
                 graph.community_leiden("modularity", resolution=resolution, n_iterations=4) for _ in range(n_starts)
             ]
             best = max(tries, key=lambda t: t.modularity)
-            found = len(best)
-            if found == k:
+            if len(best) == k:
                 return np.asarray(np.eye(k)[np.asarray(best.membership)])
-            low, high = (resolution, high) if found < k else (low, resolution)
+            low, high = (resolution, high) if len(best) < k else (low, resolution)
     finally:
         igraph.set_random_number_generator(random)
         random.setstate(state)
@@ -267,7 +209,7 @@ def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posteri
     return vote
 
 
-def mapped(posteriors: Sequence[Posterior], reference: Posterior) -> Posterior:
+def map_clusters(posteriors: Sequence[Posterior], reference: Posterior) -> Posterior:
     """Mean of clusterings in terms of another one, whose clusters need not be as many.
 
     Parameters
@@ -307,14 +249,11 @@ def refine(posterior: Posterior, operator: csr_matrix, strength: float, *, n_ite
     """
     evidence = np.log(np.maximum(posterior, 1e-12))
     for _ in range(n_iter if strength > 0 else 0):
-        logits = evidence + strength * (operator @ posterior)
-        logits -= logits.max(axis=1, keepdims=True)
-        posterior = np.exp(logits)
-        posterior /= posterior.sum(axis=1, keepdims=True)
-    return np.asarray(posterior)
+        posterior = softmax(evidence + strength * (operator @ posterior))[0]
+    return posterior
 
 
-def non_empty(posterior: Posterior) -> NDArray[np.int64]:
+def fill_empty(posterior: Posterior) -> NDArray[np.int64]:
     """Labels (n,) with every one of the k clusters used.
 
     A cluster no observation prefers takes the observation closest to it whose own cluster can spare it.

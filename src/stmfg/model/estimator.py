@@ -1,10 +1,7 @@
-"""The model as an object: fit, transform, save, load."""
+"""The model as an object: fit, predict, transform, apply, denoise, save, load."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +11,7 @@ from scipy import sparse
 
 from stmfg._core import checks
 from stmfg._core.timing import stage
+from stmfg._core.tissue import read_tissue
 from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.errors import InputError
@@ -21,46 +19,46 @@ from stmfg.model import features as _features
 from stmfg.model import genes as _genes
 from stmfg.model import views as _views
 from stmfg.model.batches import TrainingData, operators
+from stmfg.model.checkpoint import Checkpoint, fingerprint
+from stmfg.model.domains import Result, assign_domains, find_domains, surroundings
 from stmfg.model.graphs import patches, walk_operator
+from stmfg.model.inputs import Inputs, build_spatial_graph, prepare, warn_left_out
 from stmfg.model.network import CountDecoder, STMFGNet
-from stmfg.model.processes import Processes
-from stmfg.model.tissue import Slice, take, warn_left_out
+from stmfg.model.plugins import Plugins
 from stmfg.model.train import History, pick_device, train
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmfg._core.annotated import Annotated
+    from stmfg._core.tissue import Tissue
     from stmfg.model.transfer import DomainMap
 
     Graphs = dict[str, sparse.csr_matrix]
 
-__all__ = ["STMFG", "Fitted"]
+__all__ = ["STMFG"]
 
 _UNTRAINED = "the model is not trained; call fit(adata) first or load one with STMFG.load(path)"
+_NO_DOMAINS = (
+    "the model has no domains; fit it with a number of domains, as STMFG(n_domains=7), or give a result of "
+    "stmfg.tl.domains or a folder of stmfg run"
+)
 TRAIN_AT_MOST = 20_000
 """Spots the network is trained on: patches of tissue that hold about so many. It is applied to all."""
-
-
-@dataclass
-class Fitted:
-    """What the network makes of the observations, in the order of the AnnData; NaN where one was left out."""
-
-    embedding: NDArray[np.float32]
-    """(n, d)."""
-    view_weights: NDArray[np.float32]
-    """(n, layers * views)."""
-    graph: sparse.csr_matrix | None
-    """Spatial graph of all observations; None where some were left out."""
+ADAPT_FROM = 0.8
+"""Share of the model's genes a slice must have for its offset to be told from what is missing."""
 
 
 class STMFG:
-    """Multi-view graph network of one slice, or of several.
+    """Multi-view graph network of one slice, or of several, and the domains found with it.
 
     Parameters
     ----------
     config
         Hyperparameters; the preset's when not given.
+    n_domains
+        Number of domains; exactly so many are found, none empty. ``"auto"`` takes the number with the most evidence.
+        ``None`` finds none: :meth:`fit` then only trains and embeds.
     preset
         ``"default"`` or ``"paper"``.
     random_state
@@ -68,7 +66,18 @@ class STMFG:
     device
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     options
-        Hyperparameters to change, by their names in :class:`stmfg.Config`.
+        Hyperparameters to change, by their names in :class:`stmfg.Config`. ``clusterer`` and ``fusion`` can be
+        callables, and ``extra_losses`` a list of them, see :class:`stmfg.model.plugins.Plugins`.
+
+    Attributes
+    ----------
+    result
+        What :meth:`fit` made of its data: labels, confidence, embedding, see :class:`stmfg.model.domains.Result`. It is
+        not saved.
+    history
+        Loss per epoch, by term.
+    genes
+        Names of the genes it was fitted on.
 
     Raises
     ------
@@ -78,8 +87,10 @@ class STMFG:
     Examples
     --------
     >>> import stmfg
-    >>> adata = stmfg.datasets.simulate(600, 200)
-    >>> model = stmfg.STMFG(epochs=5).fit(adata)
+    >>> adata = stmfg.datasets.simulate(600, 200, n_domains=4)
+    >>> model = stmfg.STMFG(n_domains=4, epochs=5).fit(adata)
+    >>> sorted(set(model.result.labels)) == sorted(set(model.predict(adata))) == ["1", "2", "3", "4"]
+    True
     >>> model.transform(adata).shape[0]
     600
     """
@@ -88,12 +99,15 @@ class STMFG:
         self,
         config: Config | None = None,
         *,
+        n_domains: int | str | None = "auto",
         preset: str = "default",
         random_state: int = 0,
         device: str = "auto",
         **options: Any,
     ) -> None:
+        self.plugins, options = Plugins.split(options)
         self.config = (config or Config.preset(preset)).replace(**options)
+        self.n_domains = None if n_domains is None else checks.n_domains(n_domains)
         self.random_state = checks.random_state(random_state)
         self.device = pick_device(device)
         self.history: History = {}
@@ -102,15 +116,16 @@ class STMFG:
         self.spot_size = 1.0
         self.use_rep: str | None = None
         self.feature_map: _features.FeatureMap | None = None
-        self.domain_map: DomainMap | None = None
         self.view_maps: dict[str, _features.FeatureMap] = {}
         self.net: STMFGNet | None = None
+        self.domain_map: DomainMap | None = None
+        self.result: Result | None = None
 
     # -- fitting ---------------------------------------------------------------------------------------
 
     def fit(
         self,
-        adata: AnnData,
+        adata: Annotated,
         *,
         use_rep: str | None = None,
         layer: str | None = None,
@@ -118,7 +133,7 @@ class STMFG:
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> STMFG:
-        """Train on the raw counts, or a given embedding, and the coordinates.
+        """Train on the raw counts, or a given embedding, and the coordinates; then find the domains.
 
         Parameters
         ----------
@@ -131,15 +146,16 @@ class STMFG:
         layer
             Layer with the raw counts.
         library_key
-            Column of ``obs`` that names the slice; slices are never linked in tissue.
+            Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
+            expression is alike, and in tissue only when ``stacked``.
         checkpoint
-            File to continue from and to save to.
+            File to continue training from and to save it to.
         progress
             Whether to show a progress bar.
 
         Returns
         -------
-        The model itself.
+        The model itself, with ``result``.
 
         Raises
         ------
@@ -148,172 +164,122 @@ class STMFG:
         TrainingError
             If the loss becomes non-finite.
         """
-        self._fit(adata, use_rep, layer, library_key, checkpoint, progress=progress)
+        if missing := self.plugins.missing(self.config):
+            raise InputError(f"the model has {missing[0]}, which was not given; give it to STMFG or STMFG.load again")
+        self.use_rep, self.domain_map, self.result = use_rep, None, None
+        with stage("check"):
+            tissue = self._read(adata, layer, library_key)
+            inputs = prepare(tissue, self.config)
+            if self.n_domains is not None:
+                checks.n_domains(self.n_domains, len(inputs.order))
+            warn_left_out(tissue)
+        self.genes = tissue.genes
+        with stage("features"):
+            operator = walk_operator(inputs.graph)
+            self.feature_map, features = _features.fit(
+                inputs.counts,
+                inputs.representation,
+                operator,
+                self.config,
+                self.random_state,
+                libraries=inputs.libraries,
+            )
+            self.feature_map = self.feature_map.folded()
+            self.view_maps, more = _views.fit(inputs, operator, self.config, self.random_state)
+            features = np.hstack([features, *more]) if more else features
+        with stage("graphs"):
+            graphs = self._graphs(inputs, features)
+        with stage("train"):
+            self._train(inputs, features, graphs, checkpoint, progress=progress)
+        with stage("embedding"):
+            result = self._encode(tissue, inputs, features, graphs)
+        if self.n_domains is not None:
+            result = find_domains(result, self.n_domains, self.config, self.random_state, self.plugins.clusterer)
+            self.domain_map = result.domain_map
+        self.result = result
         return self
 
-    def fit_apply(
-        self,
-        adata: AnnData,
-        *,
-        use_rep: str | None = None,
-        layer: str | None = None,
-        library_key: str | None = None,
-        checkpoint: str | Path | None = None,
-        progress: bool = False,
-    ) -> Fitted:
-        """Train as :meth:`fit`, and :meth:`apply` to the same data without preparing them again."""
-        part, features, graphs = self._fit(adata, use_rep, layer, library_key, checkpoint, progress=progress)
-        with stage("embedding"):
-            return self._encode(part, features, graphs, adata.n_obs)
+    def _read(self, adata: Annotated, layer: str | None, library_key: str | None) -> Tissue:
+        return read_tissue(
+            adata, use_rep=self.use_rep, layer=layer, library_key=library_key, views=self.config.extra_views
+        )
 
-    def _fit(
+    def _train(
         self,
-        adata: AnnData,
-        use_rep: str | None,
-        layer: str | None,
-        library_key: str | None,
+        inputs: Inputs,
+        features: NDArray[np.float32],
+        graphs: Graphs,
         checkpoint: str | Path | None,
         *,
         progress: bool,
-    ) -> tuple[Slice, NDArray[np.float32], Graphs]:
-        with stage("check"):
-            part = take(adata, self.config, use_rep, layer, library_key)
-            warn_left_out(adata, part.left_out)
-        self.use_rep = use_rep
-        self.genes = list(map(str, adata.var_names))
-        with stage("features"):
-            operator = walk_operator(part.graph)
-            self.feature_map, features = _features.fit(
-                part.counts, part.representation, operator, self.config, self.random_state, libraries=part.libraries
-            )
-            self.feature_map, self.domain_map = self.feature_map.folded(), None
-            self.view_maps, more = _views.fit(part, operator, self.config, self.random_state)
-            features = np.hstack([features, *more]) if more else features
-        with stage("graphs"):
-            graphs = self._graphs(part, features)
-        with stage("train"):
-            processes = Processes(self.device)
-            data = self._training_data(part, features, graphs, processes)
-            self.spot_size = data.spot_size
-            counted = data.counts is not None
-            n_out = len(self.decoded) if counted else features.shape[1]
-            self.net = self.build(features.shape[1], n_out, counts=counted, n_libraries=data.n_libraries)
-            if isinstance(self.net.decoder, CountDecoder):
-                self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
-            self.history = train(
-                self.net,
-                data,
-                self.config,
-                random_state=self.random_state,
-                checkpoint=None if checkpoint is None or processes.rank else Path(checkpoint),
-                fingerprint=self._fingerprint(features, data.counts, *graphs.values()),
-                processes=processes,
-                progress=progress,
-            )
-        return part, features, graphs
-
-    def _training_data(
-        self, part: Slice, features: NDArray[np.float32], graphs: Graphs, processes: Processes
-    ) -> TrainingData:
-        """Return what the network is trained on: everything, or patches of a large tissue, each process its own."""
-        spots = patches(
-            part.coordinates, TRAIN_AT_MOST, libraries=part.libraries, share=processes.rank, shares=processes.size
+    ) -> None:
+        data = self._training_data(inputs, features, graphs)
+        self.spot_size = data.spot_size
+        counted = data.counts is not None
+        n_out = len(self.decoded) if counted else features.shape[1]
+        self.net = self.build(features.shape[1], n_out, counts=counted, n_libraries=data.n_libraries)
+        if isinstance(self.net.decoder, CountDecoder):
+            self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
+        file = None
+        if checkpoint is not None:
+            matrices = [m for m in (data.counts, *graphs.values()) if m is not None]
+            arrays = [features, *(array for m in matrices for array in (m.indptr, m.indices, m.data))]
+            settings = [self.config.to_dict(), self.random_state, __version__]
+            file = Checkpoint(Path(checkpoint), fingerprint(settings, arrays))
+        self.history = train(
+            self.net,
+            data,
+            self.config,
+            random_state=self.random_state,
+            plugins=self.plugins,
+            checkpoint=file,
+            progress=progress,
         )
-        n_libraries = part.n_libraries  # whether or not each has a spot in a patch
+
+    def _training_data(self, inputs: Inputs, features: NDArray[np.float32], graphs: Graphs) -> TrainingData:
+        """Return what the network is trained on: everything, or patches of a large tissue."""
+        spots = patches(inputs.coordinates, TRAIN_AT_MOST, inputs.libraries)
+        n_libraries = inputs.n_libraries  # whether or not each has a spot in a patch
         if len(spots) < len(features):
             # A spot's neighbours in expression are everywhere: among the patches they are looked for anew.
-            part, features = part.some(spots), features[spots]
-            graphs = self._graphs(part, features)
+            inputs, features = inputs.subset(spots), features[spots]
+            graphs = self._graphs(inputs, features)
         counts = depth = None
         self.decoded = np.zeros(0, dtype=np.int64)
-        if part.counts is not None and part.depth is not None and self.config.reconstruction == "zinb":
-            counts, depth = part.counts.rows(slice(None)), part.depth
-            self.decoded = processes.share(self._decoded_genes(counts, self.fitted_map().genes))
-            counts = counts[:, self.decoded]
-        return TrainingData(features, graphs, counts, depth, self.config, self.device, part.libraries, n_libraries)
-
-    def _decoded_genes(self, counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-        if not self.config.decoder_genes:
-            return genes
-        return genes[_features.most_variable(counts[:, genes], self.config.decoder_genes)]
+        if inputs.counts is not None and self.config.reconstruction == "zinb":
+            counts, depth, genes = inputs.counts.rows(slice(None)), inputs.depth, self._fitted_map().genes
+            if self.config.decoder_genes:
+                genes = genes[_features.most_variable(counts[:, genes], self.config.decoder_genes)]
+            self.decoded, counts = genes, counts[:, genes]
+        return TrainingData(features, graphs, counts, depth, self.config, self.device, inputs.libraries, n_libraries)
 
     def build(self, n_in: int, n_out: int, *, counts: bool, n_libraries: int = 1) -> STMFGNet:
         """Return the untrained network on the model's device."""
         # Layers draw their first weights from the global generator; forking leaves the user's as it was.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would reseed every GPU too
-            net = STMFGNet(n_in, n_out, self.config, counts=counts, n_libraries=n_libraries)
+            net = STMFGNet(n_in, n_out, self.config, counts=counts, n_libraries=n_libraries, fusion=self.plugins.fusion)
         return net.to(self.device)
 
-    def _graphs(self, part: Slice, features: NDArray[np.float32]) -> Graphs:
-        graphs, expression = {"spatial": part.graph}, self.fitted_map()
+    def _graphs(self, inputs: Inputs, features: NDArray[np.float32]) -> Graphs:
+        """Return the graph of every view."""
+        graphs, expression = {"spatial": inputs.graph}, self._fitted_map()
         if "feature" in self.config.views:
-            graphs["feature"] = part.feature_graph
-            if part.feature_graph is None:
+            graphs["feature"] = inputs.feature_graph
+            if inputs.feature_graph is None:
                 ours = features[:, : expression.width]
-                graphs["feature"] = _views.neighbors(ours, expression.autocorrelation, part.graph, self.config)
-        return graphs | _views.build_view_graphs(expression, self.view_maps, features, part.graph, self.config)
-
-    def _fingerprint(self, features: NDArray[np.float32], *matrices: sparse.csr_matrix | None) -> str:
-        digest = hashlib.sha256(json.dumps([self.config.to_dict(), self.random_state, __version__]).encode())
-        digest.update(np.ascontiguousarray(features).tobytes())
-        for matrix in matrices:
-            for array in () if matrix is None else (matrix.indptr, matrix.indices, matrix.data):
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+                graphs["feature"] = _views.neighbors(ours, expression.autocorrelation, inputs.graph, self.config)
+        return graphs | _views.build_view_graphs(expression, self.view_maps, features, inputs.graph, self.config)
 
     # -- applying --------------------------------------------------------------------------------------
 
-    @property
-    def view_weight_names(self) -> list[str]:
-        """Names of the columns of the view weights, ``"layer 1: spatial"`` and so on."""
-        depths = range(1, len(self.config.widths) + 1) if self.config.fusion == "layer" else [len(self.config.widths)]
-        return [f"layer {depth}: {view}" for depth in depths for view in self.config.view_names]
-
-    @property
-    def scales(self) -> list[int]:
-        """Columns of the embedding that belong to each layer, in order; one entry when it is the last layer's."""
-        return self.fitted()[1].scales
-
     def apply(
-        self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None, align: bool = True
-    ) -> Fitted:
-        """Run the encoder as :meth:`transform`, and return the view weights too; ``align`` slices with each other."""
-        feature_map, _ = self.fitted()
-        part = take(adata, self.config, self.use_rep, layer, library_key)
-        part = part if align else replace(part, libraries=None)
-        if (counts := part.counts) is not None:
-            counts, feature_map = _genes.matched(counts, adata.var_names, self.genes, feature_map)
-        if part.representation is not None and part.representation.shape[1] != len(feature_map.center):
-            raise InputError(
-                f"obsm[{self.use_rep!r}] has {part.representation.shape[1]} columns, the model was trained on "
-                f"{len(feature_map.center)}; give the embedding the model was trained on"
-            )
-        log1p, operator = self.config.log1p, walk_operator(part.graph)
-        features = _features.transform(
-            feature_map, counts, part.representation, log1p=log1p, operator=operator, libraries=part.libraries
-        )
-        more = _views.transform(self.view_maps, part, operator, log1p=log1p)
-        features = np.hstack([features, *more]) if more else features
-        return self._encode(part, features, self._graphs(part, features), adata.n_obs)
+        self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None, adapt: bool = True
+    ) -> Result:
+        """Find the model's domains in other data, without training.
 
-    def _encode(self, part: Slice, features: NDArray[np.float32], graphs: Graphs, n: int) -> Fitted:
-        _, net = self.fitted()
-        with torch.inference_mode():
-            x = torch.from_numpy(features).to(self.device)
-            encoded = net.encode(x, operators(graphs, self.config, self.device))
-            embedding = encoded.embedding.cpu().numpy()
-            weights = torch.cat(encoded.weights, dim=1).cpu().numpy()
-        return Fitted(
-            part.scatter(embedding, n),
-            part.scatter(weights, n),
-            None if len(part.left_out) else part.spatial_graph(n),
-        )
-
-    def transform(
-        self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None
-    ) -> NDArray[np.float32]:
-        """Embed observations with the trained model.
+        The trained network embeds the data; each spot takes the domain that it lies closest to, so that domain ``"3"``
+        is the same as where the model was fitted.
 
         Parameters
         ----------
@@ -321,6 +287,48 @@ class STMFG:
             Data with the model's embedding key, or its genes, by name: a missing one of them counts as its mean.
         layer, library_key
             As in :meth:`fit`.
+        adapt
+            Estimate on each slice, without labels, its offset, the shares of its domains and its covariance within
+            domains; ``False`` takes those of the fitted data, which needs no more than a few spots. Not done where
+            fewer than four in five of the model's genes are there: what is left of them would look like an offset.
+
+        Returns
+        -------
+        Labels, confidence, embedding, and how unlike the fitted data each spot is.
+
+        Raises
+        ------
+        InputError
+            If the model has no domains or the data do not fit it; says why in one line.
+        """
+        feature_map, _ = self.fitted()
+        if self.domain_map is None:
+            raise InputError(_NO_DOMAINS)
+        tissue = self._read(adata, layer, library_key)
+        shared = 1.0 if self.use_rep is not None else _genes.share(tissue.genes, self.genes, feature_map)
+        # Slices are not aligned with each other: each is compared with the domains by itself.
+        result = self._embed(tissue, align=False)
+        return assign_domains(result, self.domain_map, adapt=adapt and shared >= ADAPT_FROM, genes_shared=shared)
+
+    def predict(
+        self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None
+    ) -> NDArray[np.str_]:
+        """Return the domain of every observation, (n_obs,), ``"1"`` to ``str(n_domains)``; see :meth:`apply`.
+
+        On the fitted data it differs a little from ``result.labels``, which is the vote of all clusterings.
+        """
+        labels = self.apply(adata, layer=layer, library_key=library_key).labels
+        return np.asarray(labels)
+
+    def transform(
+        self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None
+    ) -> NDArray[np.float32]:
+        """Embed observations with the trained model.
+
+        Parameters
+        ----------
+        adata, layer, library_key
+            As in :meth:`apply`.
 
         Returns
         -------
@@ -331,10 +339,13 @@ class STMFG:
         InputError
             If the data do not fit the model, or it is not trained.
         """
-        return self.apply(adata, layer=layer, library_key=library_key).embedding
+        self.fitted()
+        result = self._embed(self._read(adata, layer, library_key), align=True)
+        result.embedding[result.left_out] = np.nan
+        return result.embedding
 
     def denoise(
-        self, adata: AnnData, *, layer: str | None = None, library_key: str | None = None
+        self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None
     ) -> NDArray[np.float32]:
         """Return the decoder's mean for every observation at the median depth.
 
@@ -351,7 +362,7 @@ class STMFG:
         if not len(self.decoded):
             raise InputError("the model was trained on an embedding and has no count decoder; fit it on raw counts")
         embedding = self.transform(adata, layer=layer, library_key=library_key)
-        result = np.full((adata.n_obs, adata.n_vars), np.nan, dtype=np.float32)
+        denoised = np.full((adata.n_obs, adata.n_vars), np.nan, dtype=np.float32)
         columns = _genes.columns(self.genes, adata.var_names)[self.decoded]
         used = np.flatnonzero(~np.isnan(embedding[:, 0]))
         with torch.inference_mode():
@@ -359,25 +370,87 @@ class STMFG:
                 z = torch.from_numpy(embedding[rows]).to(self.device)
                 mu, _, pi_logits = net.decoder(z, torch.full((len(rows), 1), self.spot_size, device=self.device))
                 expected = (mu * torch.sigmoid(-pi_logits)).cpu().numpy()
-                result[np.ix_(rows, columns[columns >= 0])] = expected[:, columns >= 0]
-        return result
+                denoised[np.ix_(rows, columns[columns >= 0])] = expected[:, columns >= 0]
+        return denoised
 
-    def fitted_map(self) -> _features.FeatureMap:
-        """Return the feature map, or say that the model is not trained."""
-        if self.feature_map is None:
-            raise InputError(_UNTRAINED)
-        return self.feature_map
+    def _embed(self, tissue: Tissue, *, align: bool) -> Result:
+        """Embed observations; ``align`` takes off what their slices differ in as wholes."""
+        feature_map, _ = self.fitted()
+        inputs = prepare(tissue, self.config)
+        counts, representation = inputs.counts, inputs.representation
+        if counts is not None:
+            counts, feature_map = _genes.matched(counts, tissue.genes, self.genes, feature_map)
+        if representation is not None and representation.shape[1] != len(feature_map.center):
+            raise InputError(
+                f"obsm[{self.use_rep!r}] has {representation.shape[1]} columns, the model was trained on "
+                f"{len(feature_map.center)}; give the embedding the model was trained on"
+            )
+        shared: dict[str, Any] = {
+            "log1p": self.config.log1p,
+            "operator": walk_operator(inputs.graph),
+            "libraries": inputs.libraries if align else None,
+        }
+        features = _features.transform(feature_map, counts, representation, **shared)
+        more = [_features.transform(self.view_maps[name], None, x, **shared) for name, x in inputs.extra.items()]
+        features = np.hstack([features, *more]) if more else features
+        return self._encode(tissue, inputs, features, self._graphs(inputs, features))
+
+    def _encode(self, tissue: Tissue, inputs: Inputs, features: NDArray[np.float32], graphs: Graphs) -> Result:
+        _, net = self.fitted()
+        left_out = tissue.left_out
+        if tissue.spatial_graph is not None:
+            graph = sparse.csr_matrix(tissue.spatial_graph)
+        elif left_out.any():
+            graph = build_spatial_graph(tissue.coordinates, tissue.libraries, self.config)
+        else:
+            place = np.argsort(inputs.order)
+            graph = sparse.csr_matrix(inputs.graph[place][:, place])
+        with torch.inference_mode():
+            x = torch.from_numpy(features).to(self.device)
+            encoded = net.encode(x, operators(graphs, self.config, self.device))
+        near = surroundings(graph, tissue.coordinates, left_out, tissue.libraries)
+
+        def scatter(values: torch.Tensor) -> NDArray[np.float32]:
+            rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
+            rows[inputs.order] = values.cpu().numpy()
+            rows[left_out] = near @ rows
+            return rows
+
+        return Result(
+            embedding=scatter(encoded.embedding),
+            view_weights=scatter(torch.cat(encoded.weights, dim=1)),
+            widths=net.scales,
+            coordinates=tissue.coordinates,
+            graph=graph,
+            left_out=left_out,
+            libraries=tissue.libraries,
+            slices=tissue.slices,
+        )
+
+    @property
+    def view_weight_names(self) -> list[str]:
+        """Names of the columns of the view weights, ``"layer 1: spatial"`` and so on."""
+        last = len(self.config.widths)
+        depths = [last] if self.config.fusion == "late" else range(1, last + 1)
+        return [f"layer {depth}: {view}" for depth in depths for view in self.config.view_names]
 
     def fitted(self) -> tuple[_features.FeatureMap, STMFGNet]:
         """Return the feature map and the network, or say that the model is not trained."""
-        if self.feature_map is None or self.net is None:
+        if self.net is None:
             raise InputError(_UNTRAINED)
-        return self.feature_map, self.net
+        return self._fitted_map(), self.net
+
+    def _fitted_map(self) -> _features.FeatureMap:
+        if self.feature_map is None:
+            raise InputError(_UNTRAINED)
+        return self.feature_map
 
     # -- files -----------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
         """Write the model to a folder: ``model.safetensors`` (arrays) and ``model.json`` (everything else).
+
+        Of parts that were given as callables only the names are saved; :meth:`load` says which to give again.
 
         Raises
         ------
@@ -389,14 +462,23 @@ class STMFG:
         _model_files.save(self, Path(path).expanduser())
 
     @classmethod
-    def load(cls, path: str | Path | AnnData, *, device: str = "auto") -> STMFG:
+    def load(cls, path: str | Path | Annotated, *, device: str = "auto", **plugins: Any) -> STMFG:
         """Read a model: from :meth:`save`, or in a result (a run's folder, ``.h5ad``, AnnData). Runs no code in it.
+
+        Parameters
+        ----------
+        path
+            Folder, file or AnnData.
+        device
+            ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        plugins
+            ``clusterer``, ``fusion`` and ``extra_losses`` of the model, where these were callables.
 
         Raises
         ------
         InputError
-            If there is no model, or one of a newer format.
+            If there is no model, one of a newer format, or one whose fusion must be given again.
         """
         from stmfg.model import files as _model_files
 
-        return _model_files.load(path, device)
+        return _model_files.load(path, device, plugins)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg, sparse
 
-from stmfg._core.blocks import BLOCK, subsample
+from stmfg._core.blocks import BLOCK, FIT_AT_MOST, subsample
 from stmfg.errors import InputError
 from stmfg.model import offsets as _offsets
 from stmfg.model.components import Middle, principal_axes
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 CLIP = 10.0
 """Scaled expression is clipped here, as scanpy's ``scale(max_value=10)`` does."""
-FIT_AT_MOST = 20_000
-"""Spots on which genes, their moments and the principal axes are found."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,8 @@ def fit(
     """Fit the map from raw counts (n, genes), or a given representation (n, d), and apply it.
 
     Genes, their moments and the principal axes are found on at most ``FIT_AT_MOST`` spots. Of several slices, the
-    variation within slices decides on axes and factors, and their offsets are taken off, see :func:`_offsets.align`.
+    variation within slices decides on axes and factors, and their offsets are taken off, see
+    :func:`stmfg.model.offsets.align`.
 
     Parameters
     ----------

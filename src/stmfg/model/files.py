@@ -22,10 +22,11 @@ from stmfg.config import Config
 from stmfg.errors import InputError, StmfgError
 from stmfg.model.estimator import STMFG
 from stmfg.model.features import FeatureMap
+from stmfg.model.plugins import Plugins
 from stmfg.model.transfer import DomainMap
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    from stmfg._core.annotated import Annotated
 
     Arrays = dict[str, Any]
 
@@ -48,6 +49,7 @@ def packed(model: STMFG) -> dict[str, Any]:
         "format": FORMAT,
         "version": __version__,
         "config": model.config.to_dict(),
+        "n_domains": model.n_domains,
         "random_state": model.random_state,
         "use_rep": model.use_rep,
         "genes": model.genes,
@@ -67,7 +69,7 @@ def save(model: STMFG, folder: Path) -> None:
         arrays.write_bytes(to_bytes({k: np.ascontiguousarray(v) for k, v in parts["arrays"].items()}))
 
 
-def load(source: str | Path | AnnData, device: str) -> STMFG:
+def load(source: str | Path | Annotated, device: str, plugins: dict[str, Any]) -> STMFG:
     """Read a model, or say in one line why there is none."""
     path = Path(source).expanduser() if isinstance(source, (str, Path)) else None
     name = "the AnnData" if path is None else str(path)
@@ -78,7 +80,7 @@ def load(source: str | Path | AnnData, device: str) -> STMFG:
             text, arrays = _of_result(_read_uns(path if path.is_file() else path / _RESULT), name)
         else:
             text, arrays = (path / _RECORD).read_text(), load_file(path / _ARRAYS)
-        return _unpacked(json.loads(text), arrays, device, name)
+        return _unpacked(json.loads(text), arrays, device, plugins, name)
     except StmfgError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
@@ -89,11 +91,14 @@ def load(source: str | Path | AnnData, device: str) -> STMFG:
 def _read_uns(path: Path) -> dict[str, Any]:
     """Read what stMFG left in ``uns`` of an ``.h5ad``, and nothing else of it."""
     import h5py
-    from anndata.io import read_elem
+
+    def read(node: Any) -> Any:
+        if isinstance(node, h5py.Group):
+            return {name: read(child) for name, child in node.items()}
+        return node.asstr()[()] if h5py.check_string_dtype(node.dtype) else node[()]
 
     with h5py.File(path) as file:
-        kept = [key for key in ("model", "domain_map") if f"uns/{UNS}/{key}" in file]
-        return {key: read_elem(file[f"uns/{UNS}/{key}"]) for key in kept}
+        return {key: read(file[f"uns/{UNS}/{key}"]) for key in ("model", "domain_map") if f"uns/{UNS}/{key}" in file}
 
 
 def _of_result(record: dict[str, Any], name: str) -> tuple[str, Arrays]:
@@ -104,10 +109,15 @@ def _of_result(record: dict[str, Any], name: str) -> tuple[str, Arrays]:
     return str(record["model"]["record"]), arrays | {f"domain.{k}": v for k, v in record.get("domain_map", {}).items()}
 
 
-def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, name: str) -> STMFG:
+def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, plugins: dict[str, Any], name: str) -> STMFG:
     if record["format"] > FORMAT:
         raise InputError(f"{name} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
-    model = STMFG(Config(**record["config"]), random_state=record["random_state"], device=device)
+    try:
+        config = Config.from_dict(record["config"])
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    model = STMFG(config, n_domains=record.get("n_domains"), random_state=record["random_state"], device=device)
+    model.plugins = Plugins.of(config, plugins, name)
     model.genes, model.use_rep, model.history = list(record["genes"]), record["use_rep"], record["history"]
     model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
     model.feature_map = _feature_map("map.", arrays).folded()  # of format 1; the identity since

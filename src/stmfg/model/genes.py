@@ -11,7 +11,6 @@ from stmfg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anndata import AnnData
     from numpy.typing import NDArray
 
     from stmfg._core.blocks import Counts
@@ -32,9 +31,9 @@ def columns(known: list[str], given: Sequence[object]) -> NDArray[np.int64]:
     return np.array([place.get(name, -1) for name in known], dtype=np.int64)
 
 
-def shared(adata: AnnData, known: list[str], feature_map: FeatureMap) -> float:
-    """Share of the genes the map uses that the data have."""
-    return float((columns(known, adata.var_names)[feature_map.genes] >= 0).mean())
+def share(given: Sequence[object], known: list[str], feature_map: FeatureMap) -> float:
+    """Share of the genes the map uses that are among those given."""
+    return float((columns(known, given)[feature_map.genes] >= 0).mean())
 
 
 def matched(
@@ -62,12 +61,12 @@ def matched(
     """
     place = columns(known, given)
     used = place[feature_map.genes]
-    found = int((used >= 0).sum())
+    n_shared = int((used >= 0).sum())
     needed = AT_LEAST * len(used) if feature_map.loadings.size else len(used)
-    if found < needed:
+    if n_shared < needed:
         example = f"the model knows {', '.join(known[:3])}, the data {', '.join(map(str, given[:3]))}"
         raise InputError(
-            f"the data have {found} of the {len(used)} genes the model uses, {int(np.ceil(needed))} are needed; "
+            f"the data have {n_shared} of the {len(used)} genes the model uses, {int(np.ceil(needed))} are needed; "
             f"give data of the same species, with the same kind of gene names ({example})"
         )
     if len(place) == len(given) and (place == np.arange(len(place))).all():

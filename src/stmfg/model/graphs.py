@@ -10,7 +10,9 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from stmfg._core.geometry import spacing
 from stmfg._keys import SPATIAL
+from stmfg.config import Config
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["feature_graph", "spacing", "spatial_graph", "symmetric_operator", "walk", "walk_operator"]
+__all__ = ["feature_graph", "spatial_graph", "symmetric_operator", "walk", "walk_operator"]
 
 
 BLOCK = 100_000
@@ -101,28 +103,11 @@ def _nearest_graph(points: NDArray[Any], k: int, *, ties: bool = False, slack: f
     return graph
 
 
-def spacing(coordinates: NDArray[np.float64]) -> float:
-    """Return the median distance to the nearest other position: the spot spacing.
-
-    Parameters
-    ----------
-    coordinates
-        Positions, (n, 2) or (n, 3), not all the same.
-
-    Returns
-    -------
-    Spacing, in the unit of the coordinates.
-    """
-    places = np.unique(coordinates, axis=0)
-    # A slice at a single place has no spacing; any radius links all of it.
-    return float(np.median(np.concatenate([d for _, d, _ in _neighbors(places, 1)]))) if len(places) > 1 else 1.0
-
-
 def spatial_graph(
     coordinates: NDArray[np.float64],
     *,
-    n_neighbors: int = 18,
-    radius: float = 0.0,
+    n_neighbors: int = Config.spatial_neighbors,
+    radius: float = Config.spatial_radius,
     libraries: NDArray[Any] | None = None,
 ) -> sparse.csr_matrix:
     """Link observations that are close in tissue.
@@ -134,7 +119,7 @@ def spatial_graph(
     n_neighbors
         Nearest neighbours, symmetrised with OR.
     radius
-        Radius in spot spacings (see :func:`spacing`), used instead when positive.
+        Radius in spot spacings (see :func:`stmfg._core.geometry.spacing`), used instead when positive.
     libraries
         Slice of each observation, (n,): slices are never linked.
 
@@ -161,10 +146,7 @@ def spatial_graph(
 def patches(
     coordinates: NDArray[np.float64],
     at_most: int,
-    *,
     libraries: NDArray[np.int64] | None = None,
-    share: int = 0,
-    shares: int = 1,
 ) -> NDArray[np.int64]:
     """Choose whole patches of tissue, spread over it, that hold about so many observations.
 
@@ -179,8 +161,6 @@ def patches(
         Observations wanted; with no more than that, all are taken.
     libraries
         Slice of each observation, codes (n,): no patch holds parts of two.
-    share, shares
-        Which of several disjoint choices to return; they repeat where the tissue has not patches enough.
 
     Returns
     -------
@@ -192,7 +172,7 @@ def patches(
     slices = [np.arange(n)] if libraries is None else [np.flatnonzero(libraries == c) for c in np.unique(libraries)]
     parts = [part for one in slices for part in _halved(coordinates, one)]
     step = n / at_most
-    chosen = [parts[int((i + share / shares) * step)] for i in range(max(1, int(len(parts) / step)))]
+    chosen = [parts[int(i * step)] for i in range(max(1, int(len(parts) / step)))]
     return np.sort(np.concatenate(chosen))
 
 
@@ -210,7 +190,7 @@ def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64]) -> list[N
     return parts
 
 
-def feature_graph(x: NDArray[Any], *, n_neighbors: int = 15) -> sparse.csr_matrix:
+def feature_graph(x: NDArray[Any], *, n_neighbors: int = Config.feature_neighbors) -> sparse.csr_matrix:
     """Link observations with similar features, by cosine.
 
     Parameters
@@ -271,7 +251,7 @@ def walk(operator: sparse.csr_matrix, x: NDArray[Any], steps: int) -> NDArray[An
     return x
 
 
-def apart(coordinates: NDArray[Any], libraries: NDArray[Any] | None, *, stacked: bool) -> NDArray[Any] | None:
+def unlinked(coordinates: NDArray[Any], libraries: NDArray[Any] | None, *, stacked: bool) -> NDArray[Any] | None:
     """Return the slices (n,) that are not to be linked in tissue: none of a stack, which its third coordinate joins."""
     if not stacked:
         return libraries

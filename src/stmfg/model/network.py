@@ -17,11 +17,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scipy.sparse import csr_matrix
 
     from stmfg.config import Config
 
 __all__ = ["CountDecoder", "Encoded", "GraphConv", "Operator", "STMFGNet", "ViewFusion"]
+
+ATTENTION_WIDTH = 16
+"""Hidden width of the view attention."""
 
 
 class _SparseProduct(torch.autograd.Function):
@@ -183,9 +188,20 @@ class STMFGNet(nn.Module):
         Whether the decoder is a count likelihood.
     n_libraries
         Number of slices.
+    fusion
+        Makes the fusion of a layer from its width, in place of :class:`ViewFusion`; see :class:`Plugins`.
     """
 
-    def __init__(self, n_in: int, n_out: int, config: Config, *, counts: bool, n_libraries: int = 1) -> None:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        config: Config,
+        *,
+        counts: bool,
+        n_libraries: int = 1,
+        fusion: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         widths = [n_in, *(width or n_in for width in config.widths)]
@@ -193,8 +209,8 @@ class STMFGNet(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.ModuleList(GraphConv(a, b, linear=linear) for _ in config.views) for a, b in itertools.pairwise(widths)
         )
-        fused = widths[1:] if config.fusion == "layer" else widths[-1:]
-        self.fusions = nn.ModuleList(ViewFusion(width, config.attention_width) for width in fused)
+        fused = widths[-1:] if config.fusion == "late" else widths[1:]
+        self.fusions = nn.ModuleList(fusion(width) if fusion else ViewFusion(width, ATTENTION_WIDTH) for width in fused)
         self.n_in = n_in
         self.scales = fused if config.embedding == "concat" else fused[-1:]
         n_embedding = sum(self.scales)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
-from stmfg._core.blocks import subsample
+from stmfg._core.blocks import FIT_AT_MOST, subsample
+from stmfg.config import Config
 from stmfg.model.graphs import walk
+from stmfg.model.mixture import fit_likeliest, fit_offsets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,10 +23,6 @@ N_COMPONENTS = 6
 """Components that stand for the tissues' domains; a few too many or too few hardly matter."""
 N_STEPS = 2
 """Random-walk steps over which features are averaged first: offsets are of regions, not of single cells."""
-N_STARTS = 4
-N_ITERATIONS = 50
-FIT_AT_MOST = 20_000
-"""Observations the mixture is fitted on; the offsets are then taken from all."""
 
 
 def means(x: NDArray[Any], libraries: Codes) -> Floats:
@@ -83,65 +81,11 @@ def align(features: NDArray[np.float32], operator: csr_matrix | None, libraries:
 
 
 def _offsets(x: Floats, libraries: Codes) -> Floats:
-    """Offsets (n_slices, d) of the mixture above, of centred slices x (n, d)."""
-    from sklearn.cluster import KMeans
-
-    from stmfg.model.cluster import softmax
-
+    """Offsets (n_slices, d) of the mixture above, of centred slices x (n, d) of unit variance."""
     sample = subsample(len(x), FIT_AT_MOST, 0)
     if len(np.unique(libraries[sample])) <= libraries.max():  # a slice too small to be drawn
         sample = np.arange(len(x))
     y, codes = x[sample], libraries[sample]
     k = min(N_COMPONENTS, len(np.unique(y, axis=0)))
-    fits = []
-    for seed in range(N_STARTS):
-        start = KMeans(k, n_init=1, random_state=seed).fit(y).labels_
-        fits.append(_expectation_maximization(y, codes, np.eye(k)[start]))
-    _, slope, table = max(fits, key=lambda fit: fit[0])
-    return _maximization(x, libraries, softmax(x @ slope + table[libraries])[0])[1]
-
-
-def _expectation_maximization(x: Floats, libraries: Codes, posterior: Floats) -> tuple[float, Floats, Floats]:
-    """Fit the mixture from a first posterior (n, k).
-
-    Returns
-    -------
-    Mean log-likelihood, and of the log-posterior the slope (d, k) and the offsets of each slice (n_slices, k).
-    """
-    from stmfg.model.cluster import softmax
-
-    n, d = x.shape
-    reached = -np.inf
-    for _ in range(N_ITERATIONS):
-        mu, offsets, weights = _maximization(x, libraries, posterior)
-        y = x - offsets[libraries]
-        total = y.T @ y / n
-        covariance = total - (weights.sum(axis=0)[:, None] * mu).T @ mu / n + 1e-4 * np.eye(d)
-        factor = linalg.cho_factor((covariance + covariance.T) / 2)
-        slope = linalg.cho_solve(factor, mu.T)
-        shares = np.log(weights.sum(axis=0) / n + 1e-6)  # common ones: components of one slice each would cost
-        table = shares - 0.5 * (mu.T * slope).sum(axis=0) - offsets @ slope
-        posterior, evidence = softmax(x @ slope + table[libraries])
-        # What depends on the observation but not on the component: the evidence leaves it out.
-        spread = np.trace(linalg.cho_solve(factor, total)) + 2 * np.log(np.diag(factor[0])).sum()
-        likelihood = float(evidence.mean() - 0.5 * spread)
-        if likelihood - reached < 1e-3:
-            break
-        reached = likelihood
-    return likelihood, slope, table
-
-
-def _maximization(x: Floats, libraries: Codes, posterior: Floats) -> tuple[Floats, Floats, Floats]:
-    """Means (k, d) and offsets (n_slices, d) that fit best given posteriors (n, k), and their sums (n_slices, k).
-
-    The normal equations of both at once. They leave open what to add to all means and take off all offsets, and
-    more where slices share no component; the solution of least norm stays nearest to the centred slices.
-    """
-    n_slices = int(libraries.max()) + 1
-    weights = np.stack([np.bincount(libraries, weights=p, minlength=n_slices) for p in posterior.T], axis=1)
-    size = weights.sum(axis=1, keepdims=True)
-    sums = means(x, libraries) * size
-    left = np.diag(weights.sum(axis=0)) - weights.T @ (weights / size)
-    right = posterior.T @ x - weights.T @ (sums / size)
-    mu = linalg.lstsq(left, right, cond=1e-9)[0]
-    return mu, np.asarray((sums - weights @ mu) / size), weights.astype(np.float64)
+    mixture = fit_likeliest(y, k, range(Config.n_starts), codes)
+    return fit_offsets(x, libraries, mixture.posterior(x, libraries))[1]

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import linalg
-from scipy.special import softmax
 
-from stmfg._core.blocks import BLOCK, subsample
-from stmfg.model.cluster import FIT_AT_MOST
+from stmfg._core.blocks import BLOCK, FIT_AT_MOST, subsample
+from stmfg.model.mixture import FLOOR, discriminant, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-FLOOR = 1e-4
-"""Added to the covariance, in units of the embedding's variance; as the mixture does."""
 MAX_ITER = 50
 QUANTILES = 200
 """Steps of the stored distribution of distances."""
@@ -108,9 +105,8 @@ class DomainMap:
         parts = [slice(None), *(slice(a, b) for a, b in pairwise(edges))]
         total = np.zeros((len(x), len(shares)))
         for part in parts:
-            means = self.means[:, part]
-            slope = linalg.cho_solve(linalg.cho_factor(covariance[part, part]), means.T)
-            total += softmax(x[:, part] @ slope - 0.5 * (means.T * slope).sum(axis=0) + np.log(shares), axis=1)
+            slope, intercept, _ = discriminant(self.means[:, part], covariance[part, part], np.log(shares))
+            total += softmax(x[:, part] @ slope + intercept)[0]
         return total / len(parts)
 
 

@@ -19,28 +19,18 @@ if TYPE_CHECKING:
 
     from stmfg.config import Config
     from stmfg.model.features import FeatureMap
-    from stmfg.model.tissue import Slice
+    from stmfg.model.inputs import Inputs
 
 
 def fit(
-    part: Slice, operator: csr_matrix, config: Config, random_state: int
+    inputs: Inputs, operator: csr_matrix, config: Config, random_state: int
 ) -> tuple[dict[str, FeatureMap], list[NDArray[np.float32]]]:
     """Fit the map of every further view from its matrix (n, d), whose columns may differ in unit, and apply it."""
     fitted = {
-        name: _features.fit(None, x, operator, config, random_state, alike=False, libraries=part.libraries)
-        for name, x in part.extra.items()
+        name: _features.fit(None, x, operator, config, random_state, alike=False, libraries=inputs.libraries)
+        for name, x in inputs.extra.items()
     }
     return {name: feature_map for name, (feature_map, _) in fitted.items()}, [x for _, x in fitted.values()]
-
-
-def transform(
-    maps: dict[str, FeatureMap], part: Slice, operator: csr_matrix, *, log1p: bool
-) -> list[NDArray[np.float32]]:
-    """Apply fitted maps to the same views of other observations."""
-    return [
-        _features.transform(maps[name], None, x, log1p=log1p, operator=operator, libraries=part.libraries)
-        for name, x in part.extra.items()
-    ]
 
 
 def build_view_graphs(
@@ -66,14 +56,14 @@ def build_view_graphs(
     config
         ``feature_steps``, ``feature_neighbors``.
     """
-    found: dict[str, csr_matrix] = {}
+    view_graphs: dict[str, csr_matrix] = {}
     ours, end = np.arange(expression.width), expression.width
     for name, feature_map in maps.items():
         columns = np.concatenate([ours, np.arange(end, end + feature_map.width)])
         weights = np.concatenate([expression.autocorrelation, feature_map.autocorrelation])
-        found[name] = neighbors(features[:, columns], weights, spatial, config)
+        view_graphs[name] = neighbors(features[:, columns], weights, spatial, config)
         end += feature_map.width
-    return found
+    return view_graphs
 
 
 def neighbors(

@@ -8,22 +8,29 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from stmfg.config import PLUG_IN
+from stmfg.errors import InputError
 from stmfg.model import cluster
+from stmfg.model.plugins import cluster_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from stmfg.config import Config
+    from stmfg.model.plugins import Clusterer
 
 OWN_FROM = 200
 """A slice of fewer observations has too few for clusterings of its own."""
 OWN_WEIGHT = 2.0
 
 
-def clusterings(
-    embedding: NDArray[np.float32], scales: list[int], n_domains: int, config: Config, random_state: int
+def cluster_often(
+    embedding: NDArray[np.float32],
+    widths: list[int],
+    n_domains: int,
+    config: Config,
+    random_state: int,
+    clusterer: Clusterer | None = None,
 ) -> list[NDArray[np.float64]]:
     """Cluster the embedding and the fused features of every layer, several times each.
 
@@ -31,7 +38,7 @@ def clusterings(
     ----------
     embedding
         (n, d).
-    scales
+    widths
         Columns that belong to each layer, in order.
     n_domains
         Number of clusters.
@@ -39,31 +46,40 @@ def clusterings(
         ``clusterer``, ``n_starts``, ``n_votes``, ``scales``.
     random_state
         Seed.
+    clusterer
+        A user's, in place of ``config.clusterer``.
 
     Returns
     -------
     Posteriors, each (n, n_domains).
     """
-    method: Callable[..., NDArray[np.float64]] = getattr(cluster, config.clusterer)
     parts = [embedding]
-    if config.scales == "every" and len(scales) > 1:
-        parts += np.split(embedding, np.cumsum(scales)[:-1], axis=1)
+    if config.scales == "every" and len(widths) > 1:
+        parts += np.split(embedding, np.cumsum(widths)[:-1], axis=1)
     seeds = np.random.default_rng(random_state).integers(2**31, size=(len(parts), config.n_votes))
+
+    if clusterer is None and config.clusterer.startswith(PLUG_IN):
+        raise InputError(f"clusterer={config.clusterer!r} was a function of a user's own; give it again")
+
+    def one(x: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+        if clusterer is not None:
+            return cluster_with(clusterer, x, n_domains, seed)
+        method: Clusterer = getattr(cluster, config.clusterer)
+        return method(x, n_domains, n_starts=config.n_starts, random_state=seed)
+
     with threadpool_limits(1):  # the matrices are small: threads would wait for each other more than they work
-        return [
-            method(part, n_domains, n_starts=config.n_starts, random_state=int(seed)).astype(np.float32)
-            for part, row in zip(parts, seeds, strict=True)
-            for seed in row
-        ]
+        return [one(part, int(seed)).astype(np.float32) for part, row in zip(parts, seeds, strict=True) for seed in row]
 
 
 def vote(
     embedding: NDArray[np.float32],
-    scales: list[int],
+    widths: list[int],
     n_domains: int,
     config: Config,
     random_state: int,
+    *,
     libraries: NDArray[np.int64] | None = None,
+    clusterer: Clusterer | None = None,
 ) -> NDArray[np.float64]:
     """Find the domains: the consensus of all clusterings, and of several slices also those of each slice by itself.
 
@@ -73,8 +89,8 @@ def vote(
 
     Parameters
     ----------
-    embedding, scales, n_domains, config, random_state
-        As in :func:`clusterings`. A slice's own clusterings are half as many, so none where ``n_votes`` is 1.
+    embedding, widths, n_domains, config, random_state, clusterer
+        As in :func:`cluster_often`. A slice's own clusterings are half as many, so none where ``n_votes`` is 1.
     libraries
         Slice of each observation, codes (n,) from 0; ``None`` of a single slice.
 
@@ -82,16 +98,16 @@ def vote(
     -------
     Share of the vote, (n, n_domains).
     """
-    shares = cluster.consensus(clusterings(embedding, scales, n_domains, config, random_state))
+    shares = cluster.consensus(cluster_often(embedding, widths, n_domains, config, random_state, clusterer))
     if libraries is None or config.n_votes < 2:
         return shares
     own = config.replace(n_votes=config.n_votes // 2)
     for code in range(libraries.max() + 1):
-        here = np.flatnonzero(libraries == code)
-        if len(here) >= max(OWN_FROM, n_domains):
-            members = clusterings(embedding[here], scales, n_domains, own, random_state)
-            mapped = cluster.mapped(members, shares[here])
-            shares[here] = (shares[here] + OWN_WEIGHT * mapped) / (1 + OWN_WEIGHT)
+        rows = np.flatnonzero(libraries == code)
+        if len(rows) >= max(OWN_FROM, n_domains):
+            members = cluster_often(embedding[rows], widths, n_domains, own, random_state, clusterer)
+            of_slice = cluster.map_clusters(members, shares[rows])
+            shares[rows] = (shares[rows] + OWN_WEIGHT * of_slice) / (1 + OWN_WEIGHT)
     return shares
 
 
@@ -120,10 +136,10 @@ def choose_n_domains(
     """
     candidates = range(3, max(4, min(15, len(embedding) // 10) + 1))
     with threadpool_limits(1):
-        found = [
+        evidence = [
             cluster.evidence(
                 embedding, k, independent=1 / neighbourhood, n_starts=config.n_starts, random_state=random_state
             )
             for k in candidates
         ]
-    return pd.Series(found, index=list(candidates)) - max(found)
+    return pd.Series(evidence, index=list(candidates)) - max(evidence)

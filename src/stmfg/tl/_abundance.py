@@ -10,10 +10,10 @@ from scipy import optimize, special, stats
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from stmfg._core import checks
+from stmfg._core.geometry import spacing
 from stmfg._core.labels import labels
 from stmfg._keys import DOMAIN
 from stmfg.errors import InputError, require
-from stmfg.model import graphs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,7 +89,7 @@ def _area(adata: AnnData, sample_key: str, key: str, microns_per_unit: float | N
     rows = {}
     for sample in np.unique(samples):
         here = np.flatnonzero(samples == sample)
-        unit = 1 / graphs.spacing(xy[here]) if microns_per_unit is None else microns_per_unit
+        unit = 1 / spacing(xy[here]) if microns_per_unit is None else microns_per_unit
         one = _areas(xy[here] * unit)
         codes = domains.codes[here]
         rows[sample] = np.bincount(codes[codes >= 0], weights=one[codes >= 0], minlength=len(domains.categories))

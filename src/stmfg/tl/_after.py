@@ -12,22 +12,19 @@ from stmfg._core import checks
 from stmfg._core.blocks import OnDisk, row_blocks
 from stmfg._core.checks import library_names
 from stmfg._core.labels import labels
-from stmfg._core.palette import palette
 from stmfg._keys import (
     ADJACENCY,
-    COLORS,
-    CONFIDENCE,
     DOMAIN,
-    EMBEDDING,
     MARKERS,
-    SPATIAL,
     SPATIAL_GRAPH,
     SUBDOMAIN,
-    UNS,
 )
 from stmfg.errors import InputError, require
+from stmfg.model.domains import find_domains
+from stmfg.model.plugins import Plugins
 from stmfg.tl._contacts import count_contacts
 from stmfg.tl._marker_tests import marker_genes
+from stmfg.tl._write import read_embedding, trained_config, write_colours
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -198,30 +195,23 @@ def subdomains(
     InputError
         If there is no such domain, it has too few observations, or there is no embedding.
     """
-    from anndata import AnnData
-
-    from stmfg.tl._domains import domains  # where users find this function, too
-
     known = _complete(adata, key)
     inside = np.asarray(known == str(domain))
     if not inside.any():
         raise InputError(f"obs[{key!r}] has no domain {str(domain)!r}; name one of {', '.join(known.categories)}")
     adata = adata.copy() if copy else adata
-    part = AnnData(obs=pd.DataFrame(index=adata.obs_names[inside]))
-    part.obsm[EMBEDDING] = np.asarray(require(adata, "obsm", EMBEDDING, "run stmfg.tl.domains(adata) first"))[inside]
-    part.obsm[SPATIAL] = np.asarray(require(adata, "obsm", SPATIAL, "put (x, y) there"))[inside]
-    graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
-    part.obsp[SPATIAL_GRAPH] = sparse.csr_matrix(graph)[inside][:, inside]
-    part.uns[UNS] = dict(require(adata, "uns", UNS, "run stmfg.tl.domains(adata) first"))
-    domains(part, n_domains=n_domains, random_state=random_state, **options)
-    found = part.obs[DOMAIN]
+    n_domains = checks.n_domains(n_domains, int(inside.sum()))
+    plugins, options = Plugins.split(options)
+    config = trained_config(adata, None, None, options)
+    part = read_embedding(adata).subset(inside)
+    result = find_domains(part, n_domains, config, checks.random_state(random_state), plugins.clusterer)
     names = known.astype(object)
-    names[inside] = [f"{domain}.{name}" for name in found]
-    split = [f"{domain}.{name}" for name in found.cat.categories]
+    names[inside] = [f"{domain}.{label}" for label in np.asarray(result.labels)]
+    split = [f"{domain}.{i}" for i in range(1, result.n_domains + 1)]
     order = [new for name in known.categories for new in (split if name == str(domain) else [name])]
     adata.obs[key_added] = pd.Categorical(names, categories=order)
     confidence = np.full(adata.n_obs, np.nan, dtype=np.float32)
-    confidence[inside] = part.obs[CONFIDENCE]
+    confidence[inside] = result.confidence
     adata.obs[f"{key_added}_confidence"] = confidence
     write_colours(adata, key_added)
     return adata if copy else None
@@ -289,14 +279,6 @@ def _sums(counts: sparse.csr_matrix | OnDisk, number: NDArray[np.integer[Any]], 
         total = total + member @ block
     total.data = np.rint(total.data)
     return sparse.csr_matrix(total).astype(np.int64)
-
-
-def write_colours(adata: AnnData, key: str) -> None:
-    """Give every category of a column of ``obs`` a colour, where scanpy keeps it; enough colours of the user stay."""
-    k, where = len(adata.obs[key].cat.categories), f"{key}{COLORS}"
-    stored = adata.uns.get(where)
-    if not isinstance(stored, (list, tuple, np.ndarray)) or np.ndim(stored) != 1 or len(stored) < k:
-        adata.uns[where] = np.asarray(palette(k), dtype=object)
 
 
 def _complete(adata: AnnData, key: str) -> pd.Categorical[Any]:

@@ -67,17 +67,13 @@ def check_input(adata: AnnData, options: RunOptions) -> None:
     checks.observations(adata)
     checks.text(adata)
     graphs.unlinked(checks.coordinates(adata), None, stacked=options.config.stacked)
-    n_domains = 2 if options.n_domains == "auto" else int(options.n_domains)
     if options.use_rep is None:
         used = int((row_sums(checks.counts(adata, options.layer))[1] > 0).sum())
         if used < checks.MIN_OBSERVATIONS:
             raise InputError(f"only {used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
-        checks.n_domains(n_domains, adata.n_obs)
-        if n_domains > used:
-            raise InputError(f"{n_domains} domains were asked for, but only {used} spots have counts")
     else:
-        checks.representation(adata, options.use_rep)
-        checks.n_domains(n_domains, adata.n_obs)
+        used = len(checks.representation(adata, options.use_rep))
+    checks.n_domains(options.n_domains, used)
     if options.library_key is not None:
         checks.library_names(adata, options.library_key)
     if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training

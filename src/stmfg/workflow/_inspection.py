@@ -13,11 +13,11 @@ import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.blocks import row_blocks
+from stmfg._core.geometry import spacing
 from stmfg._keys import COUNTS, DOMAIN, EMBEDDING, PLATFORM, SPATIAL, SPATIAL_GRAPH, VIEW_WEIGHTS
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.platforms import title
-from stmfg.model import graphs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -218,7 +218,7 @@ def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.flo
         return None
     about = adata.uns.get(PLATFORM)
     unit = f" {about['unit']}," if isinstance(about, dict) and "unit" in about else ""
-    description = f"{xy.shape[1]} columns in obsm[{SPATIAL!r}],{unit} neighbours {graphs.spacing(xy):.4g} apart"
+    description = f"{xy.shape[1]} columns in obsm[{SPATIAL!r}],{unit} neighbours {spacing(xy):.4g} apart"
     inspection.facts.append(("positions", description))
     return xy
 

@@ -19,6 +19,7 @@ from stmfg.errors import TrainingError
 from stmfg.model import features as _features
 from stmfg.model import graphs
 from stmfg.model.batches import TrainingData
+from stmfg.model.checkpoint import Checkpoint
 from stmfg.model.network import STMFGNet
 from stmfg.model.train import TERMS, History, pick_device, train
 
@@ -151,9 +152,9 @@ def test_spots_without_a_neighbor_are_trained_too(section: AnnData) -> None:
 def test_continuing_is_the_same_as_not_stopping(section: AnnData, tmp_path: Path, counts: bool) -> None:
     task, file = Task(section, counts=counts), tmp_path / "checkpoint"
     at_once, straight = task.run(epochs=6)
-    half, _ = task.run(epochs=3, checkpoint=file, fingerprint="mine")
+    half, _ = task.run(epochs=3, checkpoint=Checkpoint(file, "mine"))
     assert half["total"] == at_once["total"][:3]
-    continued, net = task.run(epochs=6, checkpoint=file, fingerprint="mine")
+    continued, net = task.run(epochs=6, checkpoint=Checkpoint(file, "mine"))
     assert continued == at_once
     assert equal(net, straight)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
@@ -161,9 +162,9 @@ def test_continuing_is_the_same_as_not_stopping(section: AnnData, tmp_path: Path
 
 def test_a_finished_run_is_not_trained_again(section: AnnData, tmp_path: Path) -> None:
     task, file = Task(section), tmp_path / "checkpoint"
-    history, net = task.run(checkpoint=file, fingerprint="mine")
+    history, net = task.run(checkpoint=Checkpoint(file, "mine"))
     written = file.stat().st_mtime_ns
-    again, same = task.run(checkpoint=file, fingerprint="mine")
+    again, same = task.run(checkpoint=Checkpoint(file, "mine"))
     assert again == history
     assert equal(net, same)
     assert not same.training
@@ -175,9 +176,9 @@ def test_a_checkpoint_of_another_run_is_ignored(
 ) -> None:
     task, file = Task(section), tmp_path / "checkpoint"
     fresh, _ = task.run(epochs=2)
-    Task(section, widths=(3,)).run(checkpoint=file, fingerprint="theirs")
+    Task(section, widths=(3,)).run(checkpoint=Checkpoint(file, "theirs"))
     with caplog.at_level(logging.WARNING, "stmfg"):
-        history, _ = task.run(epochs=2, checkpoint=file, fingerprint="mine")
+        history, _ = task.run(epochs=2, checkpoint=Checkpoint(file, "mine"))
     assert history == fresh
     assert str(file) in caplog.text
     assert "starting anew" in caplog.text
@@ -208,15 +209,15 @@ def test_a_damaged_checkpoint_is_ignored_with_a_warning(
     section: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
     task, file = Task(section), tmp_path / "checkpoint"
-    fresh, straight = task.run(epochs=2, checkpoint=file, fingerprint="mine")
+    fresh, straight = task.run(epochs=2, checkpoint=Checkpoint(file, "mine"))
     damage(file)
     with caplog.at_level(logging.WARNING, "stmfg"):
-        history, net = task.run(epochs=2, checkpoint=file, fingerprint="mine")
+        history, net = task.run(epochs=2, checkpoint=Checkpoint(file, "mine"))
     assert history == fresh
     assert equal(net, straight)
     assert "starting anew" in caplog.text
     # It is replaced by a good one.
-    continued, _ = task.run(epochs=2, checkpoint=file, fingerprint="mine")
+    continued, _ = task.run(epochs=2, checkpoint=Checkpoint(file, "mine"))
     assert continued == fresh
 
 
@@ -228,7 +229,7 @@ def test_a_loss_that_is_not_finite_names_term_and_epoch(section: AnnData, tmp_pa
     task.features = task.features.copy()
     task.features[5, 0] = np.inf
     with pytest.raises(TrainingError, match=r"the reconstruction term .* epoch 1;") as caught:
-        task.run(checkpoint=tmp_path / "checkpoint")
+        task.run(checkpoint=Checkpoint(tmp_path / "checkpoint", ""))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "checkpoint").exists()  # nothing to continue from
 

@@ -169,7 +169,7 @@ def test_a_model_without_domains_is_refused(
     slices: tuple[AnnData, AnnData], quick: dict[str, Any], refused: Callable[..., str]
 ) -> None:
     reference, new = slices
-    assert "tl.domains" in refused(tl.apply, new, STMFG(**quick).fit(reference))
+    assert "tl.domains" in refused(tl.apply, new, STMFG(n_domains=None, **quick).fit(reference))
     before = set(new.obsm)
     assert "species" in refused(tl.apply, new[:, :10].copy(), reference)
     assert set(new.obsm) == before

@@ -271,6 +271,7 @@ def test_n_domains() -> None:
     assert "n_domains is 1, expected at least 2" in message(_validate.n_domains, 1, 10)
     assert "n_domains is -3" in message(_validate.n_domains, -3, 10)
     assert "n_domains is 11 but there are fewer spots (10)" in message(_validate.n_domains, 11, 10)
+    assert _validate.n_domains("auto") == "auto"
     for wrong in (7.0, "7", True, None, [7]):
         assert f"n_domains is {wrong!r}, expected an integer" in message(_validate.n_domains, wrong, 10)
 

@@ -106,7 +106,7 @@ def test_slices_mix_where_they_did_not(both: AnnData) -> None:
 
 def test_transform_repeats_what_was_fitted(both: AnnData) -> None:
     model = stmfg.STMFG(epochs=2).fit(both, library_key="slice")
-    again = stmfg.STMFG(epochs=2).fit_apply(both, library_key="slice").embedding
+    again = stmfg.STMFG(epochs=2).fit(both, library_key="slice").result.embedding
     np.testing.assert_allclose(model.transform(both, library_key="slice"), again, atol=1e-4)
 
 

@@ -22,7 +22,7 @@ import stmfg
 from stmfg import STMFG, tl
 from stmfg.config import PRESETS
 from stmfg.errors import MissingKeyError
-from stmfg.model import graphs
+from stmfg.model import estimator, graphs
 
 EMPTY = [0, 137, 138]
 """Spots to be left without a count: a corner, and two neighbours."""
@@ -51,7 +51,7 @@ def test_transform_of_the_training_data(section: AnnData, quick: dict[str, Any])
     assert model.fit(section) is model
     z = model.transform(section)
     assert z.dtype == np.float32
-    assert z.shape == (section.n_obs, sum(model.scales))
+    assert z.shape == (section.n_obs, sum(model.result.widths))
     assert np.isfinite(z).all()
     np.testing.assert_array_equal(model.transform(section), z)
     assert model.genes == list(section.var_names)
@@ -232,7 +232,7 @@ def test_spots_without_counts(with_empty: AnnData, quick: dict[str, Any], caplog
     for name in with_empty.obs_names[EMPTY]:
         assert name in caplog.text
     used = np.setdiff1d(np.arange(with_empty.n_obs), EMPTY)
-    for values in (model.transform(with_empty), model.apply(with_empty).view_weights, model.denoise(with_empty)):
+    for values in (model.transform(with_empty), model.denoise(with_empty)):
         assert np.isnan(values[EMPTY]).all()
         assert np.isfinite(values[used]).all()
 
@@ -386,10 +386,10 @@ def test_a_checkpoint_of_other_data_is_ignored(
 def test_a_network_trained_on_patches_is_applied_to_all(
     section: AnnData, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stmfg.model, "TRAIN_AT_MOST", 150)
-    monkeypatch.setattr(stmfg.gr, "PATCH", 40)
+    monkeypatch.setattr(estimator, "TRAIN_AT_MOST", 150)
+    monkeypatch.setattr(graphs, "PATCH", 40)
     model = STMFG(random_state=1, **quick)
-    fitted = model.fit_apply(section)
+    fitted = model.fit(section).result
     assert fitted.embedding.shape[0] == section.n_obs
     assert np.isfinite(fitted.embedding).all()
     # Not the same to the last digit: training has loadings and rotation one after the other, the model their product.

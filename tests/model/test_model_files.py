@@ -15,7 +15,7 @@ from anndata import AnnData
 import stmfg
 from stmfg import STMFG, tl
 
-FORMAT_1 = Path(__file__).parent / "data" / "model_format_1"
+FORMAT_1 = Path(__file__).parents[1] / "data" / "model_format_1"
 """Written by the code that wrote format 1, from 120 simulated spots."""
 
 

@@ -420,7 +420,7 @@ def test_no_module_that_computes_knows_of_labels() -> None:
         if path.suffix in {".py", ".j2", ".html", ".js"} and "ground_truth" in path.read_text(encoding="utf-8"):
             mentions.add(path.relative_to(package).as_posix())
     # The simulation makes them, and the demo compares with them when everything is done.
-    assert mentions <= {"datasets.py", "_cli_demo.py"}
+    assert mentions <= {"datasets.py", "cli/_demo.py"}
 
 
 def test_input_errors_are_value_errors(section: AnnData) -> None:

@@ -1,0 +1,100 @@
+"""The arrays that a model reads of an AnnData, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stmfg._core import checks
+from stmfg._core.blocks import row_sums
+from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    from stmfg._core.annotated import Annotated
+    from stmfg._core.blocks import OnDisk
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """What a model reads, in the order of the AnnData."""
+
+    names: Any
+    """Names of the observations."""
+    genes: list[str]
+    coordinates: NDArray[np.float64]
+    """(n, 2) or (n, 3)."""
+    counts: csr_matrix | OnDisk | None
+    sums: NDArray[np.float64] | None
+    """Entries, sum and sum of squares of the counts of each observation, (3, n)."""
+    representation: NDArray[np.float32] | None
+    """Embedding that takes the place of the counts, (n, d)."""
+    extra: dict[str, NDArray[np.float32]]
+    """What describes the observations in each further view, (n, d), by the view's name."""
+    libraries: NDArray[np.int64] | None
+    """Slice of each observation, codes from 0; None of a single slice."""
+    slices: list[str]
+    """Names of the slices; empty where no column names them."""
+    spatial_graph: Any | None
+    """Spatial graph, where the AnnData brings one."""
+    feature_graph: Any | None
+    """Expression graph, where the AnnData brings one."""
+
+    @property
+    def left_out(self) -> NDArray[np.bool_]:
+        """Which observations have no count at all, (n,)."""
+        return np.zeros(len(self.coordinates), dtype=bool) if self.sums is None else np.asarray(self.sums[1] == 0)
+
+
+def read_tissue(
+    adata: Annotated,
+    *,
+    use_rep: str | None = None,
+    layer: str | None = None,
+    library_key: str | None = None,
+    views: Mapping[str, str] | None = None,
+) -> Tissue:
+    """Check and read what a model needs; ``adata`` is not changed.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    use_rep, layer, library_key
+        As in :meth:`stmfg.STMFG.fit`.
+    views
+        Key in ``obsm`` of each further view, by its name.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be used; says why in one line.
+    """
+    checks.observations(adata)
+    coordinates = checks.coordinates(adata, SPATIAL)
+    counts = None if use_rep is not None else checks.counts(adata, layer)
+    representation = None if use_rep is None else checks.representation(adata, use_rep)
+    libraries, slices = None, []
+    extra = {name: checks.representation(adata, key) for name, key in (views or {}).items()}
+    if library_key is not None:
+        names, codes = np.unique(checks.library_names(adata, library_key), return_inverse=True)
+        libraries, slices = codes if len(names) > 1 else None, names.tolist()
+    return Tissue(
+        names=adata.obs_names,
+        genes=list(map(str, adata.var_names)),
+        coordinates=coordinates,
+        counts=counts,
+        sums=None if counts is None else row_sums(counts),
+        representation=representation,
+        extra=extra,
+        libraries=libraries,
+        slices=slices,
+        spatial_graph=adata.obsp.get(SPATIAL_GRAPH),
+        feature_graph=adata.obsp.get(FEATURE_GRAPH),
+    )

@@ -1,0 +1,210 @@
+"""From an embedding to domains: those of the vote, or those of another slice. Arrays only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+from threadpoolctl import threadpool_limits
+
+from stmfg._core import checks
+from stmfg._core.timing import stage
+from stmfg.model import transfer
+from stmfg.model.cluster import fill_empty, refine
+from stmfg.model.graphs import walk_operator
+from stmfg.model.vote import choose_n_domains, vote
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from stmfg.config import Config
+    from stmfg.model.plugins import Clusterer
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a model makes of n observations, in the order of the AnnData.
+
+    Observations without a single count take the embedding, and the domain, of their surroundings.
+    """
+
+    embedding: NDArray[np.float32]
+    """(n, d)."""
+    view_weights: NDArray[np.float32]
+    """Attention per layer and view, (n, layers * views)."""
+    widths: list[int]
+    """Columns of the embedding that belong to each layer, in order."""
+    coordinates: NDArray[np.float64]
+    graph: sparse.csr_matrix
+    """Spatial graph, (n, n)."""
+    left_out: NDArray[np.bool_]
+    """Which observations have no count, (n,)."""
+    libraries: NDArray[np.int64] | None = None
+    """Slice of each observation, codes from 0; None of a single slice."""
+    slices: list[str] = field(default_factory=list)
+    """Names of the slices; empty where no column names them."""
+    labels: NDArray[np.str_] | None = None
+    """Domain of each observation: ``"1"``, the largest where they were found, to ``str(n_domains)``."""
+    confidence: NDArray[np.float32] | None = None
+    """Share of the vote for that domain, in 0..1; 0 where an observation has no count."""
+    domain_map: transfer.DomainMap | None = None
+    """The domains, for labelling other slices."""
+    evidence: pd.Series[float] | None = None
+    """Evidence for every number of domains that was tried, in nats less that of the best, when it was chosen."""
+    unlike: NDArray[np.float32] | None = None
+    """Of applied models: share of the spots it was trained on that are more typical than each observation, 0..1."""
+    far: dict[str, float] = field(default_factory=dict)
+    """Of applied models: share of each slice's spots beyond 99 % of those it was trained on."""
+    genes_shared: float = 1.0
+    """Of applied models: share of the genes the model uses that the data have."""
+
+    @property
+    def n_domains(self) -> int:
+        """Number of domains; 0 where none were looked for."""
+        return 0 if self.domain_map is None else len(self.domain_map.shares)
+
+    def subset(self, rows: NDArray[Any]) -> Result:
+        """Return the embedding of some observations, without domains."""
+        return Result(
+            embedding=self.embedding[rows],
+            view_weights=self.view_weights[rows],
+            widths=self.widths,
+            coordinates=self.coordinates[rows],
+            graph=self.graph[rows][:, rows],
+            left_out=self.left_out[rows],
+            libraries=None if self.libraries is None else self.libraries[rows],
+            slices=self.slices,
+        )
+
+
+def find_domains(
+    result: Result,
+    n_domains: int | str,
+    config: Config,
+    random_state: int,
+    clusterer: Clusterer | None = None,
+) -> Result:
+    """Cluster an embedding: choose how many domains, let clusterings vote, name the domains by their size.
+
+    Parameters
+    ----------
+    result
+        With the embedding.
+    n_domains
+        Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number with the most evidence,
+        see :func:`stmfg.model.vote.choose_n_domains`.
+    config
+        ``clusterer``, ``n_starts``, ``n_votes``, ``scales``, ``refine``, ``stacked``.
+    random_state
+        Seed.
+    clusterer
+        A user's, in place of ``config.clusterer``.
+
+    Raises
+    ------
+    InputError
+        If there are fewer observations with counts than domains.
+    """
+    used = _order_by_value(result)
+    embedding, graph, evidence = result.embedding[used], result.graph[used][:, used], None
+    if n_domains == "auto":
+        with stage("number of domains"):
+            evidence = choose_n_domains(embedding, 1 + graph.nnz / len(used), config, random_state)
+        n_domains = int(evidence.index[int(evidence.to_numpy().argmax())])
+    k = int(checks.n_domains(n_domains, len(used)))
+    with stage("domains"):
+        apart = None if result.libraries is None or config.stacked else result.libraries[used]
+        libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
+        posterior = vote(embedding, result.widths, k, config, random_state, libraries=libraries, clusterer=clusterer)
+        posterior = refine(posterior, walk_operator(graph), config.refine)
+    labels = fill_empty(posterior)
+    by_size = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
+    labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
+    widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
+    domain_map = transfer.fit(embedding, posterior, widths)
+    return replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
+
+
+def assign_domains(
+    result: Result, domain_map: transfer.DomainMap, *, adapt: bool = True, genes_shared: float = 1.0
+) -> Result:
+    """Give every observation the domain of another slice that it lies closest to.
+
+    Parameters
+    ----------
+    result
+        With the embedding that the network of the domains makes.
+    domain_map
+        The domains.
+    adapt
+        Whether to estimate what each slice differs in as a whole, see :meth:`stmfg.model.transfer.DomainMap.posterior`.
+    genes_shared
+        Share of the genes of the domains that the data have.
+    """
+    used = _order_by_value(result)
+    codes = np.zeros(len(result.embedding), dtype=np.int64) if result.libraries is None else result.libraries
+    unlike = domain_map.unlike(result.embedding)
+    posterior, far = np.zeros((len(used), len(domain_map.shares))), {}
+    with stage("domains"), threadpool_limits(1):
+        for code in np.unique(codes[used]):
+            rows = np.flatnonzero(codes[used] == code)
+            posterior[rows] = domain_map.posterior(result.embedding[used[rows]], adapt=adapt)
+            name = result.slices[code] if result.slices else ""
+            far[name] = float((unlike[used[rows]] > transfer.FAR).mean())
+    return replace(
+        _label_all(result, used, posterior.argmax(axis=1), posterior),
+        domain_map=domain_map,
+        unlike=unlike.astype(np.float32),
+        far=far,
+        genes_shared=genes_shared,
+    )
+
+
+def _order_by_value(result: Result) -> NDArray[np.int64]:
+    """Order the observations with counts by their values alone: permuted input gives permuted domains."""
+    rows = np.flatnonzero(~result.left_out)
+    return rows[np.lexsort([*result.coordinates[rows].T, *result.embedding[rows].T[2::-1]])]
+
+
+def _label_all(
+    result: Result, used: NDArray[np.int64], codes: NDArray[np.int64], posterior: NDArray[np.float64]
+) -> Result:
+    """Label the used observations, and those left out by their surroundings."""
+    n, k = len(result.embedding), posterior.shape[1]
+    labels, confidence = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.float32)
+    labels[used] = codes
+    confidence[used] = np.clip(posterior[np.arange(len(used)), codes], 0, 1)
+    if result.left_out.any():
+        weights = surroundings(result.graph, result.coordinates, result.left_out, result.libraries)
+        labels[result.left_out] = (weights @ np.eye(k)[labels]).argmax(axis=1)
+    return replace(result, labels=np.array([str(i + 1) for i in range(k)])[labels], confidence=confidence)
+
+
+def surroundings(
+    graph: sparse.csr_matrix,
+    coordinates: NDArray[np.float64],
+    left_out: NDArray[np.bool_],
+    libraries: NDArray[np.int64] | None,
+) -> sparse.csr_matrix:
+    """Weights (n_left_out, n) that average over the used spatial neighbours of each observation left out.
+
+    One without a used neighbour takes the nearest used observation of its slice.
+    """
+    weights = sparse.lil_matrix(graph[left_out] @ sparse.diags_array((~left_out).astype(float)))
+    slices = np.zeros(len(left_out)) if libraries is None else libraries
+    rows = np.flatnonzero(left_out)
+    alone = np.flatnonzero(np.asarray(weights.sum(axis=1)).ravel() == 0)
+    for name in np.unique(slices[rows[alone]]):
+        of_slice = alone[slices[rows[alone]] == name]
+        used = np.flatnonzero((slices == name) & ~left_out)
+        if not len(used):  # a slice without a single count: any slice will do
+            used = np.flatnonzero(~left_out)
+        _, nearest = cKDTree(coordinates[used]).query(coordinates[rows[of_slice]])
+        weights[of_slice, used[nearest]] = 1.0
+    result = sparse.csr_matrix(weights)
+    result.eliminate_zeros()
+    return sparse.csr_matrix(sparse.diags_array(1 / np.asarray(result.sum(axis=1)).ravel()) @ result)

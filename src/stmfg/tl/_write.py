@@ -1,0 +1,122 @@
+"""Results of a model as elements of an AnnData, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from stmfg._core import checks
+from stmfg._core.palette import palette
+from stmfg._keys import (
+    COLORS,
+    CONFIDENCE,
+    DOMAIN,
+    EMBEDDING,
+    SPATIAL_GRAPH,
+    UNLIKE,
+    UNS,
+    VIEW_WEIGHTS,
+)
+from stmfg._version import __version__
+from stmfg.config import DOMAIN_OPTIONS, Config
+from stmfg.errors import InputError, require
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from stmfg.model.domains import Result
+    from stmfg.model.estimator import STMFG
+
+
+def write_embedding(adata: AnnData, model: STMFG, result: Result, library_key: str | None) -> None:
+    """Write embedding, view weights, spatial graph, and the model itself."""
+    from stmfg.model.files import packed
+
+    if UNLIKE in adata.obs:  # of another model
+        del adata.obs[UNLIKE]
+    if SPATIAL_GRAPH not in adata.obsp:
+        adata.obsp[SPATIAL_GRAPH] = result.graph
+    adata.obsm[EMBEDDING], adata.obsm[VIEW_WEIGHTS] = result.embedding, result.view_weights
+    adata.uns[UNS] = {
+        "version": __version__,
+        "params": {k: np.asarray(v) if isinstance(v, list) else v for k, v in model.config.to_dict().items()},
+        "random_state": model.random_state,
+        "history": {term: np.asarray(values) for term, values in model.history.items()},
+        "view_weight_names": np.asarray(model.view_weight_names, dtype=object),
+        "scales": np.asarray(result.widths),
+        "model": packed(model),
+    }
+    for name, value in (("use_rep", model.use_rep), ("library_key", library_key)):
+        if value is not None:
+            adata.uns[UNS][name] = value
+    if result.left_out.any():
+        adata.uns[UNS]["left_out"] = adata.obs_names[result.left_out].to_numpy(dtype=object)
+
+
+def read_embedding(adata: AnnData, library_key: str | None = None) -> Result:
+    """Read what :func:`write_embedding` wrote, to be clustered anew."""
+    from stmfg.model.domains import Result
+
+    run = "run stmfg.tl.domains(adata) first"
+    record = require(adata, "uns", UNS, run)
+    embedding = np.asarray(require(adata, "obsm", EMBEDDING, run))
+    library_key = library_key or record.get("library_key")
+    return Result(
+        embedding=embedding,
+        view_weights=np.asarray(adata.obsm.get(VIEW_WEIGHTS, embedding[:, :0])),
+        widths=[int(width) for width in record["scales"]],
+        coordinates=checks.coordinates(adata),
+        graph=sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")),
+        left_out=np.isin(adata.obs_names, record.get("left_out", [])),
+        libraries=None if library_key is None else checks.library_codes(adata, library_key),
+    )
+
+
+def trained_config(adata: AnnData, preset: str | None, use_rep: str | None, options: dict[str, Any]) -> Config:
+    """Return the hyperparameters of the embedding in ``adata``, with changes to the clustering alone."""
+    record = require(adata, "uns", UNS, f"delete obsm[{EMBEDDING!r}] to train anew")
+    stored = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in record["params"].items()}
+    trained = Config.from_dict(stored)
+    wanted = (trained if preset is None else Config.preset(preset)).replace(**options)
+    differing = [
+        f"{name}={getattr(trained, name)!r}, not {value!r}"
+        for name, value in vars(wanted).items()
+        if name not in DOMAIN_OPTIONS and value != getattr(trained, name)
+    ]
+    if use_rep is not None and use_rep != record.get("use_rep"):
+        differing.append(f"use_rep={record.get('use_rep')!r}, not {use_rep!r}")
+    if differing:
+        raise InputError(
+            f"obsm[{EMBEDDING!r}] was trained with {differing[0]}; "
+            f"del adata.obsm[{EMBEDDING!r}] to train anew, or leave the option out"
+        )
+    return wanted
+
+
+def write_domains(adata: AnnData, result: Result, key: str) -> None:
+    """Write labels, confidence and colours, and what labels another slice."""
+    record: dict[str, Any] = adata.uns[UNS]
+    if result.labels is None or result.domain_map is None:
+        raise ValueError("the result has no domains")
+    k = result.n_domains
+    adata.obs[key] = pd.Categorical(result.labels, categories=[str(i + 1) for i in range(k)])
+    adata.obs[CONFIDENCE if key == DOMAIN else f"{key}_confidence"] = result.confidence
+    write_colours(adata, key)
+    record["n_domains"] = k
+    record["domain_map"] = result.domain_map.to_dict()
+    for name in ("n_domains_candidates", "n_domains_evidence"):
+        record.pop(name, None)  # of an earlier choice
+    if result.evidence is not None:
+        record["n_domains_candidates"] = result.evidence.index.to_numpy()
+        record["n_domains_evidence"] = result.evidence.to_numpy()
+
+
+def write_colours(adata: AnnData, key: str) -> None:
+    """Give every category of a column of ``obs`` a colour, where scanpy keeps it; enough colours of the user stay."""
+    k, where = len(adata.obs[key].cat.categories), f"{key}{COLORS}"
+    stored = adata.uns.get(where)
+    if not isinstance(stored, (list, tuple, np.ndarray)) or np.ndim(stored) != 1 or len(stored) < k:
+        adata.uns[where] = np.asarray(palette(k), dtype=object)
