@@ -83,7 +83,7 @@ def _content(adata: AnnData, title: str | None, run: Mapping[str, Any]) -> dict[
     graph = adata.obsp.get(SPATIAL_GRAPH)
     chosen = _map_data.choose_spots(adata.n_obs)
     places = _map_data.name_places(where, domains)
-    counts = counts_or_none(adata)
+    counts = counts_or_none(adata, options.get("layer"))
     markers, depth, genes = None, None, []
     if counts is not None:
         markers, on_map = _rank_markers(counts, domains, np.asarray(adata.var_names), len(chosen))
