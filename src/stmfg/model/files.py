@@ -36,10 +36,10 @@ _ARRAYS, _RECORD, _RESULT = "model.safetensors", "model.json", "result.h5ad"
 
 def packed(model: STMFG) -> dict[str, Any]:
     """Return a trained model as ``record``, JSON text, and ``arrays`` by name."""
-    feature_map, net = model.fitted()
-    arrays = {f"map.{k}": np.asarray(v) for k, v in vars(feature_map).items()}
-    for name, view_map in model.view_maps.items():
-        arrays |= {f"view.{name}.{k}": np.asarray(v) for k, v in vars(view_map).items()}
+    net = model.fitted()
+    arrays: Arrays = {}
+    for name, feature_map in model.maps.items():
+        arrays |= {f"{_prefix(name)}{k}": np.asarray(v) for k, v in vars(feature_map).items()}
     arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
     arrays["decoded"] = model.decoded
     if model.domain_map is not None:
@@ -125,8 +125,7 @@ def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, plugins: dict
     model.plugins = Plugins.of(config, plugins, name)
     model.genes, model.use_rep, model.history = list(record["genes"]), record["use_rep"], record["history"]
     model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
-    model.feature_map = _feature_map("map.", arrays).folded()  # of format 1; the identity since
-    model.view_maps = {name: _feature_map(f"view.{name}.", arrays) for name in model.config.extra_views}
+    model.maps = {name: _feature_map(_prefix(name), arrays) for name in ("feature", *model.config.extra_views)}
     model.domain_map = DomainMap(**_below("domain.", arrays)) if "domain.means" in arrays else None
     state = {k: torch.from_numpy(v) for k, v in _below("net.", arrays).items()}
     counts = "decoder.mean.weight" in state
@@ -141,7 +140,14 @@ def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, plugins: dict
 def _feature_map(prefix: str, arrays: Arrays) -> FeatureMap:
     parts = _below(prefix, arrays)
     parts["target_sum"] = float(parts["target_sum"].item())
+    if parts["loadings"].size and parts["rotation"].size:  # format 1
+        folded = (parts["loadings"] @ parts["rotation"]).astype(np.float32)
+        parts |= {"loadings": folded, "rotation": np.zeros((0, 0))}
     return FeatureMap(**parts)
+
+
+def _prefix(view: str) -> str:
+    return "map." if view == "feature" else f"view.{view}."
 
 
 def _below(prefix: str, arrays: Arrays) -> Arrays:

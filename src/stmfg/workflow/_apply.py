@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stmfg import pp
 from stmfg._core import checks
+from stmfg._core.blocks import counts_read_once
 from stmfg._core.timing import recording, stage
 from stmfg._keys import EMBEDDING, IMAGE_FEATURES, UNS, VIEW_WEIGHTS
 from stmfg.errors import InputError
@@ -51,7 +52,7 @@ def run_apply(
     checks.writable(output)
     if output.exists() and reference.exists() and output.samefile(reference):
         raise InputError(f"{output} holds the model; give another folder for the results")
-    with recording() as stages, collected_warnings() as messages:
+    with recording() as stages, collected_warnings() as messages, counts_read_once():
         from stmfg import tl
         from stmfg.model.estimator import STMFG  # loads torch, so after what can be refused without
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stmfg import pp
 from stmfg._core import checks
-from stmfg._core.blocks import row_sums
+from stmfg._core.blocks import counts_read_once, row_sums
 from stmfg._core.files import fingerprint
 from stmfg._core.spots import spots
 from stmfg._core.timing import recording, stage
@@ -91,7 +91,7 @@ def run(
         raise InputError(f"stability is {stability!r}; it must be the number of further runs, 0 for none")
     checks.writable(output)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
-    with recording() as stages, collected_warnings() as messages:
+    with recording() as stages, collected_warnings() as messages, counts_read_once():
         with stage("read"):
             if _is_sheet(source) or (isinstance(source, Sequence) and not isinstance(source, str)):
                 library_key = _slice_key(library_key)
