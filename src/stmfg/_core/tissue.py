@@ -22,26 +22,18 @@ if TYPE_CHECKING:
 class Tissue:
     """What a model reads of n observations, in the order of the AnnData."""
 
-    names: Any
-    """Names of the observations, (n,)."""
+    names: Any  # names of the observations, (n,)
     genes: list[str]
-    coordinates: NDArray[np.float64]
-    """(n, 2) or (n, 3)."""
+    coordinates: NDArray[np.float64]  # (n, 2) or (n, 3)
     counts: Counts | None
-    sums: NDArray[np.float64] | None
-    """Entries, sum and sum of squares of the counts of each observation, (3, n)."""
-    representation: NDArray[np.float32] | None
-    """Embedding that takes the place of the counts, (n, d)."""
+    sums: NDArray[np.float64] | None  # entries, sum and sum of squares of the counts of each observation, (3, n)
+    representation: NDArray[np.float32] | None  # embedding that takes the place of the counts, (n, d)
     extra: dict[str, NDArray[np.float32]]
     """What describes the observations in each further view, (n, d), by the view's name."""
-    libraries: NDArray[np.int64] | None
-    """Slice of each observation, codes from 0; None of a single slice."""
-    slices: list[str]
-    """Names of the slices; empty where no column names them."""
-    spatial_graph: Any | None
-    """Spatial graph (n, n), where the AnnData brings one."""
-    feature_graph: Any | None
-    """Expression graph (n, n), where the AnnData brings one."""
+    libraries: NDArray[np.int64] | None  # slice of each observation, codes from 0; None of a single slice
+    slices: list[str]  # names of the slices; empty where no column names them
+    spatial_graph: Any | None  # spatial graph (n, n), where the AnnData brings one
+    feature_graph: Any | None  # expression graph (n, n), where the AnnData brings one
 
     @property
     def left_out(self) -> NDArray[np.bool_]:

@@ -18,12 +18,11 @@ from stmfg.config import Config
 from stmfg.errors import InputError
 from stmfg.model import features as _features
 from stmfg.model import genes as _genes
-from stmfg.model.batches import TrainingData, operators
+from stmfg.model.batches import gather_training_data, operators
 from stmfg.model.checkpoint import Checkpoint, fingerprint
 from stmfg.model.domains import Result, assign_domains, find_domains, surroundings
-from stmfg.model.graphs import patches
 from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, warn_left_out
-from stmfg.model.network import CountDecoder, STMFGNet
+from stmfg.model.network import CountDecoder, STMFGNet, build_network
 from stmfg.model.plugins import Plugins
 from stmfg.model.train import History, pick_device, train
 
@@ -38,12 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["STMFG"]
 
-_NO_DOMAINS = (
-    "the model has no domains; fit it with a number of domains, as STMFG(n_domains=7), or give a result of "
-    "stmfg.tl.domains or a folder of stmfg run"
-)
-TRAIN_AT_MOST = 20_000
-"""Spots the network is trained on: patches of tissue that hold about so many. It is applied to all."""
 ADAPT_FROM = 0.8
 """Share of the model's genes a slice must have for its offset to be told from what is missing."""
 
@@ -71,12 +64,10 @@ class STMFG:
     Attributes
     ----------
     result
-        What :meth:`fit` made of its data: labels, confidence, embedding, see :class:`stmfg.model.domains.Result`. It is
+        What :meth:`fit` made of its data: labels, confidence, embedding; see :class:`stmfg.model.domains.Result`. It is
         not saved.
     history
         Loss per epoch, by term.
-    genes
-        Names of the genes it was fitted on.
 
     Raises
     ------
@@ -118,8 +109,6 @@ class STMFG:
         self.net: STMFGNet | None = None
         self.domain_map: DomainMap | None = None
         self.result: Result | None = None
-
-    # -- fitting ---------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -164,7 +153,7 @@ class STMFG:
         """
         if missing := self.plugins.missing(self.config):
             raise InputError(f"the model has {missing[0]}, which was not given; give it to STMFG or STMFG.load again")
-        self.use_rep, self.domain_map, self.result = use_rep, None, None
+        self.use_rep, self.net, self.domain_map, self.result = use_rep, None, None, None
         with stage("check"):
             tissue = self._read(adata, layer, library_key)
             spots, order = prepare(tissue, self.config)
@@ -200,11 +189,18 @@ class STMFG:
         *,
         progress: bool,
     ) -> None:
-        data = self._training_data(spots, features, graphs)
+        """Train a new network on everything, or on patches of a large tissue."""
+        data, self.decoded = gather_training_data(spots, features, graphs, self.maps, self.config, self.device)
         self.spot_size = data.spot_size
-        counted = data.counts is not None
-        n_out = len(self.decoded) if counted else features.shape[1]
-        self.net = self.build(features.shape[1], n_out, counts=counted, n_libraries=data.n_libraries)
+        self.net = build_network(
+            self.config,
+            features.shape[1],
+            features.shape[1] if data.counts is None else len(self.decoded),
+            counts=data.counts is not None,
+            n_libraries=data.n_libraries,
+            random_state=self.random_state,
+            fusion=self.plugins.fusion,
+        ).to(self.device)
         if isinstance(self.net.decoder, CountDecoder):
             self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
         file = None
@@ -213,43 +209,8 @@ class STMFG:
             arrays = [features, *(array for m in matrices for array in (m.indptr, m.indices, m.data))]
             settings = [self.config.to_dict(), self.random_state, __version__]
             file = Checkpoint(Path(checkpoint), fingerprint(settings, arrays))
-        self.history = train(
-            self.net,
-            data,
-            self.config,
-            random_state=self.random_state,
-            plugins=self.plugins,
-            checkpoint=file,
-            progress=progress,
-        )
-
-    def _training_data(self, spots: Tissue, features: NDArray[np.float32], graphs: Graphs) -> TrainingData:
-        """Return what the network is trained on: everything, or patches of a large tissue."""
-        rows = patches(spots.coordinates, TRAIN_AT_MOST, spots.libraries)
-        n_libraries = 1 if spots.libraries is None else int(spots.libraries.max()) + 1  # those without a patch, too
-        if len(rows) < len(features):
-            # A spot's neighbours in expression are everywhere: among the patches they are looked for anew.
-            graph, features = graphs["spatial"][rows][:, rows], features[rows]
-            spots = replace(spots.subset(rows), spatial_graph=graph, feature_graph=None)
-            graphs = build_graphs(spots, features, self.maps, self.config)
-        counts = depth = None
-        self.decoded = np.zeros(0, dtype=np.int64)
-        if spots.counts is not None and spots.sums is not None and self.config.reconstruction == "zinb":
-            counts, depth, genes = spots.counts.rows(slice(None)), spots.sums[1], self.maps["feature"].genes
-            if self.config.decoder_genes:
-                genes = genes[_features.most_variable(counts[:, genes], self.config.decoder_genes)]
-            self.decoded, counts = genes, counts[:, genes]
-        return TrainingData(features, graphs, counts, depth, self.config, self.device, spots.libraries, n_libraries)
-
-    def build(self, n_in: int, n_out: int, *, counts: bool, n_libraries: int = 1) -> STMFGNet:
-        """Return the untrained network on the model's device."""
-        # Layers draw their first weights from the global generator; forking leaves the user's as it was.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would reseed every GPU too
-            net = STMFGNet(n_in, n_out, self.config, counts=counts, n_libraries=n_libraries, fusion=self.plugins.fusion)
-        return net.to(self.device)
-
-    # -- applying --------------------------------------------------------------------------------------
+        how: dict[str, Any] = {"random_state": self.random_state, "plugins": self.plugins, "progress": progress}
+        self.history = train(self.net, data, self.config, checkpoint=file, **how)
 
     def apply(
         self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None, adapt: bool = True
@@ -277,11 +238,13 @@ class STMFG:
         Raises
         ------
         InputError
-            If the model has no domains or the data do not fit it; says why in one line.
+            If the model has no domains or the data do not fit it.
         """
         self.fitted()
         if self.domain_map is None:
-            raise InputError(_NO_DOMAINS)
+            raise InputError(
+                "the model has no domains; fit it with STMFG(n_domains=7), or give a result of stmfg.tl.domains"
+            )
         tissue = self._read(adata, layer, library_key)
         shared = 1.0 if self.use_rep is not None else _genes.share(tissue.genes, self.genes, self.maps["feature"])
         # Slices are not aligned with each other: each is compared with the domains by itself.
@@ -303,19 +266,9 @@ class STMFG:
     ) -> NDArray[np.float32]:
         """Embed observations with the trained model.
 
-        Parameters
-        ----------
-        adata, layer, library_key
-            As in :meth:`apply`.
-
         Returns
         -------
         Embedding, float32 (n_obs, d); NaN in the rows of observations without a single count.
-
-        Raises
-        ------
-        InputError
-            If the data do not fit the model, or it is not trained.
         """
         self.fitted()
         result = self._embed(self._read(adata, layer, library_key), align=True)
@@ -413,8 +366,6 @@ class STMFG:
             raise InputError("the model is not trained; call fit(adata) first or load one with STMFG.load(path)")
         return self.net
 
-    # -- files -----------------------------------------------------------------------------------------
-
     def save(self, path: str | Path) -> None:
         """Write the model to a folder: ``model.safetensors`` (arrays) and ``model.json`` (everything else).
 
@@ -425,9 +376,9 @@ class STMFG:
         InputError
             If the model is not trained.
         """
-        from stmfg.model import files as _model_files
+        from stmfg.model import files
 
-        _model_files.save(self, Path(path).expanduser())
+        files.save(self, Path(path).expanduser())
 
     @classmethod
     def load(cls, path: str | Path | Annotated, *, device: str = "auto", **plugins: Any) -> STMFG:
@@ -447,6 +398,6 @@ class STMFG:
         InputError
             If there is no model, one of a newer format, or one whose fusion must be given again.
         """
-        from stmfg.model import files as _model_files
+        from stmfg.model import files
 
-        return _model_files.load(path, device, plugins)
+        return files.load(cls, path, device, plugins)

@@ -70,15 +70,6 @@ class FeatureMap:
 def fit(spots: Tissue, config: Config, random_state: int) -> tuple[dict[str, FeatureMap], Features]:
     """Fit the maps of the expression, or the embedding in its place, and of every further view, and apply them.
 
-    Parameters
-    ----------
-    spots
-        Observations with their spatial graph.
-    config
-        Hyperparameters.
-    random_state
-        Seed of the sample of spots and of the iterative solver's starting vector.
-
     Returns
     -------
     The maps by view, ``"feature"`` first, and the features of all of them side by side, (n, d).
@@ -153,10 +144,7 @@ def fit_representation(
     *,
     alike: bool = True,
 ) -> tuple[FeatureMap, Features]:
-    """Fit the map from a representation (n, d) and apply it.
-
-    ``alike`` says that the columns share a unit; otherwise each is scaled to unit variance.
-    """
+    """Fit the map from a representation (n, d) and apply it; columns not ``alike`` in unit are scaled each."""
     center, scale, none = x.mean(axis=0, dtype=np.float64), np.ones(x.shape[1]), np.zeros((0, 0))
     if not alike:
         deviation = x.std(axis=0, dtype=np.float64)
@@ -300,32 +288,16 @@ def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
 def spatial_factors(
     scores: NDArray[Any], operator: sparse.csr_matrix, config: Config, *, least: int = 4
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    r"""Rotate scores into the directions that agree most with their surroundings.
+    r"""Rotate centred scores (n, k) into the directions that agree most with their surroundings.
 
     Maximum autocorrelation factors (Switzer and Green 1984): the directions u that maximise
     :math:`u^T X^T W X u \,/\, u^T X^T X u`, W the random walk of ``config.factor_steps`` steps. Unlike
     principal components they are ordered by how spatial they are, not by variance, and have unit
-    variance each, so that neither cell types nor depth outweigh a weak region signal.
-
-    Parameters
-    ----------
-    scores
-        Centred scores, (n, k).
-    operator
-        Random-walk operator, (n, n).
-    config
-        ``factor_steps``, ``min_autocorrelation``, ``max_factors``.
-    least
-        Factors kept in any case.
+    variance each, so that neither cell types nor depth outweigh a weak region signal. ``least`` are kept in any case.
 
     Returns
     -------
     Rotation (k, d) and the autocorrelation of each factor (d,), decreasing.
-
-    Raises
-    ------
-    InputError
-        If the scores do not vary.
     """
     n, k = scores.shape
     total = np.zeros((k, k))  # in float32 the rounding of a strong component would drown a weak one

@@ -19,13 +19,14 @@ from stmfg._keys import UNS
 from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.errors import InputError, StmfgError
-from stmfg.model.estimator import STMFG
 from stmfg.model.features import FeatureMap
+from stmfg.model.network import build_network
 from stmfg.model.plugins import Plugins
 from stmfg.model.transfer import DomainMap
 
 if TYPE_CHECKING:
     from stmfg._core.annotated import Annotated
+    from stmfg.model.estimator import STMFG
 
     Arrays = dict[str, Any]
 
@@ -74,7 +75,7 @@ def save(model: STMFG, folder: Path) -> None:
             written.unlink(missing_ok=True)
 
 
-def load(source: str | Path | Annotated, device: str, plugins: dict[str, Any]) -> STMFG:
+def load(model_class: type[STMFG], source: str | Path | Annotated, device: str, plugins: dict[str, Any]) -> STMFG:
     """Read a model, or say in one line why there is none."""
     path = Path(source).expanduser() if isinstance(source, (str, Path)) else None
     name = "the AnnData" if path is None else str(path)
@@ -85,7 +86,8 @@ def load(source: str | Path | Annotated, device: str, plugins: dict[str, Any]) -
             text, arrays = _of_result(_read_uns(path if path.is_file() else path / _RESULT), name)
         else:
             text, arrays = (path / _RECORD).read_text(), load_file(path / _ARRAYS)
-        return _unpacked(json.loads(text), arrays, device, plugins, name)
+        record = json.loads(text)
+        return _unpack(model_class, record, arrays, device, plugins, name)
     except StmfgError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
@@ -114,14 +116,16 @@ def _of_result(record: dict[str, Any], name: str) -> tuple[str, Arrays]:
     return str(record["model"]["record"]), arrays | {f"domain.{k}": v for k, v in record.get("domain_map", {}).items()}
 
 
-def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, plugins: dict[str, Any], name: str) -> STMFG:
+def _unpack(
+    model_class: type[STMFG], record: dict[str, Any], arrays: Arrays, device: str, plugins: dict[str, Any], name: str
+) -> STMFG:
     if record["format"] > FORMAT:
         raise InputError(f"{name} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
     try:
         config = Config.from_dict(record["config"])
     except InputError as error:
         raise ValueError(str(error)) from error
-    model = STMFG(config, n_domains=record.get("n_domains"), random_state=record["random_state"], device=device)
+    model = model_class(config, n_domains=record.get("n_domains"), random_state=record["random_state"], device=device)
     model.plugins = Plugins.of(config, plugins, name)
     model.genes, model.use_rep, model.history = list(record["genes"]), record["use_rep"], record["history"]
     model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
@@ -131,7 +135,9 @@ def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, plugins: dict
     counts = "decoder.mean.weight" in state
     n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
     n_libraries = len(state.get("decoder.library.weight", [()]))
-    model.net = model.build(int(record["n_in"]), n_out, counts=counts, n_libraries=n_libraries)
+    options = {"counts": counts, "n_libraries": n_libraries, "fusion": model.plugins.fusion}
+    net = build_network(config, int(record["n_in"]), n_out, random_state=model.random_state, **options)
+    model.net = net.to(model.device)
     model.net.load_state_dict(state)
     model.net.eval()
     return model

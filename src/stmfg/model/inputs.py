@@ -34,11 +34,6 @@ def prepare(tissue: Tissue, config: Config) -> tuple[Tissue, NDArray[np.int64]]:
     Returns
     -------
     The observations, with the graphs in our form, and their positions in the AnnData.
-
-    Raises
-    ------
-    InputError
-        If there are too few observations with counts.
     """
     keys = [] if tissue.representation is None else [*tissue.representation.T[2::-1]]
     if tissue.sums is not None:
@@ -84,21 +79,11 @@ def _clean_graph(graph: Any, order: NDArray[np.int64]) -> sparse.csr_matrix:
 def build_graphs(
     spots: Tissue, features: NDArray[np.float32], maps: dict[str, FeatureMap], config: Config
 ) -> dict[str, sparse.csr_matrix]:
-    """Return the graph of every view, (n, n).
+    """Return the graph of every view, (n, n), between prepared observations.
 
     Further views link neighbours in expression and in the view together: neighbours in the view alone mix what differs
-    in expression. Where the image tells two halves of one domain apart it is the same in all others.
-
-    Parameters
-    ----------
-    spots
-        Prepared observations, with their spatial graph.
-    features
-        Input of the network, (n, d): columns of the expression, then those of each further view.
-    maps
-        Where these columns came from.
-    config
-        ``views``, ``feature_steps``, ``feature_neighbors``.
+    in expression. Where the image tells two halves of one domain apart it is the same in all others. ``maps`` say which
+    columns of the features (n, d) belong to which view.
     """
     spatial = spots.spatial_graph
     view_graphs = {"spatial": spatial}
