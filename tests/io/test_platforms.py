@@ -40,8 +40,7 @@ from _platforms import (
     write_visium_hd,
     write_xenium,
 )
-from stmfg import datasets
-from stmfg.cli import _main as cli
+from stmfg import cli, datasets
 from stmfg.errors import MissingDependencyError
 from stmfg.io.platforms import PLATFORMS
 

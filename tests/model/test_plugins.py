@@ -13,7 +13,6 @@ import torch
 from anndata import AnnData
 from torch import Tensor, nn
 
-import stmfg
 from stmfg import STMFG, tl
 
 
@@ -90,9 +89,3 @@ def test_a_loss_of_ones_own_is_followed_and_counts(
     np.testing.assert_array_equal(loaded.predict(section), pulled.predict(section))
     assert "given" in refused(loaded.fit, section)
     assert "names" in refused(STMFG, extra_losses=[small, small])
-
-
-def test_the_examples_of_the_docs_run(section: AnnData) -> None:
-    page = (Path(stmfg.__file__).parents[2] / "docs" / "extend.md").read_text()
-    for example in page.split("```python\n")[1:]:
-        exec(example.split("```")[0], {"adata": section.copy()})  # noqa: S102

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_bytes
 
+from stmfg._core.files import replacing
 from stmfg._keys import UNS
 from stmfg._version import __version__
 from stmfg.config import Config
@@ -64,15 +65,9 @@ def save(model: STMFG, folder: Path) -> None:
     """Write a trained model; the record is put in place last, and says which arrays belong to it."""
     parts = packed(model)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = {name: folder / f".{name}.partial" for name in (_ARRAYS, _RECORD)}
-    try:
-        partial[_ARRAYS].write_bytes(to_bytes({k: np.ascontiguousarray(v) for k, v in parts["arrays"].items()}))
-        partial[_RECORD].write_text(parts["record"])
-        for name, written in partial.items():
-            written.replace(folder / name)
-    finally:
-        for written in partial.values():
-            written.unlink(missing_ok=True)
+    with replacing(folder / _RECORD) as record, replacing(folder / _ARRAYS) as arrays:
+        record.write_text(parts["record"])
+        arrays.write_bytes(to_bytes({k: np.ascontiguousarray(v) for k, v in parts["arrays"].items()}))
 
 
 def load(model_class: type[STMFG], source: str | Path | Annotated, device: str, plugins: dict[str, Any]) -> STMFG:

@@ -104,7 +104,7 @@ def train(
     checkpoint
         File to continue from when it is there and of the same run, and to save to from time to time.
     progress
-        Whether to show a progress bar, or, where standard error is no terminal, to log a line every tenth.
+        Whether to show a progress bar, or, where standard error is no terminal, to log a line at the end.
 
     Raises
     ------

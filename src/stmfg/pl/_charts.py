@@ -168,10 +168,10 @@ def mean_view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> pd.DataFr
     return table.set_axis(pd.Index([str(c) for c in domains.categories], name="domain"))
 
 
-def counts_or_none(adata: AnnData) -> Any:
+def counts_or_none(adata: AnnData, layer: str | None = None) -> Any:
     """Return the raw counts in rows, or None where there are none."""
     try:
-        return checks.counts(adata)
+        return checks.counts(adata, layer)
     except InputError:
         return None
 
