@@ -32,7 +32,7 @@ SITE = sorted(
     if not {"_build", "generated"} & set(path.relative_to(ROOT).parts)
 )
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *SITE]
-COMMANDS = ["run", "info", "apply", "batch", "export", "compare", "demo", "completion"]
+COMMANDS = ["run", "info", "apply", "batch", "export", "report", "compare", "demo", "completion"]
 
 
 class Block(NamedTuple):

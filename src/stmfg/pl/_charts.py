@@ -126,7 +126,7 @@ def markers(
     """
     counts = counts_or_none(adata)
     if counts is None:
-        raise InputError("found no raw counts, expected them in layers['counts'] or X; store them in layers['counts']")
+        raise InputError("there are no raw counts in layers['counts'] or X; store them in layers['counts']")
     moments = _marker_tests.moments(counts, labels(adata, color))
     if genes is None:
         order = list(dict.fromkeys(_marker_tests.rank(moments, adata.var_names, n_genes).index))
