@@ -2,54 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stmfg._core import checks
-from stmfg._core.blocks import row_sums
+from stmfg._core.blocks import Counts, row_sums
 from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
 
     from stmfg._core.annotated import Annotated
-    from stmfg._core.blocks import OnDisk
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """What a model reads, in the order of the AnnData."""
+    """What a model reads of n observations, in the order of the AnnData."""
 
-    names: Any
-    """Names of the observations."""
+    names: Any  # names of the observations, (n,)
     genes: list[str]
-    coordinates: NDArray[np.float64]
-    """(n, 2) or (n, 3)."""
-    counts: csr_matrix | OnDisk | None
-    sums: NDArray[np.float64] | None
-    """Entries, sum and sum of squares of the counts of each observation, (3, n)."""
-    representation: NDArray[np.float32] | None
-    """Embedding that takes the place of the counts, (n, d)."""
+    coordinates: NDArray[np.float64]  # (n, 2) or (n, 3)
+    counts: Counts | None
+    sums: NDArray[np.float64] | None  # entries, sum and sum of squares of the counts of each observation, (3, n)
+    representation: NDArray[np.float32] | None  # embedding that takes the place of the counts, (n, d)
     extra: dict[str, NDArray[np.float32]]
     """What describes the observations in each further view, (n, d), by the view's name."""
-    libraries: NDArray[np.int64] | None
-    """Slice of each observation, codes from 0; None of a single slice."""
-    slices: list[str]
-    """Names of the slices; empty where no column names them."""
-    spatial_graph: Any | None
-    """Spatial graph, where the AnnData brings one."""
-    feature_graph: Any | None
-    """Expression graph, where the AnnData brings one."""
+    libraries: NDArray[np.int64] | None  # slice of each observation, codes from 0; None of a single slice
+    slices: list[str]  # names of the slices; empty where no column names them
+    spatial_graph: Any | None  # spatial graph (n, n), where the AnnData brings one
+    feature_graph: Any | None  # expression graph (n, n), where the AnnData brings one
 
     @property
     def left_out(self) -> NDArray[np.bool_]:
         """Which observations have no count at all, (n,)."""
         return np.zeros(len(self.coordinates), dtype=bool) if self.sums is None else np.asarray(self.sums[1] == 0)
+
+    def subset(self, rows: NDArray[np.int64]) -> Tissue:
+        """Return some observations, in this order; graphs stay as they are."""
+
+        def take(x: Any) -> Any:
+            return None if x is None else x[rows]
+
+        return replace(
+            self,
+            names=self.names[rows],
+            coordinates=self.coordinates[rows],
+            counts=None if self.counts is None else self.counts.subset(rows),
+            sums=None if self.sums is None else self.sums[:, rows],
+            representation=take(self.representation),
+            extra={name: x[rows] for name, x in self.extra.items()},
+            libraries=take(self.libraries),
+        )
 
 
 def read_tissue(
@@ -89,7 +95,7 @@ def read_tissue(
         names=adata.obs_names,
         genes=list(map(str, adata.var_names)),
         coordinates=coordinates,
-        counts=counts,
+        counts=None if counts is None else Counts(counts),
         sums=None if counts is None else row_sums(counts),
         representation=representation,
         extra=extra,

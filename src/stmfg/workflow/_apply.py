@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmfg._core import checks
+from stmfg._core.blocks import counts_read_once
 from stmfg._core.progress import is_watched, showing
 from stmfg._core.timing import recording, stage
 from stmfg._keys import UNS
@@ -52,7 +53,7 @@ def run_apply(
     checks.writable(output)
     if output.exists() and reference.exists() and output.samefile(reference):
         raise InputError(f"{output} holds the model; give another folder for the results")
-    with recording() as stages, collected_warnings() as messages:
+    with recording() as stages, collected_warnings() as messages, counts_read_once():
         from stmfg import tl
         from stmfg.model.estimator import STMFG  # loads torch, so after what can be refused without
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmfg._core import checks
+from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
 from stmfg._core.progress import is_watched, showing
 from stmfg._core.timing import recording, stage
@@ -64,7 +65,7 @@ def run(
     output = Path(output).expanduser()
     checks.writable(output)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
-    with recording() as stages, collected_warnings() as messages:
+    with recording() as stages, collected_warnings() as messages, counts_read_once():
         with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
             adata, options = read_input(source, options)
             add_image_features(adata, options.config)
