@@ -17,8 +17,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)        ## domains of a simulated cortex, no download: figure, report and result in ./demo
 	$(BIN)/stmfg demo -o demo
 
+# A file stays on one worker, so that what its tests share is made once; one thread each, as the workers share the cores.
 test: $(READY)        ## all tests, offline
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)        ## style and types
 	$(BIN)/ruff check .

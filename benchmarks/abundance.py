@@ -5,7 +5,7 @@ usage: abundance.py [-o TABLE.tsv] [--cohorts N]
 Shares of five domains vary between samples as logistic normals (standard deviation 0.35 of the log odds, about a factor
 of 1.4); spots are drawn from them, and in one condition the odds of the first domain are multiplied. Without an effect
 the tests of all domains are counted, with one those of the first. `chi_square` takes spots for independent, which is
-what a sample as the unit avoids. What is tested is the part of `stmfg.tl.abundance` that sees counts.
+what a sample as the unit avoids.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from stmfg.tl import _abundance
+import stmfg
 
 HERE = Path(__file__).resolve().parent
 DOMAINS, SPREAD, LEVEL = 5, 0.35, 0.05
@@ -31,17 +32,17 @@ def cohort(samples: int, spots: int, odds_ratio: float, rng: np.random.Generator
     return rng.multinomial(spots, shares)
 
 
-def tests(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def compare(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return for each domain the p-value, the adjusted one, the interval of the effect, and the p-value of spots."""
     samples = len(counts) // 2
-    total = counts.sum(axis=1, keepdims=True)
-    conditions = np.repeat(["a", "b"], samples)
-    response = np.log((counts + 0.5) / (total - counts + 0.5))
-    found = _abundance._compare(response, conditions, np.arange(len(counts)), ["a", "b"])["b"]
+    row, domain = np.indices(counts.shape).reshape(2, -1).repeat(counts.ravel(), axis=1)
+    adata = ad.AnnData(
+        obs=pd.DataFrame({"sample": row, "condition": row // samples, "stmfg_domain": domain}, dtype=str)
+    )
+    table = stmfg.tl.abundance(adata, sample_key="sample", condition_key="condition").set_index("domain").sort_index()
     both = np.stack([counts[:samples].sum(axis=0), counts[samples:].sum(axis=0)])
     naive = [stats.chi2_contingency([both[:, i], both.sum(axis=1) - both[:, i]]).pvalue for i in range(DOMAINS)]
-    interval = np.stack([found["ci_low"], found["ci_high"]])
-    return found["p"], stats.false_discovery_control(found["p"]), interval, np.array(naive)
+    return table["p"], table["p_adjusted"], table[["ci_low", "ci_high"]].to_numpy().T, np.array(naive)
 
 
 def main() -> None:
@@ -56,7 +57,7 @@ def main() -> None:
             seen = slice(None) if odds_ratio == 1 else slice(1)
             found = []
             for _ in range(args.cohorts):
-                p, adjusted, (low, high), naive = tests(cohort(samples, 1000, odds_ratio, rng))
+                p, adjusted, (low, high), naive = compare(cohort(samples, 1000, odds_ratio, rng))
                 covers = (low <= np.log(odds_ratio)) & (np.log(odds_ratio) <= high)
                 found.append([p[seen] < LEVEL, adjusted[seen] < LEVEL, covers[seen], naive[seen] < LEVEL])
             shares = np.mean(found, axis=(0, 2))

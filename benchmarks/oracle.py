@@ -13,47 +13,43 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import anndata as ad
 import numpy as np
 import pandas as pd
-import torch
+from scipy.spatial import cKDTree
 
 import protocol
 import stmfg
 from stmfg.config import Config
-from stmfg.model import cluster, train
-from stmfg.model import tissue as _slice
+from stmfg.model import cluster
 
 HERE = Path(__file__).resolve().parent
 
 
-class Watched(stmfg.STMFG):
-    """The model, keeping its embedding after every so many epochs and the order of its spots."""
+class Watch:
+    """A term of the loss that is always zero and keeps the embedding after every so many epochs."""
 
-    def __init__(self, every: int, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, every: int) -> None:
         self.every = every
         self.epoch = 0
         self.embeddings: list[np.ndarray] = []
-        self.order = np.zeros(0, dtype=np.int64)
-        self._losses = train._losses
 
-    def take(self, *args: Any) -> Any:
-        """Stand in for the model's: note the order of the spots."""
-        part = _slice.take(*args)
-        self.order = part.order
-        return part
-
-    def losses(self, net: Any, data: Any, *args: Any) -> Any:
-        """Stand in for the loss of a step: note the embedding of the epochs before it."""
-        if self.epoch and self.epoch % self.every == 0:
-            with torch.inference_mode():
-                self.embeddings.append(net.eval().encode(data.features, data.operators).embedding.numpy())
-            net.train()
+    def __call__(self, encoded: Any, *_: Any) -> Any:
+        if self.epoch % self.every == 0:
+            self.embeddings.append(encoded.embedding.detach().numpy().copy())
         self.epoch += 1
-        return self._losses(net, data, *args)
+        return encoded.embedding.new_zeros(())
+
+
+def train(adata: ad.AnnData, rep: str | None, every: int, **options: Any) -> list[np.ndarray]:
+    """Return the embedding after every so many epochs and after the last, in the order of the AnnData."""
+    watch = Watch(every)
+    last = stmfg.STMFG(n_domains=None, extra_losses=[watch], **options).fit(adata, use_rep=rep).result.embedding
+    # Training has an order of its own, which the untrained embedding tells.
+    first = stmfg.STMFG(n_domains=None, epochs=0, **options).fit(adata, use_rep=rep).result.embedding
+    order = cKDTree(watch.embeddings[0]).query(first)[1]
+    return [embedding[order] for embedding in watch.embeddings[1:]] + [last]
 
 
 def main() -> None:
@@ -74,16 +70,12 @@ def main() -> None:
             task = protocol.prepare(source, Path(args.data), Path(scratch))
             adata = ad.read_h5ad(task.input)
         for seed in range(args.seeds):
-            model = Watched(args.every, preset="paper", random_state=seed, device="cpu")
-            with mock.patch.object(train, "_losses", model.losses), mock.patch("stmfg.model.take", model.take):
-                fitted = model.fit_apply(adata, use_rep=source.rep or None)
-            model.embeddings.append(fitted.embedding[model.order])
-            names = adata.obs_names[model.order]
             scores = []
-            for embedding in model.embeddings:
+            options = {"preset": "paper", "random_state": seed, "device": "cpu"}
+            for embedding in train(adata, source.rep or None, args.every, **options):
                 posterior = cluster.kmeans(embedding, source.k, n_starts=config.n_starts, random_state=seed)
-                found = pd.Series(posterior.argmax(axis=1), index=names).loc[task.truth.index]
-                scores.append(stmfg.metrics.ari(task.truth, found))
+                labels = pd.Series(posterior.argmax(axis=1), index=adata.obs_names).loc[task.truth.index]
+                scores.append(stmfg.metrics.ari(task.truth, labels))
             best = int(np.argmax(scores))
             epoch = config.epochs if best + 1 == len(scores) else args.every * (best + 1)
             rows.append((source.name, seed, scores[-1], scores[best], epoch))

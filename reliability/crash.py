@@ -22,9 +22,9 @@ import numpy as np
 
 from reliability.inputs import record, tissue
 
-OUTPUTS = ("result.h5ad", "domains.csv", "domains.png", "report.html", "run.json")
+OUTPUTS = ("result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json")
 STALLED_SECONDS = 60
-LEFT = {".lock", "checkpoint.safetensors", "checkpoint.safetensors.partial"}
+LEFT = {".lock", "checkpoint.safetensors"}
 """What an interrupted run may leave beside, apart from folders whose name begins with .partial-."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,11 @@ def stmfg_command(*arguments: str | Path, **options: Any) -> subprocess.Complete
     """Run ``stmfg`` as a process of its own."""
     command = [sys.executable, "-m", "stmfg", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, **options)
+
+
+def ctrl_c_interrupts() -> None:
+    """Let Ctrl-C interrupt a new process (``preexec_fn``), also where the tests run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def make(n: int = 30, genes: int = 20, *, scale: float = 1.0) -> ad.AnnData:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 # Read once, when torch loads: threads that spin while they wait slow down those that work, where cores are shared.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+# A background job ignores Ctrl-C, and so would every process that the tests of interrupts start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import numpy as np
 import pytest

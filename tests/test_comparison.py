@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stmfg import metrics
-from stmfg.cli import _main as cli
+from stmfg import cli, metrics
 from stmfg.metrics import compare
 
 ONE = ["1"] * 6 + ["2"] * 4 + ["3"] * 2

@@ -2,6 +2,6 @@
 
 import sys
 
-from stmfg.cli._main import main
+from stmfg.cli import main
 
 sys.exit(main())

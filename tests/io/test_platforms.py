@@ -34,8 +34,7 @@ from _platforms import (
     write_square_gef,
 )
 from _tenx import Expected, check, write_aggregated, write_hd_cells, write_visium, write_visium_hd, write_xenium
-from stmfg import datasets
-from stmfg.cli import _main as cli
+from stmfg import cli, datasets
 from stmfg.errors import MissingDependencyError
 from stmfg.io.platforms import PLATFORMS
 

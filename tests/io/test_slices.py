@@ -15,7 +15,7 @@ import stmfg
 from stmfg.datasets import simulate_slices
 from stmfg.io import join
 from stmfg.io.slices import slice_names
-from stmfg.workflow import repeat, run
+from stmfg.workflow import read_record, run
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_sheet_is_one_run_that_compares_conditions(tmp_path: Path) -> None:
     abundance = pd.read_csv(tmp_path / "out" / "abundance.csv")
     assert sorted(abundance["domain"].astype(str)) == ["1", "2", "3"]
     assert set(pd.read_csv(tmp_path / "out" / "domains.csv")["slice"]) == {"s0", "s1", "s2", "s3"}
-    options = repeat(tmp_path / "out") | {"source": tmp_path / "0.h5ad", "library_key": None}
+    options = read_record(tmp_path / "out") | {"source": tmp_path / "0.h5ad", "library_key": None}
     again = run(**options, output=tmp_path / "out")
     assert again["n_obs"] == 120
     assert not (tmp_path / "out" / "abundance.csv").exists()  # of the earlier run

@@ -32,7 +32,7 @@ SITE = sorted(
     if not {"_build", "generated"} & set(path.relative_to(ROOT).parts)
 )
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *SITE]
-COMMANDS = ["run", "info", "apply", "batch", "export", "compare", "demo", "completion"]
+COMMANDS = ["run", "info", "apply", "batch", "export", "report", "compare", "demo", "completion"]
 
 
 class Block(NamedTuple):
@@ -123,6 +123,12 @@ def test_coming_from_other_tools(place: Path) -> None:
     run_page("docs/coming-from.md")
 
 
+def test_parts_of_ones_own(place: Path) -> None:
+    names = run_page("docs/extend.md")
+    labels = [names[model].predict(names["adata"]).tolist() for model in ("model", "again")]
+    assert labels[0] == labels[1]
+
+
 def test_after_the_domains(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = run_page("docs/after.md")
     assert "250 spots in both (A has 250, B has 250)\nARI " in capsys.readouterr().out
@@ -152,8 +158,9 @@ def test_every_block_of_code_runs_or_says_why_not(page: str) -> None:
 
 
 def test_the_reference_names_all_that_is_public() -> None:
-    named = set(re.findall(r"^   stmfg\.(\w+)$", text("docs/api.md"), flags=re.MULTILINE))
-    assert named == set(stmfg.__all__) - {"__version__"}
+    named = set(re.findall(r"^   stmfg\.([\w.]+)$", text("docs/api.md"), flags=re.MULTILINE))
+    assert {name for name in named if "." not in name} == set(stmfg.__all__) - {"__version__"}
+    assert named >= {"model.network", "model.losses", "model.cluster"}
 
 
 def test_every_page_of_the_site_is_in_its_contents() -> None:
@@ -172,6 +179,8 @@ def test_links_and_files_that_are_named_exist(page: str) -> None:
         assert ((ROOT / page).parent / target).exists(), target
     for name in re.findall(r"`((?:src/stmfg|tests|benchmarks|reliability|docs)/[\w./-]+)`", text(page)):
         assert (ROOT / name).exists() or "NAME" in name or name == "reliability/results.md", name
+    for name in re.findall(r"`(test_\w+\.py)", text(page)):
+        assert list((ROOT / "tests").rglob(name)), name
     for name in re.findall(r"`((?:model|io|tl|workflow|report|export|cli|_core)/[\w./-]+)`", text(page)):
         assert (ROOT / "src" / "stmfg" / name).exists(), name
     targets = set(re.findall(r"^([\w-]+):", text("Makefile"), flags=re.MULTILINE))

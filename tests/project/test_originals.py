@@ -25,7 +25,6 @@ import accuracy
 import convert
 import originals
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 BODY = b"barcode\tlayer\n" * 5000
 
 
@@ -71,53 +70,45 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
+def fetch(server: Server, folder: Path, checksum: str = "", page: str = "/labels.tsv") -> Path:
+    return originals.fetch("labels.tsv", server.address + page, checksum, folder)
+
+
 def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
-    call = ("part/labels.tsv", f"{server.address}/labels.tsv", hashlib.sha256(BODY).hexdigest(), tmp_path)
-    assert originals.fetch(*call).read_bytes() == BODY
-    assert originals.fetch(*call) == tmp_path / "part" / "labels.tsv"
+    for _ in range(2):
+        assert fetch(server, tmp_path, hashlib.sha256(BODY).hexdigest()).read_bytes() == BODY
     assert server.asked == ["/labels.tsv"]
 
 
-def test_a_download_that_is_cut_off_leaves_nothing_and_the_next_call_gets_it(
-    server: Server, tmp_path: Path, refused: Any
+@pytest.mark.parametrize(
+    ("limit", "checksum", "page", "reason"),
+    [
+        (1000, "", "/labels.tsv", "cut off"),
+        (None, hashlib.sha256(b"else").hexdigest(), "/labels.tsv", "checksum"),
+        (None, "", "/gone.tsv", "404"),
+    ],
+)
+def test_a_download_that_fails_leaves_nothing_and_the_next_call_gets_it(
+    limit: int | None, checksum: str, page: str, reason: str, server: Server, tmp_path: Path, refused: Any
 ) -> None:
-    call = ("labels.tsv", f"{server.address}/labels.tsv", "", tmp_path)
-    server.limit = 1000
-    message = refused(originals.fetch, *call, kind=originals.OriginalError)
-    assert "cut off" in message
-    assert "labels.tsv" in message
+    server.limit = limit
+    message = refused(fetch, server, tmp_path, checksum, page, kind=originals.OriginalError)
+    assert reason in message
+    assert "labels.tsv" in message or server.address + page in message
     assert not any(tmp_path.iterdir())
     server.limit = None
-    assert originals.fetch(*call).read_bytes() == BODY
-
-
-def test_a_file_with_another_checksum_is_refused(server: Server, tmp_path: Path, refused: Any) -> None:
-    call = ("labels.tsv", f"{server.address}/labels.tsv", hashlib.sha256(b"else").hexdigest(), tmp_path)
-    assert "checksum" in refused(originals.fetch, *call, kind=originals.OriginalError)
-    assert not any(tmp_path.iterdir())
+    assert fetch(server, tmp_path).read_bytes() == BODY
 
 
 def test_without_a_published_checksum_the_first_download_sets_it(server: Server, tmp_path: Path, refused: Any) -> None:
-    call = ("labels.tsv", f"{server.address}/labels.tsv", "", tmp_path)
-    path = originals.fetch(*call)
-    note = tmp_path / "labels.tsv.sha256"
+    path, note = fetch(server, tmp_path), tmp_path / "labels.tsv.sha256"
     assert note.read_text().strip() == hashlib.sha256(BODY).hexdigest()
     path.write_bytes(b"damaged on disk")
-    assert originals.fetch(*call).read_bytes() == BODY
+    assert fetch(server, tmp_path).read_bytes() == BODY
     path.unlink()
     server.pages["/labels.tsv"] = b"changed by its authors"
-    assert "checksum" in refused(originals.fetch, *call, kind=originals.OriginalError)
+    assert "checksum" in refused(fetch, server, tmp_path, kind=originals.OriginalError)
     assert [p.name for p in tmp_path.iterdir()] == [note.name]
-
-
-@pytest.mark.parametrize(("page", "said"), [("/gone.tsv", "404"), (None, "not possible")])
-def test_an_address_without_an_answer_is_named(
-    page: str | None, said: str, server: Server, tmp_path: Path, refused: Any
-) -> None:
-    address = f"{server.address}{page}" if page else "http://127.0.0.1:9/labels.tsv"
-    message = refused(originals.fetch, "f", address, "", tmp_path, kind=originals.OriginalError)
-    assert said in message
-    assert address in message
 
 
 def test_every_public_set_has_the_files_its_converter_takes() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from selenium.webdriver.support.select import Select
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def page(_started: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A page over three finished samples and one that failed, opened; names and messages are hostile."""
     output = tmp_path_factory.mktemp("batch")
     records = {}
@@ -34,10 +33,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         (output / name / "report.html").write_text(f"<title>report of {name}</title>")
         records[name] = run_record(adata, n_domains=side, warnings=[NASTY] if name == "a" else [])
     write_overview(samples, records, {"d": f"cannot be read ({NASTY})"}, output)
-    driver = _browser.start(tmp_path_factory.mktemp("chromium"))
-    driver.get((output / "index.html").as_uri())
-    yield driver
-    driver.quit()
+    _started.get((output / "index.html").as_uri())
+    return _started
 
 
 def shown(page: Any) -> list[str]:

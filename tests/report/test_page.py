@@ -134,13 +134,6 @@ def test_without_counts_a_sentence_says_so(tmp_path: Path, genes: int) -> None:
     assert map_data(text)["genes"] == []
 
 
-def test_counts_in_the_layer_are_preferred(tmp_path: Path) -> None:
-    adata = finished()
-    adata.layers["counts"] = adata.X.copy()
-    adata.X = None
-    assert 'class="dotplot"' in written(tmp_path, adata)
-
-
 def test_domains_and_positions_are_enough(tmp_path: Path) -> None:
     adata = finished(genes=0)
     del adata.obs["stmfg_confidence"], adata.obsm["X_stmfg"], adata.obsm["stmfg_view_weights"]

@@ -261,7 +261,7 @@ def test_the_command_refuses_in_one_line_and_writes_nothing(
 
 
 def test_a_record_of_apply_is_no_run_to_repeat(folder: Path, refused: Callable[..., str], tmp_path: Path) -> None:
-    from stmfg.workflow import repeat
+    from stmfg.workflow import read_record
 
     (tmp_path / "run.json").write_text(json.dumps({"input": "a", "options": {"model": "b"}, "params": {}}))
-    assert "apply" in refused(repeat, tmp_path)
+    assert "apply" in refused(read_record, tmp_path)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmfg._core.blocks import OnDisk, row_blocks
+from stmfg._core.blocks import OnDisk, once_per_matrix, row_blocks
 from stmfg._keys import COUNTS, SPATIAL
 from stmfg.errors import InputError, require
 
@@ -175,7 +175,12 @@ def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | On
         problem = "X is empty" if matrix is None else "the data has no genes"
         raise InputError(f"{problem} and raw counts are expected; give them in layers[{COUNTS!r}], or {use_rep}")
 
-    fix = f"give raw counts in layers[{COUNTS!r}], or {use_rep}"
+    return _checked(matrix, where, f"give raw counts in layers[{COUNTS!r}], or {use_rep}")
+
+
+@once_per_matrix
+def _checked(matrix: Any, where: str, fix: str) -> sparse.csr_matrix | OnDisk:
+    """Return a matrix of counts in canonical form."""
     if is_dask(matrix):
         on_disk = OnDisk(matrix)
         _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where, fix)

@@ -1,6 +1,6 @@
 """Seconds and memory of the stages of a run, recorded where the work is done.
 
-``with stage("features"): ...`` costs nothing unless a caller records.
+``with stage("features"): ...`` costs nothing unless a caller records or shows it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from stmfg._core.progress import begin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,18 +37,20 @@ def recording() -> Iterator[list[dict[str, Any]]]:
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Time one stage."""
-    records = _records.get()
     wall, cpu = time.perf_counter(), time.process_time()
     logger.debug("stage %s begins", name)
-    yield
-    logger.debug("stage %s took %.2f s, memory so far at most %.0f MB", name, time.perf_counter() - wall, peak_mb())
-    if records is not None:
+    with begin(name):
+        yield
+    seconds, peak = time.perf_counter() - wall, peak_mb()
+    logger.debug("stage %s took %.2f s, memory so far at most %.0f MB", name, seconds, peak)
+    if (records := _records.get()) is not None:
+        cpu_seconds = time.process_time() - cpu
         records.append(
             {
                 "name": name,
-                "seconds": round(time.perf_counter() - wall, 3),
-                "cpu_seconds": round(time.process_time() - cpu, 3),
-                "peak_mb": round(peak_mb(), 1),
+                "seconds": round(seconds, 3),
+                "cpu_seconds": round(cpu_seconds, 3),
+                "peak_mb": round(peak, 1),
             }
         )
 

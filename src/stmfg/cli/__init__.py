@@ -1,4 +1,4 @@
-"""The command line: one file a command; it parses arguments and nothing else."""
+"""The command line: what each command takes, and the exit status it ends with."""
 
 from stmfg.cli._main import main
 

@@ -1,48 +1,27 @@
-"""The command line: one file a command (``_cli_*.py``); here errors become exit statuses."""
+"""``stmfg``: errors become exit statuses, each with one line."""
 
 from __future__ import annotations
 
+import _thread
 import errno
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
-from stmfg._version import __version__
-from stmfg.cli import _apply as _cli_apply
-from stmfg.cli import _batch as _cli_batch
-from stmfg.cli import _compare as _cli_compare
-from stmfg.cli import _completion as _cli_completion
-from stmfg.cli import _demo as _cli_demo
-from stmfg.cli import _export as _cli_export
-from stmfg.cli import _info as _cli_info
-from stmfg.cli import _run as _cli_run
-from stmfg.cli._common import Parser, one_line
-from stmfg.cli._interrupt import insistent_interrupts
+from stmfg.cli._commands import COMMANDS
+from stmfg.cli._parser import build_parser, parse_options
 from stmfg.errors import InputError, MissingDependencyError, StmfgError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-_MEMORY_FULL = ("allocate memory", "out of memory", "can't start new thread", "failed to map segment")
-_DISK_FULL = ("No space left on device", "errno = 28")  # in Python's words and HDF5's
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
-COMMANDS = (_cli_run, _cli_info, _cli_apply, _cli_batch, _cli_export, _cli_compare, _cli_demo, _cli_completion)
-"""In the order of the help. Each has ``add(commands)``, which sets ``call``: a function of the options given."""
-
-
-def build() -> Parser:
-    """Return the parser with every command."""
-    parser = Parser(
-        prog="stmfg",
-        description="Find spatial domains in spatial transcriptomics data. No labels are used.",
-        epilog="Each command has a --help of its own. A first try: stmfg demo",
-    )
-    parser.add_argument("--version", action="version", version=f"stmfg {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for command in COMMANDS:
-        command.add(commands)
-    return parser
+_MEMORY_FULL: Final = ("allocate memory", "out of memory", "can't start new thread", "failed to map segment")
+_DISK_FULL: Final = ("No space left on device", "errno = 28")  # in Python's words and HDF5's
+_AGAIN_SECONDS: Final = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,43 +33,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler.addFilter(_in_one_line)
     logging.getLogger("stmfg").setLevel(logging.WARNING)
     try:
-        options = vars(build().parse_args(argv))
-        del options["command"]
+        given = vars(build_parser(COMMANDS).parse_args(argv))
+        name = given.pop("command")
         with insistent_interrupts():
-            options.pop("call")(options)
+            next(command for command in COMMANDS if command.name == name).call(parse_options(given))
     except KeyboardInterrupt as interrupt:
-        how = str(interrupt) or "the same command with --resume continues from the last checkpoint"
-        print(f"stmfg: interrupted; {how}", file=sys.stderr)
+        advice = str(interrupt) or "the same command with --resume continues from the last checkpoint"
+        print(f"stmfg: interrupted; {advice}", file=sys.stderr)
         return INTERRUPTED
     except (InputError, MissingDependencyError) as error:
-        print(f"stmfg: {one_line(str(error))}", file=sys.stderr)
+        print(f"stmfg: {_one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except Exception as error:
-        if shortage := _shortage(error):
-            print(f"stmfg: {shortage}", file=sys.stderr)
-            return INTERNAL
-        reason = str(error).splitlines()[0] if str(error) else "no message"
-        kind = "" if isinstance(error, StmfgError) else f" ({type(error).__name__})"
-        print(f"stmfg: internal error{kind}: {reason}", file=sys.stderr)
+        print(f"stmfg: {_shortage(error) or _internal_error(error)}", file=sys.stderr)
         logging.getLogger("stmfg").debug("traceback", exc_info=True)
         return INTERNAL
     return 0
 
 
+@contextmanager
+def insistent_interrupts() -> Iterator[None]:
+    """Raise a KeyboardInterrupt again that Python dropped, as it does in destructors and callbacks of compiled code."""
+    before = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            before(dropped)
+            return
+        # From another thread and later: raised from here it would be dropped again.
+        again = threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _one_line(text: str) -> str:
+    """Return text in one line: names of strangers may hold line breaks, or commands to a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Bring the message of a record into one line."""
-    record.msg, record.args = one_line(record.getMessage()), ()
+    record.msg, record.args = _one_line(record.getMessage()), ()
     return True
 
 
 def _shortage(error: Exception) -> str:
     """Say which resource of the machine has run out, or nothing where it is something else."""
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, MemoryError) or any(s in said for s in _MEMORY_FULL):
-        return f"not enough memory ({said}); use a larger machine, or leave out what is not needed"
-    if getattr(error, "errno", None) == errno.ENOSPC or any(s in str(error) for s in _DISK_FULL):
-        return f"no space is left on the disk ({said}); make room, and --resume continues"
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, MemoryError) or any(text in first for text in _MEMORY_FULL):
+        return f"not enough memory ({first}); use a larger machine, or leave out what is not needed"
+    if getattr(error, "errno", None) == errno.ENOSPC or any(text in str(error) for text in _DISK_FULL):
+        return f"no space is left on the disk ({first}); make room, and --resume continues"
     return ""
+
+
+def _internal_error(error: Exception) -> str:
+    kind = "" if isinstance(error, StmfgError) else f" ({type(error).__name__})"
+    return f"internal error{kind}: {(str(error).splitlines() or ['no message'])[0]}"
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def _write_table(adata: AnnData, path: str | Path, key: str, program: str, heade
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, as :func:`replacing`; what goes wrong is said as a user sees it."""
+    """Replace a file as :func:`replacing` does; errors name the file and the fix."""
     try:
         with replacing(path) as partial:
             yield partial

@@ -15,7 +15,7 @@ from stmfg.io import sheet as _sheet
 from stmfg.io._read import read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from anndata import AnnData
 
@@ -87,7 +87,13 @@ def read_slices(paths: Sequence[str | Path], *, platform: str | None = None, use
     return join({name: read(path, platform=platform) for name, path in zip(names, paths, strict=True)}, use_rep=use_rep)
 
 
-def read_sheet(path: str | Path, *, platform: str | None = None, use_rep: str | None = None) -> AnnData:
+def read_sheet(
+    path: str | Path,
+    *,
+    platform: str | None = None,
+    use_rep: str | None = None,
+    columns: Collection[str] = ("platform",),
+) -> AnnData:
     """Read the samples of a sheet, a slice each, into one AnnData.
 
     Parameters
@@ -96,6 +102,8 @@ def read_sheet(path: str | Path, *, platform: str | None = None, use_rep: str | 
         CSV with the columns ``sample`` and ``path``, and where wanted ``donor``, ``condition`` and ``platform``.
     platform, use_rep
         As in :func:`read_slices`.
+    columns
+        Other columns that the sheet can have, if they are empty but for ``platform``.
 
     Returns
     -------
@@ -106,7 +114,7 @@ def read_sheet(path: str | Path, *, platform: str | None = None, use_rep: str | 
     InputError
         If the sheet or a file of it cannot be read, or samples have options of their own.
     """
-    samples = _sheet.read(path)
+    samples = _sheet.read_samples(path, columns)
     if len(samples) < 2:
         raise InputError(f"sheet {path} has one sample; give its file instead, or more samples to find common domains")
     slices: dict[str, AnnData] = {}

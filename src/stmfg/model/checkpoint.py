@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+
+from stmfg._core.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,22 +43,14 @@ class Checkpoint:
     fingerprint: str
 
     def save(self, net: STMFGNet, optimizer: Adam, generator: torch.Generator, history: dict[str, list[float]]) -> None:
-        """Write the state to a temporary name, then rename it."""
+        """Write the state, whole or not at all."""
         tensors = {f"net.{name}": value.detach() for name, value in net.state_dict().items()}
         for index, (mean, square) in enumerate(zip(optimizer.mean, optimizer.square, strict=True)):
             tensors |= {f"adam.mean.{index}": mean, f"adam.square.{index}": square}
         tensors["generator"] = generator.get_state()
-        temporary = self.path.with_name(self.path.name + ".partial")
         metadata = {"fingerprint": self.fingerprint, "history": json.dumps(history)}
-        try:
-            temporary.unlink(missing_ok=True)  # it may be a link
-            with temporary.open("wb") as file:  # safetensors' own writing leaves another file where it is killed
-                file.write(to_bytes({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
-                file.flush()
-                os.fsync(file.fileno())  # the name must not reach the disk before what it names
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(self.path) as partial:
+            partial.write_bytes(to_bytes({k: value.cpu().contiguous() for k, value in tensors.items()}, metadata))
 
     def restore(
         self, net: STMFGNet, optimizer: Adam, generator: torch.Generator, history: dict[str, list[float]]

@@ -126,7 +126,7 @@ def markers(
     """
     counts = counts_or_none(adata)
     if counts is None:
-        raise InputError("found no raw counts, expected them in layers['counts'] or X; store them in layers['counts']")
+        raise InputError("there are no raw counts in layers['counts'] or X; store them in layers['counts']")
     moments = _marker_tests.moments(counts, labels(adata, color))
     if genes is None:
         order = list(dict.fromkeys(_marker_tests.rank(moments, adata.var_names, n_genes).index))
@@ -168,10 +168,10 @@ def mean_view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> pd.DataFr
     return table.set_axis(pd.Index([str(c) for c in domains.categories], name="domain"))
 
 
-def counts_or_none(adata: AnnData) -> Any:
+def counts_or_none(adata: AnnData, layer: str | None = None) -> Any:
     """Return the raw counts in rows, or None where there are none."""
     try:
-        return checks.counts(adata)
+        return checks.counts(adata, layer)
     except InputError:
         return None
 

@@ -37,11 +37,9 @@ def choose_spots(n: int) -> NDArray[np.int64]:
     return subsample(n, SPOTS, 0)
 
 
-def choose_genes(ranked: Sequence[Sequence[int]], n: int) -> list[int]:
-    """Return the genes of the map, best of every domain first, as many as `n` spots leave room for."""
-    longest = max((len(genes) for genes in ranked), default=0)
-    by_rank = [genes[i] for i in range(longest) for genes in ranked if i < len(genes)]
-    return list(dict.fromkeys(by_rank))[: min(_GENES, _GENE_BYTES // max(n, 1))]
+def count_genes(n: int) -> int:
+    """Return for how many genes `n` spots leave room."""
+    return min(_GENES, _GENE_BYTES // max(n, 1))
 
 
 def depth_and_expression(

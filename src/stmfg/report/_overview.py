@@ -85,7 +85,17 @@ def write_overview(
         )
     table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(dict.fromkeys(("n_obs", "n_vars", "n_domains"), "Int64"))
     write_text(output / "summary.csv", table.to_csv(index=False, float_format="%.4f"))
-    write_text(output / "index.html", _fill_page(rows, output))
+    page = fill_template(
+        "index.html",
+        ["index.js"],
+        title=output.absolute().name,
+        version=__version__,
+        rows=rows,
+        finished=[row for row in rows if row["status"] == "finished"],
+        threshold=UNCERTAIN,
+        conditions=sorted({row["condition"] for row in rows} - {""}),
+    )
+    write_text(output / "index.html", page)
     return table
 
 
@@ -106,21 +116,3 @@ def _draw_map(result: AnnData, library_key: str | None) -> str:
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     pl.domains(chosen, image=False, library_key=library_key, legend=False, ax=ax)
     return data_address(figure, lossless=True)
-
-
-def _fill_page(rows: list[dict[str, Any]], output: Path) -> str:
-    finished = [row for row in rows if row["status"] == "finished"]
-    return fill_template(
-        "index.html",
-        ["index.js"],
-        title=output.absolute().name,
-        version=__version__,
-        rows=rows,
-        n_finished=len(finished),
-        n_failed=len(rows) - len(finished),
-        n_spots=sum(row["n_obs"] for row in finished),
-        seconds=sum(row["seconds"] for row in finished),
-        threshold=UNCERTAIN,
-        conditions=sorted({row["condition"] for row in rows} - {""}),
-        donors=any(row["donor"] for row in rows),
-    )

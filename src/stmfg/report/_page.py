@@ -83,7 +83,7 @@ def _content(adata: AnnData, title: str | None, run: Mapping[str, Any]) -> dict[
     graph = adata.obsp.get(SPATIAL_GRAPH)
     chosen = _map_data.choose_spots(adata.n_obs)
     places = _map_data.name_places(where, domains)
-    counts = counts_or_none(adata)
+    counts = counts_or_none(adata, options.get("layer"))
     markers, depth, genes = None, None, []
     if counts is not None:
         markers, on_map = _rank_markers(counts, domains, np.asarray(adata.var_names), len(chosen))
@@ -215,7 +215,7 @@ def _tabulate_contacts(
 def _rank_markers(
     counts: Any, domains: pd.Categorical[Any], gene_names: NDArray[Any], n_map: int
 ) -> tuple[list[dict[str, Any]], list[int]]:
-    """Return one row for each marker gene, with its dots over all domains, and the genes of the map.
+    """Return one row for each marker gene, with its dots over all domains, and the genes of the map, best first.
 
     ``domain`` and ``rank`` are positions, ``on_map`` the position among the genes of the map or None. Of a large
     domain a sample of spots is enough to rank genes.
@@ -226,37 +226,26 @@ def _rank_markers(
         counts, domains = counts[chosen], domains[chosen]
     moments = _marker_tests.moments(counts, domains)
     table = _marker_tests.rank(moments, gene_names, _MARKERS)
-    mean, share = moments.log_mean, moments.share
-    position = {name: i for i, name in enumerate(moments.domains)}
-    ranked = [[int(gene) for gene in table.index[table["domain"] == name]] for name in moments.domains]
-    on_map = _map_data.choose_genes(ranked, n_map)
+    table["rank"] = table.groupby("domain").cumcount()
+    table["domain"] = pd.Index(moments.domains).get_indexer(pd.Index(table["domain"]))
+    best_first = [int(gene) for gene in table.sort_values("rank", kind="stable").index]
+    on_map = list(dict.fromkeys(best_first))[: _map_data.count_genes(n_map)]
+    relative = moments.log_mean / np.maximum(moments.log_mean.max(axis=0), np.finfo(float).tiny)
     rows: list[dict[str, Any]] = []
     for gene, row in zip(table.index, table.to_dict("records"), strict=True):
-        relative = mean[:, gene] / mean[:, gene].max()
-        domain = position[row["domain"]]
-        rows.append(
-            {str(k): v for k, v in row.items()}
-            | {
-                "domain": domain,
-                "rank": ranked[domain].index(gene),
-                "dots": list(zip(share[:, gene].tolist(), relative.tolist(), strict=True)),
-                "on_map": on_map.index(gene) if gene in on_map else None,
-            }
-        )
+        dots = list(zip(moments.share[:, gene].tolist(), relative[:, gene].tolist(), strict=True))
+        place = on_map.index(gene) if gene in on_map else None
+        rows.append({str(name): value for name, value in row.items()} | {"dots": dots, "on_map": place})
     return rows, on_map
 
 
 def _choose_dots(markers: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
     """Return the first markers of each domain, every gene once, few enough to stand side by side."""
-
-    def level(row: dict[str, Any]) -> float:
-        return float(row["dots"][row["domain"]][1])
-
     kept: dict[str, dict[str, Any]] = {}
     for row in markers:
         if row["rank"] < (3 if k <= _FEW_DOMAINS else 2):
             # A gene that marks several domains stands with the one that has most of it.
-            kept[row["gene"]] = max(kept.get(row["gene"], row), row, key=level)
+            kept[row["gene"]] = max(kept.get(row["gene"], row), row, key=lambda r: r["dots"][r["domain"]][1])
     return sorted(kept.values(), key=lambda row: (row["domain"], row["rank"]))
 
 

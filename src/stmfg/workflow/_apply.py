@@ -5,38 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmfg import pp
 from stmfg._core import checks
+from stmfg._core.blocks import counts_read_once
+from stmfg._core.progress import is_watched, showing
 from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
-from stmfg._keys import IMAGE_FEATURES, UNS
+from stmfg._keys import UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
+from stmfg.workflow._input import add_image_features
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
+from stmfg.workflow.options import OPTIONS, RunOptions
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 def run_apply(
-    reference: str | Path,
-    source: str | Path | AnnData,
-    output: str | Path,
-    *,
-    platform: str | None = None,
-    library_key: str | None = None,
-    device: str = "auto",
+    reference: str | Path, source: str | Path | AnnData, output: str | Path, *, progress: bool = False, **options: Any
 ) -> dict[str, Any]:
-    """Read a slice, find the domains of a model in it, and write result, table, figure, report and record.
+    """Read a slice, find the domains of a model in it, and write result, tables, figure, report and record.
 
     Parameters
     ----------
     reference
         Folder of an earlier run, its ``result.h5ad``, or the folder of a saved model.
-    source, output, platform
+    source, output, progress
         As in :func:`stmfg.workflow.run`.
-    library_key, device
-        As in :func:`stmfg.tl.apply`.
+    options
+        ``platform``, ``layer``, ``library_key``, ``device`` and ``title``, as in :class:`RunOptions`.
 
     Returns
     -------
@@ -48,36 +45,37 @@ def run_apply(
     InputError
         If there is no model, the data do not fit it, or the output folder cannot be used. Nothing is written then.
     """
+    names = [name for name, option in OPTIONS.items() if "apply" in option.commands]
+    for name in options:
+        if name not in names:
+            raise InputError(f"{name!r} does not go with a trained model; the options are {', '.join(names)}")
+    chosen = RunOptions(**options)
     reference, output = Path(reference).expanduser(), Path(output).expanduser()
     checks.writable(output)
     if output.exists() and reference.exists() and output.samefile(reference):
         raise InputError(f"{output} holds the model; give another folder for the results")
-    with recording() as stages, collected_warnings() as messages:
+    with recording() as stages, collected_warnings() as messages, counts_read_once():
         from stmfg import tl
         from stmfg.model.estimator import STMFG  # loads torch, so after what can be refused without
 
-        with stage("model"):
-            model = STMFG.load(reference, device=device)
-        with stage("read"):
-            adata = read(source, platform=platform) if isinstance(source, (str, Path)) else source
-        if IMAGE_FEATURES in model.config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
-            with stage("image"):
-                pp.image(adata)
-        forget_training(adata)
-        tl.apply(adata, model, library_key=library_key)
-        options = {"model": str(reference), "platform": platform, "library_key": library_key, "device": device}
-        found = adata.uns[UNS]
-        record = describe(adata, source, options) | {
-            "genes_shared": float(found["genes_shared"]),
-            "far": {
-                str(name) or "all": float(share) for name, share in zip(found["slices"], found["far"], strict=True)
-            },
+        with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
+            with stage("model"):
+                model = STMFG.load(reference, device=chosen.device)
+            with stage("read"):
+                adata = read(source, platform=chosen.platform) if isinstance(source, (str, Path)) else source
+            add_image_features(adata, model.config)
+            forget_training(adata)
+            tl.apply(adata, model, layer=chosen.layer, library_key=chosen.library_key)
+        slices, far = adata.uns[UNS]["slices"], adata.uns[UNS]["far"]
+        kept = {name: getattr(chosen, name) for name in names}
+        record = describe(adata, source, {"model": str(reference), "use_rep": model.use_rep} | kept) | {
+            "genes_shared": float(adata.uns[UNS]["genes_shared"]),
+            "far": {str(name) or "all": float(share) for name, share in zip(slices, far, strict=True)},
             "device": str(model.device),
             "params": model.config.to_dict(),
             "stages": stages,
             "warnings": messages,
         }
-        record["options"]["use_rep"] = model.use_rep
-        with reserved(output):
+        with showing(show=progress), reserved(output):
             write(adata, output, record)
     return record

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform as platforms
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
+from stmfg._core.files import flush, locked, partial_folder, remove_partial_folders
 from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
 from stmfg._version import __version__
 from stmfg.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where nothing keeps two runs apart
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,80 +28,67 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmfg")
 
-OUTPUTS: Final = ("result.h5ad", "domains.csv", "domains.png", "report.html", "run.json")
-"""Files of a finished run. ``run.json`` is taken away first and put in place last: where it is, the others are its."""
-BETWEEN: Final = ("composition.csv", "abundance.csv")
-"""Tables of a run of several slices: how much of each every domain takes, and how conditions differ in that."""
+OUTPUTS: Final = ("result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json")
+"""Files of a finished run; without counts there are no markers."""
+RECORD, MARKERS = OUTPUTS[-1], OUTPUTS[2]
+"""The record is removed first and put in place last: where it is, the other files belong to it."""
+COMPOSITION, ABUNDANCE = "composition.csv", "abundance.csv"
+"""Tables of a run of several slices: the share of each that every domain takes, and how conditions differ in that."""
 CHECKPOINT: Final = "checkpoint.safetensors"
 """Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
-_PARTIAL: Final = ".partial-"
+_MARKERS_OF_A_DOMAIN: Final = 10
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
 @contextmanager
 def reserved(output: Path) -> Iterator[None]:
     """Make the output folder and keep other runs out of it; leave no empty folder behind."""
-    made = not output.exists()
+    is_new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
-    lock = output / ".lock"
     try:
-        if lock.is_symlink():
-            lock.unlink()  # what it leads to is not ours to open
-        with lock.open("a") as file, _removed(file, lock), _removed(file, lock):  # twice: Ctrl-C may stop the first
-            if not _locked(file, lock):
-                made = False  # it is the other run's
-                raise InputError(f"another run is writing to {output}; wait for it to end or give another folder")
-            for left in output.glob(f"{_PARTIAL}*"):  # by a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
+        with locked(output / ".lock"):
+            remove_partial_folders(output)
             yield
     finally:
-        if made and not any(output.iterdir()):
+        if is_new and not any(output.iterdir()):
             output.rmdir()
-
-
-@contextmanager
-def _removed(file: IO[str], path: Path) -> Iterator[None]:
-    """Remove a lock at the end, unless another process has it or has taken its place."""
-    try:
-        yield
-    finally:
-        if path.exists() and _locked(file, path):
-            path.unlink(missing_ok=True)
-
-
-def _locked(file: IO[str], path: Path) -> bool:
-    """Lock a file for this process, until it ends in whatever way; False where another one has it."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())  # not one the other run has just removed
-    except OSError:
-        return False
 
 
 def describe(
     adata: AnnData, source: str | Path | Sequence[str | Path] | AnnData, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what the record of a run says of its data, options, versions and training."""
+    import torch
+
+    computer = {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
     return {
         "version": __version__,
-        "input": _named(source),
+        "input": _absolute(source),
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
         "n_domains": int(adata.uns[UNS]["n_domains"]),
         "options": options,
-        "computer": _computer(),
+        "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
         "history": {k: np.asarray(v).tolist() for k, v in adata.uns[UNS]["history"].items()},
     }
 
 
-def _named(source: str | Path | Sequence[str | Path] | AnnData) -> str | list[str]:
+def _absolute(source: str | Path | Sequence[str | Path] | AnnData) -> str | list[str]:
     """Return what to read again to repeat a run; nothing where the data were in memory."""
     if isinstance(source, (str, Path)):
         return str(Path(source).expanduser().absolute())
-    return [str(Path(one).expanduser().absolute()) for one in source] if isinstance(source, Sequence) else ""
+    return [str(Path(path).expanduser().absolute()) for path in source] if isinstance(source, Sequence) else ""
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # installed without metadata
+            versions[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
+    return versions
 
 
 def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
@@ -116,42 +96,66 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
-    from matplotlib.figure import Figure
+    from stmfg import report
 
-    from stmfg import pl, report
-
-    joined = record["options"]["library_key"] == SLICE
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=output))
-    try:
+    library_key = record["options"]["library_key"]
+    with partial_folder(output) as partial:
+        with stage("markers"):
+            tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
         with stage("figures"):
-            table = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
-            if joined:
-                table.insert(0, "slice", adata.obs[SLICE])
-                table.index = pd.Index(
-                    [spot.removesuffix(f"_{name}") for spot, name in zip(table.index, table["slice"], strict=True)]
-                )  # as in the slice's own file
-            table.to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
-            figure = Figure(figsize=(8, 7), layout="constrained")
-            pl.domains(adata, ax=figure.add_subplot(), library_key=record["options"]["library_key"])
-            figure.savefig(partial / "domains.png", dpi=150)
-            between = _between(adata) if joined else {}
-            for name, found in between.items():
-                found.to_csv(partial / name, index=False, float_format="%.6g")
+            tables["domains.csv"].to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
+            for name, table in tables.items():
+                if name != "domains.csv":
+                    table.to_csv(partial / name, index=False, float_format="%.6g")
+            _draw(adata, partial / "domains.png", library_key)
         with stage("result"):
             _write_result(adata, partial / "result.h5ad")
         with stage("report"):
-            report.write(adata, partial / "report.html", run=record)
-        (partial / "run.json").write_text(json.dumps(record, indent=1) + "\n")
-        names = (*between, *OUTPUTS)
-        for name in names:
-            with (partial / name).open("rb+") as file:
-                os.fsync(file.fileno())  # a name must not reach the disk before what it names
-        for name in (OUTPUTS[-1], *BETWEEN):
+            report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
+        (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
+        for path in written:
+            flush(path)
+        for name in (RECORD, MARKERS, COMPOSITION, ABUNDANCE):
             (output / name).unlink(missing_ok=True)
-        for name in names:
-            (partial / name).replace(output / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for path in written:
+            path.replace(output / path.name)
+
+
+def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
+    """Return the tables of a run by the names of their files."""
+    from stmfg.pl._charts import counts_or_none
+    from stmfg.tl._abundance import abundance, composition
+    from stmfg.tl._marker_tests import marker_genes
+
+    domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
+    tables = {"domains.csv": domains}
+    if (counts := counts_or_none(adata, layer)) is not None:
+        tables[MARKERS] = marker_genes(counts, adata.obs[DOMAIN], adata.var_names.to_numpy(), _MARKERS_OF_A_DOMAIN)
+    if not joined:
+        return tables
+    domains.insert(0, "slice", adata.obs[SLICE])
+    names = zip(domains.index, domains["slice"], strict=True)
+    domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
+    tables[COMPOSITION] = composition(adata, sample_key=SLICE)
+    slices = adata.obs.drop_duplicates(SLICE)
+    if "condition" in slices and slices["condition"].nunique() > 1:
+        donor_key = "donor" if "donor" in slices else None
+        try:
+            tables[ABUNDANCE] = abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
+        except InputError as error:  # a condition has one slice, for example
+            logger.warning("conditions are not compared: %s", error)
+    return tables
+
+
+def _draw(adata: AnnData, path: Path, library_key: str | None) -> None:
+    from matplotlib.figure import Figure
+
+    from stmfg import pl
+
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
+    figure.savefig(path, dpi=150)
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
@@ -163,40 +167,6 @@ def _write_result(adata: AnnData, path: Path) -> None:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
-
-
-def _between(adata: AnnData) -> dict[str, pd.DataFrame]:
-    """Return the tables of several slices; conditions are compared where each has at least two."""
-    from stmfg.tl import _abundance
-
-    found = {BETWEEN[0]: _abundance.composition(adata, sample_key=SLICE)}
-    about = adata.obs.drop_duplicates(SLICE)
-    if "condition" in about and about["condition"].nunique() > 1:
-        donors = "donor" if "donor" in about else None
-        try:
-            found[BETWEEN[1]] = _abundance.abundance(
-                adata, sample_key=SLICE, condition_key="condition", donor_key=donors
-            )
-        except InputError as error:
-            logger.warning("conditions are not compared: %s", error)
-    return found
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # installed without metadata
-            found[name] = str(getattr(sys.modules.get(name), "__version__", "unknown"))
-    return found
-
-
-def _computer() -> dict[str, Any]:
-    """Return what rounding depends on, besides the versions."""
-    import torch
-
-    return {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
 
 
 class _Collector(logging.Handler):

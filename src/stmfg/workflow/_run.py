@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stmfg import pp
 from stmfg._core import checks
-from stmfg._core.blocks import row_sums
+from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
-from stmfg._core.spots import spots
+from stmfg._core.progress import is_watched, showing
 from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
-from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
-from stmfg._version import __version__
-from stmfg.config import Config
 from stmfg.errors import InputError
 from stmfg.io._read import read
-from stmfg.io.slices import read_sheet, read_slices
-from stmfg.model import graphs
-from stmfg.workflow._results import CHECKPOINT, OUTPUTS, collected_warnings, describe, reserved, write
+from stmfg.workflow._input import add_image_features, check_input, read_input
+from stmfg.workflow._results import CHECKPOINT, RECORD, collected_warnings, describe, reserved, write
+from stmfg.workflow.options import RunOptions
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["OUTPUTS", "repeat", "run"]
-
-logger = logging.getLogger("stmfg")
+    from stmfg.workflow._input import Source
 
 
 def run(
-    source: str | Path | Sequence[str | Path] | AnnData,
+    source: Source,
     output: str | Path,
+    options: RunOptions | None = None,
     *,
-    n_domains: int | str = "auto",
-    preset: str = "default",
-    platform: str | None = None,
-    use_rep: str | None = None,
-    library_key: str | None = None,
-    random_state: int = 0,
-    device: str = "auto",
-    stability: int = 0,
-    resume: bool = False,
     progress: bool = False,
-    **options: Any,
+    **changes: Any,
 ) -> dict[str, Any]:
-    """Read, find domains, and write result, table, figure, report and record.
+    """Read, find domains, and write result, tables, figure, report and record.
 
     Parameters
     ----------
@@ -60,20 +45,13 @@ def run(
     output
         Folder for the results; made when missing. Files of an earlier run are replaced only when the new
         ones are whole.
-    n_domains
-        Number of domains or ``"auto"``.
-    platform
-        What wrote the folder, as in :func:`stmfg.read`.
-    preset, use_rep, random_state, device, progress
-        As in :func:`stmfg.tl.domains`.
-    library_key
-        Column of ``obs`` that names the slice; of several inputs it is ``"stmfg_slice"`` by itself.
-    stability
-        Further runs with other seeds, that tell how much of the result depends on the seed.
-    resume
-        Continue an interrupted run of the same data and options from its checkpoint.
     options
-        Hyperparameters to change, by their names in :class:`stmfg.Config`.
+        All options at once; those of :class:`RunOptions` when not given.
+    progress
+        Whether to show each stage.
+    changes
+        Options to change, by their names in :class:`RunOptions`, and hyperparameters by theirs in
+        :class:`stmfg.Config`.
 
     Returns
     -------
@@ -84,137 +62,87 @@ def run(
     InputError
         If input, options or output folder cannot be used. Nothing is written then.
     """
+    options = RunOptions.of(options, **changes)
     output = Path(output).expanduser()
-    # All that can be known without reading the input is checked before it is read.
-    config = Config.preset(preset).replace(**options)
-    random_state = checks.random_state(random_state)
-    if isinstance(stability, bool) or not isinstance(stability, int) or stability < 0:
-        raise InputError(f"stability is {stability!r}; it must be the number of further runs, 0 for none")
     checks.writable(output)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
-    with recording() as stages, collected_warnings() as messages:
-        with stage("read"):
-            if _is_sheet(source) or (isinstance(source, Sequence) and not isinstance(source, str)):
-                library_key = _slice_key(library_key)
-            adata = _read(source, platform, use_rep)
-        if IMAGE_FEATURES in config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
-            with stage("image"):
-                pp.image(adata)
-        _check(adata, n_domains, use_rep, library_key, stacked=config.stacked)
-        for key in config.extra_views.values():
-            checks.representation(adata, key)
-        from stmfg import tl
-        from stmfg.model.train import pick_device
+    with recording() as stages, collected_warnings() as messages, counts_read_once():
+        with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
+            adata, options = read_input(source, options)
+            add_image_features(adata, options.config)
+            check_input(adata, options)
+        from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
 
-        where = str(pick_device(device))  # loads torch, so after what can be refused without
-        forget_training(adata)  # this run trains anew
-        checkpoint = output / CHECKPOINT
-        choices: dict[str, Any] = {
-            "n_domains": n_domains,
-            "preset": preset,
-            "use_rep": use_rep,
-            "library_key": library_key,
-            "random_state": random_state,
-            "device": device,
-            **options,
-        }
-        with reserved(output):
-            if not resume:
-                checkpoint.unlink(missing_ok=True)
-            try:
-                tl.domains(adata, checkpoint=checkpoint, progress=progress, **choices)
-            except InputError:
-                if not resume:
-                    checkpoint.unlink(missing_ok=True)  # there is nothing to continue
-                raise
-            agreement = {}
-            if stability:
-                from stmfg.workflow._stability import stability as agreement_of
-
-                with stage("stability"):
-                    agreement = agreement_of(adata, stability, **choices)
-            given = choices | {"platform": platform, "stability": stability}
-            about = {"device": where, "params": config.to_dict(), "stages": stages, "warnings": messages}
-            record = describe(adata, source, given) | about | {"input_state": state, "stability": agreement}
+        device = str(pick_device(options.device))
+        forget_training(adata)
+        with showing(show=progress), reserved(output):
+            agreement = _find_domains(adata, output / CHECKPOINT, options)
+            record = describe(adata, source, options.to_dict()) | {
+                "device": device,
+                "params": options.config.to_dict(),
+                "stages": stages,
+                "warnings": messages,
+                "input_state": state,
+                "stability": agreement,
+            }
             try:
                 write(adata, output, record)
             except InputError:
-                checkpoint.unlink(missing_ok=True)  # there is nothing to continue
+                (output / CHECKPOINT).unlink(missing_ok=True)  # there is nothing to continue
                 raise
-            checkpoint.unlink(missing_ok=True)
+            (output / CHECKPOINT).unlink(missing_ok=True)
     return record
 
 
-def _read(source: str | Path | Sequence[str | Path] | AnnData, platform: str | None, use_rep: str | None) -> AnnData:
-    """Read one input, or several as slices."""
-    if _is_sheet(source):
-        return read_sheet(source, platform=platform, use_rep=use_rep)  # type: ignore[arg-type]
-    if isinstance(source, (str, Path)):
-        return read(source, platform=platform)
-    return read_slices(source, platform=platform, use_rep=use_rep) if isinstance(source, Sequence) else source
+def _find_domains(adata: AnnData, checkpoint: Path, options: RunOptions) -> dict[str, Any]:
+    """Find the domains, and return how well they agree with those of other seeds where that was asked for."""
+    from stmfg import tl
+    from stmfg.workflow._stability import measure_stability
+
+    if not options.resume:
+        checkpoint.unlink(missing_ok=True)
+    try:
+        tl.domains(adata, checkpoint=checkpoint, **options.for_domains())
+    except InputError:
+        if not options.resume:
+            checkpoint.unlink(missing_ok=True)  # there is nothing to continue
+        raise
+    if not options.stability:
+        return {}
+    with stage("stability"):
+        return measure_stability(adata, options)
 
 
-def _is_sheet(source: object) -> bool:
-    return isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".csv"
-
-
-def _slice_key(library_key: str | None) -> str:
-    """Return the column that names the slices of several inputs."""
-    if library_key not in (None, SLICE):
-        raise InputError(f"library_key is {library_key!r}, but several inputs are slices by themselves; leave it out")
-    return SLICE
-
-
-def repeat(path: str | Path) -> dict[str, Any]:
-    """Return what :func:`run` was called with, from the ``run.json`` it wrote.
+def write_report(result: str | Path, output: str | Path | None = None, *, title: str | None = None) -> Path:
+    """Make the report of a finished run again.
 
     Parameters
     ----------
-    path
-        The ``run.json``, or the folder it is in.
+    result
+        Folder of the run, or its ``result.h5ad``; what the ``run.json`` beside it records is in the report too.
+    output
+        The HTML file; ``report.html`` beside the result when not given.
+    title
+        Heading; that of the run when not given.
 
     Returns
     -------
-    ``source`` and the options of :func:`run`. Hyperparameters whose defaults have changed since are among them.
+    The file.
 
     Raises
     ------
     InputError
-        If the file cannot be read, is no record of a run, or the input was no file.
+        If the result cannot be read or has no domains, or the file cannot be written.
     """
-    path = Path(path).expanduser()
-    path = path / "run.json" if path.is_dir() else path
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if "model" in record["options"]:
-            raise ValueError("it is of stmfg apply, which trains nothing")
-        options, params = dict(record["options"]), Config.from_dict(record["params"]).to_dict()
-        preset = Config.preset(options["preset"]).to_dict()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no record of a run ({reason}); give the run.json of one") from error
-    if not record.get("input"):
-        raise InputError(f"{path} is of data that were in memory; give INPUT too")
-    if record.get("version") != __version__:
-        logger.warning("the record is of stmfg %s, this is %s", record.get("version"), __version__)
-    return {"source": record["input"]} | options | {k: v for k, v in params.items() if v != preset[k]}
+    from stmfg import report
 
-
-def _check(
-    adata: AnnData, n_domains: int | str, use_rep: str | None, library_key: str | None, *, stacked: bool
-) -> None:
-    """Run every check that needs no computing, so that bad input is refused at once."""
-    checks.observations(adata)
-    checks.text(adata)
-    graphs.unlinked(checks.coordinates(adata), None, stacked=stacked)
-    if use_rep is None:
-        used = int((row_sums(checks.counts(adata))[1] > 0).sum())
-        if used < checks.MIN_OBSERVATIONS:
-            raise InputError(f"only {used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
-    else:
-        used = len(checks.representation(adata, use_rep))
-    checks.n_domains(n_domains, used)
-    if library_key is not None:
-        checks.library_names(adata, library_key)
-    if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
-        spots(adata, library_key=library_key)
+    result = Path(result).expanduser()
+    result = result / "result.h5ad" if result.is_dir() else result
+    output = result.with_name("report.html") if output is None else Path(output).expanduser()
+    checks.writable(output.parent)
+    adata = read(result)
+    record: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # a result can be moved without its record
+        record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
+    report.write(adata, output, title=title or record.get("options", {}).get("title"), run=record)
+    return output

@@ -15,20 +15,21 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stmfg.errors import InputError, MissingDependencyError
-from stmfg.workflow._sample import Failure, analyse
+from stmfg.workflow._sample import Failure, Task, run_sample
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
-    from stmfg.workflow._sample import Task
+    Results: TypeAlias = Generator[tuple[str, Failure | None]]
+    """Name of a sample and what went wrong with it, or None, as the samples end."""
 
-_GRACE: Final = 3.0
-"""Seconds in which a process that was interrupted together with this one is left to tidy up."""
-_LAST: Final = 30.0
+_TO_END: Final = 3.0
+"""Seconds in which a process that was interrupted together with this one is left to end by itself."""
+_TO_SAVE: Final = 30.0
 """Seconds it then has to save a checkpoint."""
 _POLL: Final = 10.0
 """Seconds between two looks at the jobs of Slurm."""
@@ -36,30 +37,19 @@ _MINUTES: Final = "240"
 """What a Slurm job may take unless ``time`` is given; submitit's own five minutes are too few."""
 
 
-def here(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, Failure | None]]:
-    """Run samples on this machine, so many at a time.
+def run_here(tasks: Sequence[Task], jobs: int) -> Results:
+    """Run samples on this machine, `jobs` at a time; closing the iterator interrupts them, and they leave a checkpoint.
 
-    Parameters
-    ----------
-    tasks
-        The runs.
-    jobs
-        How many at a time. They share the processors: each has its part of the threads, unless ``OMP_NUM_THREADS``
-        says how many.
-
-    Yields
-    ------
-    Name of a sample and what went wrong with it, or None, as the samples end. Closing the iterator interrupts those
-    that run, which leave a checkpoint.
+    They share the processors: each has its part of the threads, unless ``OMP_NUM_THREADS`` says how many.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {"OMP_WAIT_POLICY": "PASSIVE"} | ({"OMP_NUM_THREADS": str(threads)} if jobs > 1 else {}) | os.environ
     running: set[subprocess.Popen[str]] = set()
-    starting, ended = threading.Lock(), threading.Event()
+    starting, closed = threading.Lock(), threading.Event()
 
-    def alone(task: Task) -> Failure | None:
+    def run_alone(task: Task) -> Failure | None:
         with starting:  # so that none starts unseen after the last look at those that run
-            if ended.is_set():
+            if closed.is_set():
                 return None
             process = subprocess.Popen(
                 [sys.executable, "-m", "stmfg.workflow._sample"],
@@ -72,36 +62,39 @@ def here(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, Failure | Non
             )
             running.add(process)
         try:
-            said, errors = process.communicate(json.dumps(task))
+            output, errors = process.communicate(json.dumps(task))
         finally:
             running.discard(process)
-        return _failure(process.returncode, said, errors)
+        return _failure(process.returncode, output, errors)
 
     pool = ThreadPoolExecutor(jobs)  # its threads only wait for the processes
     try:
-        names = {pool.submit(alone, task): task.name for task in tasks}
+        names = {pool.submit(run_alone, task): task.name for task in tasks}
         for future in as_completed(names):
             yield names[future], future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         with starting:
-            ended.set()
-        deadline = time.monotonic() + _GRACE
-        for process in list(running):
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + _LAST
-        for process in list(running):
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:  # it ignores the signal, as all do that a shell starts in the background
-                process.kill()
+            closed.set()
+        for process in _still_running(running, _TO_END):
+            process.send_signal(signal.SIGINT)
+        for process in _still_running(running, _TO_SAVE):  # it ignores the signal, as all do that run in the background
+            process.kill()
         pool.shutdown()
 
 
-def _failure(status: int, said: str, errors: str) -> Failure | None:
+def _still_running(processes: set[subprocess.Popen[str]], seconds: float) -> list[subprocess.Popen[str]]:
+    """Wait for processes, at most so many seconds in all, and return those that run on."""
+    deadline, still_running = time.monotonic() + seconds, []
+    for process in list(processes):
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            still_running.append(process)
+    return still_running
+
+
+def _failure(status: int, output: str, errors: str) -> Failure | None:
     """Return what went wrong in a process that has ended."""
     if status < 0:
         killed = signal.Signals(-status).name
@@ -110,29 +103,21 @@ def _failure(status: int, said: str, errors: str) -> Failure | None:
     if status:
         last = errors.strip().splitlines()[-1:] or ["no message"]
         return Failure(f"the process ended with status {status} ({last[0]})", bad_input=False)
-    failure = json.loads(said.splitlines()[-1])
+    failure = json.loads(output.splitlines()[-1])
     return None if failure is None else Failure(*failure)
 
 
-def slurm(
-    tasks: Sequence[Task], jobs: int, folder: Path, settings: Mapping[str, str]
-) -> Generator[tuple[str, Failure | None]]:
-    """Run samples as one array of Slurm jobs, and wait for them.
+def run_on_slurm(tasks: Sequence[Task], jobs: int, folder: Path, settings: Mapping[str, str]) -> Results:
+    """Run samples as one array of Slurm jobs, `jobs` at a time, and wait for them; closing the iterator cancels them.
 
     Parameters
     ----------
-    tasks
-        The runs. Files and results must lie where the nodes see them.
-    jobs
-        How many at a time.
+    tasks, jobs
+        The runs, and how many at a time. Files and results must lie where the nodes see them.
     folder
-        For what the jobs say and what submitit keeps.
+        For the output of the jobs and what submitit keeps.
     settings
         Options of ``sbatch`` by the names submitit gives them: ``partition``, ``time``, ``mem``, ``cpus_per_task``...
-
-    Yields
-    ------
-    As :func:`here`; closing the iterator cancels the jobs.
 
     Raises
     ------
@@ -152,7 +137,7 @@ def slurm(
         executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
         parameters = chosen | {"array_parallelism": jobs}
         executor.update_parameters(name="stmfg", **{f"slurm_{name}": value for name, value in parameters.items()})
-        submitted = dict(zip(executor.map_array(analyse, tasks), (task.name for task in tasks), strict=True))
+        submitted = dict(zip(executor.map_array(run_sample, tasks), (task.name for task in tasks), strict=True))
     except (RuntimeError, NameError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"Slurm cannot take the samples ({reason}); see sbatch --help") from error
@@ -162,11 +147,8 @@ def slurm(
             if lost is None:
                 yield submitted[job], job.result()
             else:
-                reason = str(lost).splitlines()[0]
-                failure = Failure(
-                    f"Slurm job {job.job_id} failed ({reason}); {folder} has what it said", bad_input=False
-                )
-                yield submitted[job], failure
+                reason = f"Slurm job {job.job_id} failed ({str(lost).splitlines()[0]}); its output is in {folder}"
+                yield submitted[job], Failure(reason, bad_input=False)
     finally:
         for job in submitted:
             with suppress(Exception):  # one that has ended, or is gone

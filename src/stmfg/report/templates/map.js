@@ -27,7 +27,7 @@ class SpotMap {
     this.box = this.whole; // what "fit" shows
     this.view = null; // pixels of the page: x * k + tx, y * k + ty
     this.drawn = null; // the view of the last drawing
-    this.seen = n; // spots in the last drawing
+    this.visible = n; // spots in the last drawing
     this.cost = 0; // milliseconds of the last drawing
     this.spot = -1; // the one that is looked at
     this.pointers = new Map();
@@ -126,17 +126,17 @@ class SpotMap {
     // Spots smaller than a pixel are drawn a little too large: they would look pale.
     const half = (diameter * k) / 2;
     const radius = Math.min(Math.max(half, Math.min(half + 0.35, 1)), LARGEST * ratio);
-    const smooth = this.seen * Math.max(6 * radius, 4) < (fine ? 8 : 1) * SMOOTH_WORK;
+    const smooth = this.visible * Math.max(6 * radius, 4) < (fine ? 8 : 1) * SMOOTH_WORK;
     const key = `${Math.round(8 * radius)} ${smooth} ${stride}`;
     if (this.cache.key !== key) {
-      this.cache = { key, found: sprites(Math.round(8 * radius) / 8, square, smooth, stride) };
+      this.cache = { key, shapes: sprites(Math.round(8 * radius) / 8, square, smooth, stride) };
     }
-    const found = this.cache.found;
+    const { shapes } = this.cache;
     const phases = smooth ? PHASES : 1;
     const low = margin - radius - 1;
     const right = stride - margin + radius + 1;
     const bottom = this.rows - margin + radius + 1;
-    let seen = 0;
+    let visible = 0;
     pixels.fill(0);
     for (let j = 0; j < this.n; j++) {
       const i = order ? order[j] : j;
@@ -145,18 +145,18 @@ class SpotMap {
       if (!(px > low && py > low && px < right && py < bottom)) continue;
       const state = shown[codes[i]];
       if (state === 0) continue;
-      seen++;
+      visible++;
       const colour = (state === 1 ? bright : faint)[values[i]];
       const column = Math.floor(px);
       const row = Math.floor(py);
       const at = row * stride + column;
       const sprite =
-        phases === 1 ? found[0] : found[Math.floor((py - row) * PHASES) * PHASES + Math.floor((px - column) * PHASES)];
+        phases === 1 ? shapes[0] : shapes[Math.floor((py - row) * PHASES) * PHASES + Math.floor((px - column) * PHASES)];
       const { full, edge, opacity } = sprite;
       for (let p = 0; p < full.length; p++) pixels[at + full[p]] = colour;
       for (let p = 0; p < edge.length; p++) pixels[at + edge[p]] = over(colour, opacity[p], pixels[at + edge[p]]);
     }
-    this.seen = seen;
+    this.visible = visible;
     this.context.putImageData(this.image, -margin, -margin, margin, margin, this.canvas.width, this.canvas.height);
     this.write();
     this.drawn = this.view;
@@ -199,11 +199,11 @@ class SpotMap {
   }
 
   /** Look at a spot, or at none (-1); the other maps of the page are told by whoever listens. */
-  point(i, told = false) {
+  point(i, silent = false) {
     if (i === this.spot) return;
     this.spot = i;
     this.mark();
-    if (!told) this.look(i, this);
+    if (!silent) this.look(i, this);
   }
 
   /** Put the ring, and the note beside it, where the spot is. */

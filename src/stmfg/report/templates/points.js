@@ -50,7 +50,7 @@ function sprites(radius, square, smooth, stride) {
   const reach = Math.ceil(radius) + 1;
   // Spots of a pixel or two are blocks: a disc of that size would leave gaps.
   const block = square || (!smooth && radius < 1.6);
-  const found = [];
+  const shapes = [];
   for (let phase = 0; phase < phases * phases; phase++) {
     const cx = ((phase % phases) + 0.5) / phases;
     const cy = (Math.floor(phase / phases) + 0.5) / phases;
@@ -72,9 +72,9 @@ function sprites(radius, square, smooth, stride) {
       }
     }
     if (full.length + edge.length === 0) full.push(0);
-    found.push({ full: Int32Array.from(full), edge: Int32Array.from(edge), opacity: Uint8Array.from(opacity) });
+    shapes.push({ full: Int32Array.from(full), edge: Int32Array.from(edge), opacity: Uint8Array.from(opacity) });
   }
-  return found;
+  return shapes;
 }
 
 /** Lay a colour of some opacity over another, both as 0xAABBGGRR. */

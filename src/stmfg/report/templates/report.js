@@ -33,7 +33,7 @@
   let colouring = "domain";
   let highlighted = -1;
 
-  // What a map writes and tells.
+  // What a map writes, and what the note at a spot says.
   const texts = (map, places) => [
     ...places.filter((_, i) => paint.shown[i] === 1).map(([x, y, text]) => ({ x, y, text })),
     ...map.slices.map(({ name, box }) => ({
@@ -43,7 +43,7 @@
       align: "left",
     })),
   ];
-  const told = (i) => {
+  const describe = (i) => {
     const lines = [["Domain", domains[codes[i]]?.name ?? "none"]];
     const [x, y] = [tissue.cloud.x[i], tissue.cloud.y[i]];
     const slice = tissue.cloud.slices.find(({ box }) => x >= box[0] && x <= box[2] && y >= box[1] && y <= box[3]);
@@ -69,7 +69,7 @@
       if (map !== source) map.point(i, true);
     }
     if (i < 0) return;
-    const lines = told(i);
+    const lines = describe(i);
     const list = element("dl");
     for (const [name, value, kind] of lines) list.append(element("dt", name, kind), element("dd", value));
     const heading = element("p", data.names?.[i] ?? "One spot");

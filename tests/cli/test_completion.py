@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stmfg.cli import _main as cli
+from stmfg import cli
 
 
 @pytest.fixture

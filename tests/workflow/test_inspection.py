@@ -7,28 +7,30 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pytest
 from scipy import sparse
 
+from _commands import stmfg_command
 from _data import write_space_ranger
-from _tenx import write_xenium
-from stmfg.cli import _main as cli
-from stmfg.workflow._inspection import Overview, look
+from _platforms import write_xenium
+from stmfg import cli
+from stmfg.workflow import inspect_input
 
-Look = Callable[..., Overview]
+Look = Callable[..., Any]
 
 
 @pytest.fixture
 def seen(section: ad.AnnData, tmp_path: Path) -> Look:
     """Return a function that changes a good section, writes it and looks at the file."""
 
-    def change_and_look(change: Callable[[ad.AnnData], object] = lambda adata: None) -> Overview:
+    def change_and_look(change: Callable[[ad.AnnData], object] = lambda adata: None) -> Any:
         change(section)
         section.write_h5ad(tmp_path / "input.h5ad")
-        return look(tmp_path / "input.h5ad")
+        return inspect_input(tmp_path / "input.h5ad")
 
     return change_and_look
 
@@ -58,20 +60,24 @@ def test_an_embedding_takes_the_place_of_counts(seen: Look) -> None:
     assert found.problems == []
     assert dict(found.facts)["embeddings"] == "X_scVI (10 columns)"
     assert found.command.endswith("-o domains --use-rep X_scVI")
-    assert "non-integer values" in found.because[0]
+    assert "non-integer values" in found.reasons[0]
 
 
-def test_counts_elsewhere_are_pointed_at(seen: Look) -> None:
+def test_counts_in_a_layer_are_used(seen: Look) -> None:
     def change(adata: ad.AnnData) -> None:
         adata.layers["umis"] = adata.X.copy()
         logarithms(adata)
 
     found = seen(change)
+    assert found.problems == []
+    assert found.command.endswith("--layer umis")
+    assert dict(found.facts)["counts"].startswith("raw counts in layers['umis']")
+
+
+def test_neither_counts_nor_an_embedding_is_a_problem(seen: Look) -> None:
+    found = seen(logarithms)
     assert len(found.problems) == 1
     assert "expected raw counts" in found.problems[0]
-    assert found.notes == [
-        "layers['umis'] holds raw counts; adata.layers['counts'] = adata.layers['umis'] makes them used"
-    ]
 
 
 def test_slices_that_share_an_origin_are_kept_apart(seen: Look) -> None:
@@ -119,52 +125,41 @@ def test_a_folder_of_an_instrument(section: ad.AnnData, tmp_path: Path, platform
         write_space_ranger(tmp_path / "input", 2)
     else:
         write_xenium(tmp_path / "input", section)
-    found = look(tmp_path / "input")
+    found = inspect_input(tmp_path / "input")
     facts = dict(found.facts)
     assert facts["kind"].lower().startswith(f"{platform}, because of ")
     assert ("micrometres" if platform == "xenium" else "pixels of the full") in facts["positions"]
     assert found.problems == []
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "stmfg", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
-
-
 def test_the_command_it_names_runs(capsys: pytest.CaptureFixture[str], section: ad.AnnData, tmp_path: Path) -> None:
     section.write_h5ad(tmp_path / "my tissue.h5ad")
+    before = (tmp_path / "my tissue.h5ad").read_bytes()
     assert cli.main(["info", str(tmp_path / "my tissue.h5ad")]) == 0
     out, err = capsys.readouterr()
     assert err == ""
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
     line = shlex.split(next(line for line in out.splitlines() if line.startswith("  stmfg run")))
     line[line.index("domains")] = str(tmp_path / "domains")
     assert cli.main([*line[1:], "--n-domains", "3", "--set", "epochs=1", "--quiet"]) == 0
     assert (tmp_path / "domains" / "domains.csv").exists()
 
 
-def test_what_is_in_the_way_is_told_and_status_2(section: ad.AnnData, tmp_path: Path) -> None:
+def test_problems_are_listed_and_status_2(section: ad.AnnData, tmp_path: Path) -> None:
     del section.obsm["spatial"]
     section.write_h5ad(tmp_path / "input.h5ad")
-    done = command("info", "input.h5ad", cwd=tmp_path)
+    done = stmfg_command("info", "input.h5ad", cwd=tmp_path)
     assert done.returncode == 2
-    assert "in the way of a run\n  - obsm['spatial'] is missing" in done.stdout
-    assert "run on it with" not in done.stdout
-    assert done.stderr == "stmfg: input.h5ad cannot be run on as it is; what is in the way is listed above\n"
+    assert "problems\n  - obsm['spatial'] is missing" in done.stdout
+    assert "stmfg run" not in done.stdout
+    assert done.stderr == "stmfg: input.h5ad cannot be run on as it is; the problems are listed above\n"
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    done = command("info", "absent.h5ad", cwd=tmp_path)
+    done = stmfg_command("info", "absent.h5ad", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("stmfg: absent.h5ad: no such file or folder")
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_nothing_is_written(section: ad.AnnData, tmp_path: Path) -> None:
-    section.write_h5ad(tmp_path / "input.h5ad")
-    before = (tmp_path / "input.h5ad").read_bytes()
-    assert cli.main(["info", str(tmp_path / "input.h5ad")]) == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["input.h5ad"]
-    assert (tmp_path / "input.h5ad").read_bytes() == before
 
 
 def test_it_is_quick_to_ask(section: ad.AnnData, tmp_path: Path) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from stmfg.cli._interrupt import insistent_interrupts
+from stmfg.cli._main import insistent_interrupts
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """Tests that run in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Dropping:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,17 @@ def test_table(finished: tuple[Path, dict[str, Any]]) -> None:
     assert domains["spot"].tolist() == ad.read_h5ad(output.parent / "input.h5ad").obs_names.tolist()
     assert set(domains["domain"]) == {"1", "2", "3"}
     assert domains["confidence"].between(0, 1).all()
-
-
-def test_domains_are_numbered_from_the_largest(finished: tuple[Path, dict[str, Any]]) -> None:
-    sizes = table(finished[0])["domain"].value_counts()
+    sizes = domains["domain"].value_counts()
     assert sizes["1"] >= sizes["2"] >= sizes["3"]
+
+
+def test_markers(finished: tuple[Path, dict[str, Any]]) -> None:
+    output, _ = finished
+    markers, result = pd.read_csv(output / "markers.csv", dtype={"domain": str}), ad.read_h5ad(output / "result.h5ad")
+    stmfg.tl.markers(result)
+    pd.testing.assert_frame_equal(markers, result.uns["stmfg_markers"].reset_index(drop=True), rtol=1e-5)
+    assert (markers.groupby("domain").size() <= 10).all()
+    assert set(markers["domain"]) == {"1", "2", "3"}
 
 
 def test_figure(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -63,12 +70,6 @@ def test_figure(finished: tuple[Path, dict[str, Any]]) -> None:
         assert min(image.size) > 500
         colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
     assert len(colours) > 3  # a colour per domain on the background
-
-
-def test_report(finished: tuple[Path, dict[str, Any]]) -> None:
-    text = (finished[0] / "report.html").read_text()
-    assert text.lower().startswith("<!doctype html>")
-    assert text.rstrip().endswith("</html>")
 
 
 def test_record(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -218,11 +219,6 @@ def test_spots_and_genes_without_a_count(tmp_path: Path) -> None:
         assert domains["domain"][name] in set(domains["domain"][used].iloc[near])
 
 
-def test_a_warning_is_given_once(tmp_path: Path) -> None:
-    warnings = go(with_empty(tissue()), tmp_path / "out")["warnings"]
-    assert len(warnings) == len(set(warnings)) == 1
-
-
 @pytest.mark.filterwarnings("ignore:Writing zarr v2")
 def test_zarr(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     output, _ = finished
@@ -277,21 +273,34 @@ def test_counts_in_a_layer(finished: tuple[Path, dict[str, Any]], tmp_path: Path
     given.layers["counts"] = given.X.copy()
     given.X = np.log1p(given.X.toarray())
     go(given, tmp_path / "out")
-    assert (tmp_path / "out" / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
+    given.layers["umis"] = given.layers.pop("counts")
+    record = go(given, tmp_path / "named", layer="umis")
+    assert record["options"]["layer"] == "umis"
+    for name in ("domains.csv", "markers.csv"):
+        for output in ("out", "named"):
+            assert (tmp_path / output / name).read_bytes() == (finished[0] / name).read_bytes()
 
 
-def test_positions_as_a_data_frame(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    given = tissue()
-    given.obsm["spatial"] = pd.DataFrame(given.obsm["spatial"], index=given.obs_names, columns=["x", "y"])
-    go(given, tmp_path / "out")
-    assert (tmp_path / "out" / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
+def test_the_report_can_be_made_again(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(finished[0], folder)
+    assert stmfg.workflow.write_report(folder) == folder / "report.html"
+    again, first = ((path / "report.html").read_text() for path in (folder, finished[0]))
+    maps = [text[text.index('<script type="application/json"') :] for text in (again, first)]
+    assert maps[0] == maps[1]
+    stmfg.workflow.write_report(folder / "result.h5ad", tmp_path / "other.html", title="Slice <1>")
+    assert "<h1>Slice &lt;1&gt;" in (tmp_path / "other.html").read_text()
+    (folder / "run.json").unlink()
+    stmfg.workflow.write_report(folder)
 
 
-def test_a_dense_graph(tmp_path: Path) -> None:
-    given = tissue()
-    near = np.linalg.norm(given.obsm["spatial"][:, None] - given.obsm["spatial"][None], axis=2) < 110
-    given.obsp["spatial_connectivities"] = near.astype(np.float32)
-    go(given, tmp_path / "out")
+def test_a_title(tmp_path: Path, refused: Callable[..., str]) -> None:
+    record = go(tissue(), tmp_path / "out", title="Cortex")
+    assert record["options"]["title"] == "Cortex"
+    assert "<h1>Cortex" in (tmp_path / "out" / "report.html").read_text()
+    tissue().write_h5ad(tmp_path / "result.h5ad")
+    assert "stmfg_domain" in refused(stmfg.workflow.write_report, tmp_path)
+    assert "no such file" in refused(stmfg.workflow.write_report, tmp_path / "absent")
 
 
 def test_the_paper_preset(tmp_path: Path) -> None:
@@ -326,14 +335,9 @@ def test_few_spots_and_few_genes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"preset": "fast"}, r"preset 'fast' is unknown; choose from default, paper"),
-        ({"n_domains": 0}, r"n_domains is 0"),
         ({"n_domains": 151}, r"n_domains is 151 but there are fewer spots \(150\)"),
-        ({"epoch": 3}, r"unknown option 'epoch'; did you mean 'epochs'\?"),
-        ({"epochs": -1}, r"epochs is -1; it must be"),
         ({"clusterer": "mclust"}, r"clusterer is 'mclust'; it must be one of"),
-        ({"device": "tpu"}, r"device 'tpu' is unknown; choose auto, cpu or cuda"),
-        ({"random_state": -1}, r"random_state is -1; the seed must be an integer from 0"),
+        ({"layer": "umis"}, r"layers\['umis'\] is missing"),
         ({"use_rep": "X_none"}, r"obsm\['X_none'\] is missing \(obsm has: spatial\)"),
         ({"library_key": "none"}, r"obs\['none'\] is missing \(obs has: ground_truth\)"),
     ],
@@ -348,25 +352,6 @@ def test_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
     assert [set(getattr(given, name)) for name in ("obs", "obsm", "obsp", "uns", "layers")] == keys
 
 
-def test_a_record_repeats_its_run(section: ad.AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
-    section.write_h5ad(tmp_path / "input.h5ad")
-    stmfg.workflow.run(tmp_path / "input.h5ad", tmp_path / "a", n_domains=3, random_state=5, **quick)
-    options = stmfg.workflow.repeat(tmp_path / "a" / "run.json")
-    stmfg.workflow.run(options.pop("source"), tmp_path / "b", **options)
-    for name in ("domains.csv", "domains.png"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
-def test_a_record_that_is_none_is_refused(
-    section: ad.AnnData, quick: dict[str, Any], tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    (tmp_path / "run.json").write_text("{}")
-    for path in (tmp_path, tmp_path / "absent.json"):
-        assert "no record of a run" in refused(stmfg.workflow.repeat, path)
-    stmfg.workflow.run(section, tmp_path / "memory", n_domains=3, **quick)
-    assert "in memory" in refused(stmfg.workflow.repeat, tmp_path / "memory")
-
-
 def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     paths = [tmp_path / "left.h5ad", tmp_path / "right.h5ad"]
     section[:140].copy().write_h5ad(paths[0])
@@ -379,7 +364,7 @@ def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Pat
     result = ad.read_h5ad(tmp_path / "out" / "result.h5ad")
     assert list(result.obs["stmfg_slice"]) == list(table["slice"])
     assert result.obsp["spatial_connectivities"][:140, 140:].nnz == 0
-    assert stmfg.workflow.repeat(tmp_path / "out")["source"] == record["input"] == [str(path) for path in paths]
+    assert stmfg.workflow.read_record(tmp_path / "out")["source"] == record["input"] == [str(path) for path in paths]
     assert "leave it out" in refused(stmfg.workflow.run, paths, tmp_path / "other", library_key="patient")
     assert "third column" in refused(stmfg.workflow.run, paths, tmp_path / "other", stacked=True)
     assert not (tmp_path / "other").exists()

@@ -11,7 +11,7 @@ import pytest
 from anndata import AnnData
 
 import stmfg.workflow
-from stmfg.cli import _main as cli
+from stmfg import cli
 from stmfg.metrics import ari
 
 QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1}

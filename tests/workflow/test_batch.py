@@ -19,15 +19,14 @@ import pytest
 
 import stmfg.workflow
 from _finished import finished, run_record
-from stmfg._core import files as _fingerprint
-from stmfg.cli import _main as cli
+from _runs import FILES
+from stmfg import cli
 from stmfg.datasets import simulate
 from stmfg.io.sheet import Sample
 from stmfg.report import write_overview
-from stmfg.workflow import _sample, _workers, batch
+from stmfg.workflow import RunOptions, _sample, _workers, batch
 from stmfg.workflow._sample import Failure, Task
 
-FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
 QUICK: dict[str, Any] = {"n_domains": 3, "epochs": 2, "n_votes": 1, "n_starts": 1}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -56,9 +55,9 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def here(tasks: list[Task], jobs: int) -> Iterator[tuple[str, Failure | None]]:
         for task in tasks:
             ran.append(task.name)
-            yield task.name, _sample.analyse(task)
+            yield task.name, _sample.run_sample(task)
 
-    monkeypatch.setattr(_workers, "here", here)
+    monkeypatch.setattr(_workers, "run_here", here)
     return ran
 
 
@@ -143,7 +142,7 @@ def test_finished_samples_are_not_run_again(slices: Path, tmp_path: Path, in_pro
     assert records(output) == before
     in_process.clear()
 
-    batch(path, output, **QUICK, random_state=1)
+    batch(path, output, RunOptions.of(**QUICK, random_state=1))
     assert in_process == ["a", "b"]
     in_process.clear()
     sheet(tmp_path / "s.csv", slices, "ab", seed=["1", "2"])
@@ -185,10 +184,11 @@ def test_a_failed_sample_is_tried_again(slices: Path, tmp_path: Path, in_process
 def test_an_interrupted_sample_continues(
     slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    import stmfg.model.checkpoint
     import stmfg.model.train
 
     task = Task("a", str(slices / "0.h5ad"), str(tmp_path / "a"), QUICK)
-    save = stmfg.model.checkpoint.save
+    save = stmfg.model.checkpoint.Checkpoint.save
 
     def interrupted(*args: Any) -> None:
         save(*args)
@@ -196,14 +196,14 @@ def test_an_interrupted_sample_continues(
 
     monkeypatch.setattr(stmfg.model.train, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(stmfg.model.checkpoint, "save", interrupted)
+        patch.setattr(stmfg.model.checkpoint.Checkpoint, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            _sample.analyse(task)
-    assert _sample.finished(task) is None
+            _sample.run_sample(task)
+    assert _sample.finished_record(task) is None
     with caplog.at_level("INFO", "stmfg"):
-        assert _sample.analyse(task) is None
+        assert _sample.run_sample(task) is None
     assert "continuing at epoch 2" in caplog.text
-    assert _sample.finished(task) is not None
+    assert _sample.finished_record(task) is not None
 
 
 def test_killed_half_way_and_run_again(slices: Path, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def tasks(names: str) -> list[Task]:
 
 def test_a_process_that_is_killed_takes_no_other_with_it(program: Callable[[str], None]) -> None:
     program("case $task in *'\"b\"'*) kill -9 $$;; *) echo null;; esac")
-    found = dict(_workers.here(tasks("abc"), 2))
+    found = dict(_workers.run_here(tasks("abc"), 2))
     assert (found["a"], found["c"]) == (None, None)
     assert found["b"] is not None
     assert "ended by SIGKILL: most often the memory was too small" in found["b"].reason
@@ -266,7 +266,7 @@ def test_a_process_that_is_killed_takes_no_other_with_it(program: Callable[[str]
 
 def test_a_process_that_cannot_start_says_why(program: Callable[[str], None]) -> None:
     program("echo first >&2; echo no module named torch >&2; exit 1")
-    ((_, failure),) = _workers.here(tasks("a"), 1)
+    ((_, failure),) = _workers.run_here(tasks("a"), 1)
     assert failure == Failure("the process ended with status 1 (no module named torch)", bad_input=False)
 
 
@@ -275,20 +275,20 @@ def test_processes_share_the_processors(program: Callable[[str], None], monkeypa
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for jobs, threads in ((1, ""), (2, "4"), (16, "1")):
-        ((_, failure),) = _workers.here(tasks("a"), jobs)
+        ((_, failure),) = _workers.run_here(tasks("a"), jobs)
         assert failure == Failure(f"threads {threads}", bad_input=True)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    ((_, failure),) = _workers.here(tasks("a"), 2)
+    ((_, failure),) = _workers.run_here(tasks("a"), 2)
     assert failure == Failure("threads 3", bad_input=True)
 
 
 @pytest.mark.parametrize("deaf", ["", "trap '' INT; "])
 def test_an_end_ends_the_processes(deaf: str, program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     program(deaf + "case $task in *'\"a\"'*) echo null;; *) exec sleep 100;; esac")
-    monkeypatch.setattr(_workers, "_GRACE", 0.1)
-    monkeypatch.setattr(_workers, "_LAST", 0.5)
+    monkeypatch.setattr(_workers, "_TO_END", 0.1)
+    monkeypatch.setattr(_workers, "_TO_SAVE", 0.5)
     begun = time.monotonic()
-    with closing(_workers.here(tasks("abcd"), 2)) as results:
+    with closing(_workers.run_here(tasks("abcd"), 2)) as results:
         assert next(results) == ("a", None)
     assert time.monotonic() - begun < 30
 
@@ -402,7 +402,7 @@ def test_ctrl_c_says_how_to_continue(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(_workers, "here", interrupted)
+    monkeypatch.setattr(_workers, "run_here", interrupted)
     assert (
         cli.main(["batch", str(sheet(tmp_path / "s.csv", slices, "a")), "-o", str(tmp_path / "out"), "--quiet"]) == 130
     )
@@ -413,9 +413,6 @@ def test_refused_before_anything_is_done(slices: Path, tmp_path: Path, refused: 
     path = sheet(tmp_path / "s.csv", slices, "a")
     assert "jobs is 0" in refused(batch, path, tmp_path / "out", jobs=0)
     assert "unknown option 'epoch'" in refused(batch, path, tmp_path / "out", epoch=3)
-    assert "n_domains is 1" in refused(batch, path, tmp_path / "out", n_domains=1)
-    assert "random_state is -1" in refused(batch, path, tmp_path / "out", random_state=-1)
-    assert "preset 'fast'" in refused(batch, path, tmp_path / "out", preset="fast")
     pd.DataFrame({"sample": ["a"], "path": [str(tmp_path)]}).to_csv(path, index=False)
     assert "lies in" in refused(batch, path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -426,7 +423,6 @@ def test_refused_before_anything_is_done(slices: Path, tmp_path: Path, refused: 
     [
         (["--slurm", "partition"], "'partition' is not KEY=VALUE"),
         (["--jobs", "0"], "jobs is 0"),
-        (["--n-domains", "many"], "'many' is neither a number nor 'auto'"),
         (["--resume"], "unrecognized arguments: --resume"),
         (["--from", "absent.json"], "no record of a run"),
     ],
@@ -440,20 +436,3 @@ def test_bad_options(
     assert (out, len(err.splitlines())) == ("", 1)
     assert said in err
     assert not (tmp_path / "out").exists()
-
-
-# -- fingerprints --------------------------------------------------------------------------------------
-
-
-def test_fingerprint_sees_every_change_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "file").write_bytes(b"12345")
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    first = _fingerprint.fingerprint(tmp_path)
-    assert (first["files"], first["bytes"]) == (1, 5)
-    assert first == _fingerprint.fingerprint(tmp_path)
-    os.utime(tmp_path / "deep" / "file", ns=(5, 5))
-    assert _fingerprint.fingerprint(tmp_path) == {"files": 1, "bytes": 5, "modified_ns": 5}
-    (tmp_path / "other").touch()
-    assert _fingerprint.fingerprint(tmp_path)["files"] == 2
-    assert _fingerprint.fingerprint(tmp_path / "gone") == {"files": 0, "bytes": 0, "modified_ns": 0}

@@ -18,10 +18,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-import stmfg
-from _commands import ENVIRONMENT, good, stmfg_command
+import stmfg.workflow
+from _commands import ENVIRONMENT, ctrl_c_interrupts, good, stmfg_command
 from _runs import FILES, one_thread
-from stmfg.cli import _main as cli
+from stmfg import cli
 from stmfg.datasets import simulate
 
 
@@ -69,9 +69,7 @@ def test_errors_inside(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    import stmfg.workflow._run
-
-    monkeypatch.setattr(stmfg.workflow._run, "read", fail)
+    monkeypatch.setattr(stmfg.workflow, "run", fail)
     assert cli.main(["run", "input.h5ad", "-o", str(tmp_path / "out")]) == status
     out, err = capfd.readouterr()
     assert out == ""
@@ -104,14 +102,13 @@ def test_verbose_tells_where_an_internal_error_arose(tmp_path: Path) -> None:
 
 
 def test_ctrl_c(tmp_path: Path) -> None:
-    # The command has no option for the length of the training, so the process is given one that never ends.
     simulate(100, 40, n_domains=3).write_h5ad(tmp_path / "input.h5ad")
     program = """if True:
-        import functools, sys
-        import stmfg.cli, stmfg.workflow, stmfg.model.train
+        import sys
+        import stmfg.cli, stmfg.model.train
         stmfg.model.train.CHECKPOINT_SECONDS = 0.0
-        stmfg.workflow.run = functools.partial(stmfg.workflow.run, epochs=1_000_000)
-        sys.exit(stmfg.cli.main(["run", "input.h5ad", "-o", "out", "--n-domains", "3", "--quiet"]))
+        line = ["run", "input.h5ad", "-o", "out", "--n-domains", "3", "--quiet", "--set", "epochs=1000000"]
+        sys.exit(stmfg.cli.main(line))
     """
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -121,6 +118,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a terminal sends Ctrl-C to the command, not to the tests
+        preexec_fn=ctrl_c_interrupts,
     )
     try:
         training = tmp_path / "out" / "checkpoint.safetensors"
@@ -158,7 +156,7 @@ def test_run(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, process = done
     assert process.returncode == 0, process.stderr
     assert re.fullmatch(r"3 domains of 120 spots in \d+ s; open deep/out/report\.html\n", process.stdout)
-    assert "training: epoch 20 of 20" in process.stderr
+    assert re.search(r"^stmfg: INFO: train: .* s, loss \d", process.stderr, flags=re.MULTILINE)
     assert "\r" not in process.stderr  # no bar, as it is no terminal
     assert "spot5, spot51" in process.stderr  # the warning
     assert "Warning" not in process.stderr.replace("WARNING", "")  # and no library's
@@ -211,31 +209,31 @@ def test_demo_says_how_well_it_did(
 
 
 def test_help(capfd: pytest.CaptureFixture[str]) -> None:
-    contract = [
-        "-o",
-        "--n-domains",
-        "--preset",
-        "--seed",
-        "--use-rep",
-        "--library-key",
-        "--view",
-        "--device",
-        "--resume",
-    ]
+    contract = "--n-domains --preset --seed --use-rep --layer --library-key --platform --view --device --resume --title"
     for arguments, mentioned in (
-        ([], ["run", "batch", "demo", "info", "completion", "--version"]),
-        (["run"], ["INPUT", "K|auto", "examples:", *contract]),
-        (["batch"], ["SHEET", "-o", "--jobs", "--slurm", "--n-domains", "--from"]),
-        (["demo"], ["-o", "--seed"]),
-        (["info"], ["INPUT", "--platform"]),
-        (["completion"], ["bash", "zsh", "fish"]),
+        ([], "run info apply batch export report compare demo completion --version"),
+        (["run"], f"INPUT -o K|auto examples: --config --from --set {contract}"),
+        (["batch"], "SHEET -o --jobs --slurm --n-domains --layer --from"),
+        (["apply"], "MODEL INPUT -o --platform --layer --library-key --device --title"),
+        (["export"], "RESULT --to -o --key --slice"),
+        (["report"], "RESULT -o --title"),
+        (["demo"], "-o --seed"),
+        (["info"], "INPUT --platform"),
+        (["completion"], "bash zsh fish"),
     ):
         with pytest.raises(SystemExit) as ended:
             cli.main([*arguments, "--help"])
         assert ended.value.code == 0
         out, err = capfd.readouterr()
         assert err == ""
-        assert all(word in out for word in mentioned)
+        assert all(word in out for word in mentioned.split())
+
+
+def test_report(done: tuple[Path, subprocess.CompletedProcess[str]], capfd: pytest.CaptureFixture[str]) -> None:
+    page = done[0] / "again.html"
+    assert cli.main(["report", str(done[0] / "deep" / "out"), "--title", "My slice", "-o", str(page)]) == 0
+    assert capfd.readouterr().out == f"open {page}\n"
+    assert "<h1>My slice" in page.read_text()
 
 
 def test_version_needs_nothing_heavy(tmp_path: Path) -> None:
@@ -248,15 +246,3 @@ def test_version_needs_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False
     )
     assert (shown.returncode, shown.stdout) == (0, f"stmfg {stmfg.__version__}\n")
-
-
-def test_a_run_is_repeated_from_its_record(tmp_path: Path) -> None:
-    stmfg.datasets.simulate(200, 60, n_domains=3).write_h5ad(tmp_path / "input.h5ad")
-    line = ["run", str(tmp_path / "input.h5ad"), "--quiet", "--n-domains", "3", "--seed", "4"]
-    assert cli.main([*line, "-o", str(tmp_path / "a")]) == 0
-    assert cli.main(["run", "--from", str(tmp_path / "a"), "-o", str(tmp_path / "b"), "--quiet"]) == 0
-    assert (tmp_path / "a" / "domains.csv").read_bytes() == (tmp_path / "b" / "domains.csv").read_bytes()
-    other = ["run", "--from", str(tmp_path / "a"), "-o", str(tmp_path / "c"), "--quiet", "--n-domains", "2"]
-    assert cli.main(other) == 0
-    record = json.loads((tmp_path / "c" / "run.json").read_text())
-    assert (record["n_domains"], record["options"]["random_state"]) == (2, 4)

@@ -1,0 +1,312 @@
+"""The commands: what each takes, and what it prints."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+from stmfg._keys import DOMAIN
+from stmfg.cli._parser import Argument, Command, build_parser
+from stmfg.errors import InputError, StmfgError
+from stmfg.workflow.options import parse_hyperparameter, read_file, read_record
+
+
+def _run(given: dict[str, Any]) -> None:
+    from stmfg.workflow import run
+
+    options = _with_file_and_record(given, "run")
+    show, source, output = _show(options), options.pop("source", None), options.pop("output", None)
+    for value, name in ((source, "INPUT"), (output, "-o/--output")):
+        if not value:
+            raise InputError(f"the following arguments are required: {name} (see stmfg run --help)")
+    source = source[0] if not isinstance(source, str) and len(source) == 1 else source
+    record = run(source, output, progress=show, **options)
+    if show:
+        _print_summary(record, output)
+
+
+def _with_file_and_record(given: dict[str, Any], command: str) -> dict[str, Any]:
+    """Return options of the shell, else of the file of ``--config``, else of the record of ``--from``."""
+    options = dict(given)
+    options |= dict(parse_hyperparameter(text) for text in options.pop("set", ()))
+    file = read_file(options.pop("config"), command) if "config" in options else {}
+    if {"quiet", "verbose"} & options.keys():  # one excludes the other
+        file = {name: value for name, value in file.items() if name not in ("quiet", "verbose")}
+    record = read_record(options.pop("record")) if "record" in options else {}
+    return record | file | options
+
+
+def _info(given: dict[str, Any]) -> None:
+    from stmfg.workflow import inspect_input
+
+    _show({"quiet": "verbose" not in given, **given})  # what is read is in what is printed
+    inspection = inspect_input(given["input"], platform=given.get("platform"))
+    print("\n".join(inspection.lines()))
+    if inspection.problems:
+        raise InputError(f"{given['input']} cannot be run on as it is; the problems are listed above")
+
+
+def _apply(given: dict[str, Any]) -> None:
+    from stmfg.workflow import run_apply
+
+    show, output = _show(given), given.pop("output")
+    record = run_apply(given.pop("reference"), given.pop("input"), output, progress=show, **given)
+    if show:
+        _print_summary(record, output)
+
+
+def _batch(given: dict[str, Any]) -> None:
+    from stmfg.workflow import batch
+
+    options = _with_file_and_record(given, "batch")
+    show, sheet, output = _show(options), options.pop("sheet"), options.pop("output")
+    for name in ("source", "title"):  # of the record
+        options.pop(name, None)
+    if "slurm" in options:
+        options["slurm"] = dict(map(_slurm_setting, options["slurm"]))
+    try:
+        summary, failures = batch(sheet, output, progress=show, **options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command continues where it stopped") from None
+    page = f"{output.rstrip('/')}/index.html"
+    if failures:
+        names = ", ".join(list(failures)[:5]) + (", ..." if len(failures) > 5 else "")
+        message = f"{len(failures)} of {len(summary)} samples failed ({names}); {page} says why"
+        raise (InputError if all(failure.bad_input for failure in failures.values()) else StmfgError)(message)
+    if show:
+        print(f"{len(summary)} samples, {summary['n_obs'].sum():,} spots; open {page}")
+
+
+def _slurm_setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise InputError(f"--slurm: {text!r} is not KEY=VALUE, as in partition=long")
+    return key, value
+
+
+def _export(given: dict[str, Any]) -> None:
+    from stmfg import export
+    from stmfg.io._read import read
+
+    show, target, output = _show(given), given.pop("to"), given.pop("output")
+    result = Path(given.pop("result")).expanduser()
+    for name in ("source", "table", "library_key"):
+        if name in given and target != "spatialdata":
+            raise InputError(f"--{name.replace('_', '-')} goes with --to spatialdata; leave it out")
+    adata = read(result / "result.h5ad" if (result / "result.h5ad").is_file() else result)
+    getattr(export, target.replace("-", "_"))(adata, output, **given)
+    if show:
+        print(f"{given.get('key', DOMAIN)} of {result} for {target}: {output}")
+
+
+def _report(given: dict[str, Any]) -> None:
+    from stmfg.workflow import write_report
+
+    show = _show(given)
+    path = write_report(given["result"], given.get("output"), title=given.get("title"))
+    if show:
+        print(f"open {path}")
+
+
+def _compare(given: dict[str, Any]) -> None:
+    from stmfg.metrics import compare
+
+    show = _show(given)
+    ours, theirs = (_read_labels(given[name]) for name in ("one", "other"))
+    shared = ours.index.intersection(theirs.index)
+    if shared.empty:
+        first = f"first: {ours.index[0]} and {theirs.index[0]}"
+        raise InputError(f"{given['one']} and {given['other']} share no spot ({first}); give tables of one slice")
+    comparison = compare(ours[shared], theirs[shared])
+    print(f"{comparison.n:,} spots in both (A has {len(ours):,}, B has {len(theirs):,})")
+    agreement = f"{comparison.agreement:.0%} of the spots agree once names are matched"
+    print(f"ARI {comparison.ari:.3f}, NMI {comparison.nmi:.3f}; {agreement}")
+    if not show:
+        return
+    table, matched = comparison.contingency, {a: b for b, a in comparison.matched.items()}
+    print(f"{'A':<20} {'B':<20} {'in A':>9} {'in B':>9} {'in both':>9}")
+    for name, row in table.iterrows():
+        match = matched.get(str(name))
+        counts = (row.sum(), 0, 0) if match is None else (row.sum(), table[match].sum(), row[match])
+        print(f"{name!s:<20} {match or '-':<20} " + " ".join(f"{int(count):>9,}" for count in counts))
+
+
+def _read_labels(path: str) -> Any:
+    """Read a table of domains: labels, NaN where there is none, by the name of the spot."""
+    import pandas as pd
+
+    file = Path(path).expanduser()
+    file = file / "domains.csv" if file.is_dir() else file
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{file} cannot be read ({reason}); give a .csv of spots and domains") from error
+    if table.shape[1] < 2 or table.empty:
+        raise InputError(f"{file} has no two columns and a row; give a .csv of spots and domains")
+    labels = table.set_index(table.columns[0])["domain" if "domain" in table.columns[1:] else table.columns[1]]
+    repeated = labels.index[labels.index.duplicated()]
+    if len(repeated):
+        raise InputError(f"{file} has the spot {repeated[0]!r} more than once; give a table of one slice")
+    return labels.where(labels != "")
+
+
+def _demo(given: dict[str, Any]) -> None:
+    from stmfg.datasets import simulate
+    from stmfg.metrics import ari
+    from stmfg.workflow import run
+
+    show, output, seed = _show(given), given["output"], given.get("random_state", 0)
+    adata = simulate(3000, 500, random_state=seed)
+    truth = adata.obs["ground_truth"].astype(str).to_numpy()
+    record = run(adata, output, n_domains=len(set(truth)), random_state=seed, progress=show)
+    if show:
+        _print_summary(record, output)
+        print(f"agreement with the simulated truth: ARI {ari(truth, adata.obs['stmfg_domain'].astype(str)):.2f}")
+
+
+def _completion(given: dict[str, Any]) -> None:
+    import shtab
+
+    print(shtab.complete(build_parser(COMMANDS, shtab.FILE), shell=given["shell"]))
+
+
+def _show(options: dict[str, Any]) -> bool:
+    """Take ``quiet`` and ``verbose`` out of the options, set the log to them, and return whether to show progress."""
+    quiet, verbose = options.pop("quiet", False), options.pop("verbose", False)
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.getLogger("stmfg").setLevel(level)
+    return not quiet
+
+
+def _print_summary(record: dict[str, Any], output: str) -> None:
+    seconds = sum(stage["seconds"] for stage in record["stages"])
+    page = f"{output.rstrip('/')}/report.html"
+    print(f"{record['n_domains']} domains of {record['n_obs']:,} spots in {seconds:.0f} s; open {page}")
+    if record.get("stability"):
+        from stmfg.report import describe_stability
+
+        print(describe_stability(record["stability"]))
+
+
+def _path(flags: str, meaning: str, metavar: str, **settings: Any) -> Argument:
+    return Argument(tuple(flags.split()), meaning, is_path=True, settings={"metavar": metavar} | settings)
+
+
+_KINDS = ".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder"
+_OUTPUT = _path("-o --output", "folder for the results", "OUTDIR", required=True)
+_RESULT = _path("result", "folder of a run, or its result.h5ad", "RESULT")
+_FROM_ELSEWHERE = (
+    _path("--config", "options and hyperparameters, one NAME = VALUE a line; the shell goes before it", "FILE.toml"),
+    _path("--from", "repeat a run; the shell and --config go before it", "RUN.json", dest="record"),
+    Argument(
+        ("--set",), "change a hyperparameter, as named in stmfg.Config (repeatable)",
+        settings={"metavar": "NAME=VALUE", "action": "append"},
+    ),
+)  # fmt: skip
+
+COMMANDS: Final = (
+    Command(
+        "run", _run, "domains, figure and report from files or folders",
+        "Read INPUT, find its spatial domains, and write result.h5ad, domains.csv, markers.csv, domains.png,\n"
+        "report.html and run.json to OUTDIR. stmfg info INPUT tells what would be read and done.",
+        (
+            _path("source", f"{_KINDS}; several, or a sheet (.csv: sample, path, donor, condition), are slices with "
+                  "common domains", "INPUT", nargs="*"),
+            _path("-o --output", "folder for the results", "OUTDIR"),  # a file or a record can name both
+            *_FROM_ELSEWHERE,
+        ),
+        """examples:
+  stmfg run outs/ -o domains --n-domains 7             a Space Ranger folder, seven domains
+  stmfg run a.h5ad b.h5ad c.h5ad -o domains            slices, with common domains
+  stmfg run cells.h5ad -o domains --library-key slide  several slices in one file
+  stmfg run cells.h5ad -o domains --use-rep X_scVI     an embedding in place of counts
+  stmfg run cells.h5ad -o domains --config lab.toml --set epochs=50
+  stmfg run --from domains -o again --seed 1           an earlier run, with another seed
+""",
+    ),
+    Command(
+        "info", _info, "what a file or folder holds, and how to run on it",
+        "Tell what INPUT is, what is in it, what a run would use, and the command for it.\n"
+        "Nothing is written. The exit status is 2 where a run would be refused.",
+        (_path("input", _KINDS, "INPUT"),),
+        "example: stmfg info outs/",
+    ),
+    Command(
+        "apply", _apply, "domains of an earlier run in a new slice, without training",
+        "Find the domains of MODEL in the slice INPUT without training, and write the same files as run.\n"
+        "Warns where INPUT is unlike the tissue the model was trained on.",
+        (
+            _path("reference", "folder of an earlier run, its result.h5ad, or a saved model", "MODEL"),
+            _path("input", f"{_KINDS}, as for run", "INPUT"),
+            _OUTPUT,
+        ),
+        "example: stmfg apply domains/ other_outs/ -o other_domains/",
+    ),
+    Command(
+        "batch", _batch, "every sample of a sheet by itself, and one page over all",
+        "Run every sample of SHEET by itself into OUTDIR/SAMPLE, and write index.html and summary.csv.\n"
+        "Samples that are finished are not run again, interrupted ones continue, failed ones leave the others alone.",
+        (
+            _path("sheet", "CSV with the columns sample, path; also donor, condition, and options", "SHEET"),
+            _OUTPUT,
+            Argument(("--jobs",), "samples at a time (default: 1; with Slurm all)",
+                     settings={"metavar": "N", "type": int}),
+            Argument(("--slurm",), "run as Slurm jobs: partition=... time=... mem=...",
+                     settings={"metavar": "KEY=VALUE", "nargs": "*"}),
+            *_FROM_ELSEWHERE,
+        ),
+        "example: stmfg batch samples.csv -o results/ --jobs 4",
+    ),
+    Command(
+        "export", _export, "domains for Loupe Browser, Xenium Explorer or SpatialData",
+        "Write the domains of a run in the form that another program imports.",
+        (
+            _RESULT,
+            Argument(("--to",), "the program",
+                     settings={"choices": ("loupe", "xenium-explorer", "spatialdata"), "required": True}),
+            _path("-o --output", ".csv, or a new .zarr for spatialdata", "FILE", required=True),
+            Argument(("--key",), f"column of obs to export (default: {DOMAIN})", settings={"metavar": "COLUMN"}),
+            _path("--source", "spatialdata: store whose table shall have the domains", "X.zarr"),
+            Argument(("--table",), "spatialdata: that table, where there are several", settings={"metavar": "NAME"}),
+            Argument(("--library-key",), "spatialdata, no --source: column that names the slice",
+                     settings={"metavar": "COLUMN"}),
+            Argument(("--slice",), "which slice, where several were run together",
+                     settings={"metavar": "NAME", "dest": "slice_name"}),
+        ),
+        "example: stmfg export domains/ --to loupe -o loupe.csv",
+    ),
+    Command(
+        "report", _report, "the report of a finished run, made again",
+        "Write report.html again from the files of a run, with another heading for example.",
+        (_RESULT, _path("-o --output", "the file (default: report.html beside the result)", "FILE.html")),
+        "example: stmfg report domains/ --title 'Patient 3, cortex'",
+    ),
+    Command(
+        "compare", _compare, "how well two tables of domains agree",
+        "Compare the domains of two runs, or of a run and an annotation, spot by spot.",
+        (
+            _path("one", "table of domains, or folder of a run", "A"),
+            _path("other", "table to compare with", "B"),
+        ),
+        "A table is a .csv with the name of the spot first and its label in the column domain, or else in the second\n"
+        "column; the folder of a run stands for its domains.csv. Example: stmfg compare seed0/ seed1/",
+    ),
+    Command(
+        "demo", _demo, "the same on a simulated cortex, no download",
+        "Simulate a layered cortex with known domains and run on it.",
+        (_path("-o --output", "folder for the results (default: demo)", "OUTDIR", default="demo"),),
+    ),
+    Command(
+        "completion", _completion, "script for the completion of a shell",
+        "Print the script that lets a shell complete what follows stmfg.",
+        (Argument(("shell",), "bash, zsh or fish", settings={"metavar": "SHELL", "choices": ("bash", "zsh", "fish")}),),
+        """to have it in every new shell:
+  bash   stmfg completion bash > ~/.local/share/bash-completion/completions/stmfg
+  zsh    stmfg completion zsh > DIR/_stmfg, with DIR a folder of $fpath
+  fish   stmfg completion fish > ~/.config/fish/completions/stmfg.fish
+""",
+    ),
+)  # fmt: skip
+"""In the order of the help."""

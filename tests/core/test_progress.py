@@ -1,0 +1,61 @@
+"""Progress: bars by stage on a terminal, a line a stage elsewhere, nothing where none is asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+
+from stmfg._core.progress import follow, showing
+from stmfg._core.timing import recording, stage
+
+
+def run_two_stages(*, show: bool, train: bool = False) -> list[str]:
+    with showing(show=show), recording() as stages:
+        with stage("read"):
+            pass
+        with stage("train"):
+            progress = follow(1, 3, show=train)
+            for _ in range(2):
+                progress.step(0.25)
+    return [recorded["name"] for recorded in stages]
+
+
+def test_a_line_a_stage_in_a_file(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "stmfg")
+    assert run_two_stages(show=True) == ["read", "train"]
+    assert caplog.messages == ["read: 0.0 s", "train: 0.0 s, loss 0.2500"]
+    assert capsys.readouterr().err == ""
+
+
+def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run_two_stages(show=True)
+    said = capsys.readouterr().err
+    assert "read: 00:00" in said
+    assert "train: 100%" in said
+    assert "3/3" in said
+    assert "loss 0.2500" in said
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nothing_unasked(
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+) -> None:
+    caplog.set_level(logging.INFO, "stmfg")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    run_two_stages(show=False)
+    assert (capsys.readouterr().err, caplog.messages) == ("", [])
+    run_two_stages(show=False, train=True)  # of a model on its own, the training alone
+    assert ("train" in capsys.readouterr().err, len(caplog.messages)) == (terminal, not terminal)
+
+
+def test_a_stage_that_fails_logs_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "stmfg")
+    with pytest.raises(KeyboardInterrupt), showing(show=True), stage("train"):
+        raise KeyboardInterrupt
+    assert caplog.messages == []
