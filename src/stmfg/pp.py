@@ -69,11 +69,11 @@ def features(
     adata = adata.copy() if copy else adata
     graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))
     tissue = read_tissue(adata, use_rep=use_rep, layer=layer, library_key=library_key)
-    maps, adata.obsm[FEATURES] = _features.fit(
-        replace(tissue, spatial_graph=graph), Config().replace(**options), random_state
-    )
+    config = Config().replace(**options)
+    fitted = _features.fit(replace(tissue, spatial_graph=graph), config, random_state)
+    adata.obsm[FEATURES] = fitted.factors
     if use_rep is None:
-        adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), maps["feature"].genes)
+        adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), fitted.maps["feature"].genes)
     return adata if copy else None
 
 

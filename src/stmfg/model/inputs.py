@@ -47,9 +47,13 @@ def prepare(tissue: Tissue, config: Config) -> tuple[Tissue, NDArray[np.int64]]:
     if used.libraries is not None:  # a slice may have lost all its spots
         codes, libraries = np.unique(used.libraries, return_inverse=True)
         used = replace(used, libraries=libraries if len(codes) > 1 else None)
+    near = None
+    if graph is None and config.spatial_radius and config.spatial_neighbors:
+        near = build_spatial_graph(used, config.replace(spatial_radius=0.0))
     return replace(
         used,
         spatial_graph=build_spatial_graph(used, config) if graph is None else _clean_graph(graph, order),
+        near_graph=near,
         feature_graph=None if used.feature_graph is None else _clean_graph(used.feature_graph, order),
     ), order
 
@@ -75,33 +79,31 @@ def _clean_graph(graph: Any, order: NDArray[np.int64]) -> sparse.csr_matrix:
 
 
 def build_graphs(
-    spots: Tissue, features: NDArray[np.float32], maps: dict[str, FeatureMap], config: Config
+    spots: Tissue, factors: NDArray[np.float32], maps: dict[str, FeatureMap], config: Config
 ) -> dict[str, sparse.csr_matrix]:
     """Return the graph of every view, (n, n), between prepared observations.
 
-    Further views link neighbours in expression and in the view together: neighbours in the view alone mix what differs
-    in expression. Where the image tells two halves of one domain apart it is the same in all others. ``maps`` say which
-    columns of the features (n, d) belong to which view.
+    A further view whose factors join the features links what is alike in expression and view together: neighbours in
+    the view alone mix what differs in expression. Any other links what is alike in the view, and the attention finds
+    out whether that helps. ``maps`` say which columns of the factors (n, d) belong to which view.
     """
-    spatial = spots.spatial_graph
-    view_graphs = {"spatial": spatial}
-    own, end = np.arange(maps["feature"].width), 0
+    view_graphs = {"spatial": spots.spatial_graph}
+    operator, expression, end = graphs.walk_operator(spots.surroundings), maps["feature"], 0
     for name, feature_map in maps.items():
-        columns = np.arange(end, end := end + feature_map.width)
-        weights = feature_map.autocorrelation
+        start, end = end, end + feature_map.width
+        columns, weights = np.arange(start, end), feature_map.autocorrelation
         if name == "feature":
             if name not in config.views:
                 continue
             if spots.feature_graph is not None:
                 view_graphs[name] = spots.feature_graph
                 continue
-        else:
-            columns = np.concatenate([own, columns])
-            weights = np.concatenate([maps["feature"].autocorrelation, weights])
+        elif feature_map.joining.any():
+            columns = np.concatenate([np.arange(expression.width), columns[feature_map.joining]])
+            weights = np.concatenate([expression.autocorrelation, weights[feature_map.joining]])
         # Smoothed in tissue, and the more spatial ones counting more.
-        x = graphs.walk(graphs.walk_operator(spatial), features[:, columns], config.feature_steps)
-        if weights.size:
-            x = x * np.sqrt(np.maximum(weights, 0)).astype(np.float32)
+        x = graphs.walk(operator, factors[:, columns], config.feature_steps)
+        x = x * np.sqrt(np.maximum(weights, 0)).astype(np.float32)
         view_graphs[name] = graphs.feature_graph(x, n_neighbors=config.feature_neighbors)
     return view_graphs
 
