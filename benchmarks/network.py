@@ -30,6 +30,7 @@ import measure
 import protocol
 import stmfg
 from stmfg import datasets, metrics
+from stmfg.io import join
 
 HERE = Path(__file__).resolve().parent
 PARTS = ("default", "training", "views", "paper", "joint")
@@ -139,7 +140,7 @@ def read_joint(name: str, data: Path, sources: dict[str, protocol.Source]) -> tu
     for other in JOINT[name]:
         part = ad.read_h5ad(data / "her2st_sections" / f"her2st_{other}.h5ad")
         slices[other] = ad.AnnData(part.X, obs=part.obs[[]], var=part.var[[]], obsm={"spatial": part.obsm["spatial"]})
-    joined = stmfg.io.join(slices)
+    joined = join(slices)
     return joined, truth.set_axis([f"{spot}_{name}" for spot in truth.index])
 
 

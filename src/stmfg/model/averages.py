@@ -89,7 +89,7 @@ def average(
         Slice of each observation, codes (n,): no average is taken across slices.
     """
     n = len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
-    inputs = _prepare_inputs(base)
+    inputs = _prepare_inputs(base, plain=libraries is None)
     averages = []
     for width in choose_widths(n, n_domains, mixtures=base.mixtures):
         graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=width, libraries=libraries)
@@ -102,16 +102,20 @@ def average(
     return averages
 
 
-def _prepare_inputs(base: Base) -> list[NDArray[np.float64]]:
-    """Return what is averaged, each (n, d): one for cells; for spots a few components, plain and of unit rows."""
+def _prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float64]]:
+    """Return what is averaged, each (n, d): one for cells; for spots a few components, of unit rows and also plain.
+
+    Slices differ in depth, which unit rows leave out: of several slices these alone are averaged.
+    """
     values = base.values.astype(np.float64)
     if not base.mixtures:
         return [values]
     n_components = values.shape[1] - base.n_joined
     components, joined = values[:, :n_components], values[:, n_components:]
     numbers = sorted({min(number, n_components) for number in N_COMPONENTS})
-    plain = [components[:, :number] for number in numbers]
-    rows = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in plain]
+    parts = [components[:, :number] for number in numbers]
+    rows = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in parts]
     unit = values[:, :1].std()
     joined_rows = [joined * (x[:, :1].std() / max(unit, 1e-12)) for x in rows]
-    return [np.hstack([x, joined]) for x in plain] + [np.hstack(pair) for pair in zip(rows, joined_rows, strict=True)]
+    described = [np.hstack(pair) for pair in zip(rows, joined_rows, strict=True)]
+    return described + ([np.hstack([x, joined]) for x in parts] if plain else [])

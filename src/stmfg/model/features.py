@@ -101,7 +101,7 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
         raise InputError("neither counts nor a representation were given")
     # Between slices, the batch would pass for the most spatial factor of all.
     rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config)
-    components = _offsets.centred(components[:, : limit_components(N_LEADING, len(components))], libraries)
+    components = _offsets.align(components[:, : limit_components(N_LEADING, len(components))], operator, libraries)
     mixtures = config.features == "components" or (
         config.features == "auto"
         and holds_mixtures(components, float(autocorrelation[0]), spots.coordinates, libraries)

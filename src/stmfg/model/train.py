@@ -159,7 +159,9 @@ def compute_losses(
     if config.held_out_weight and layers:
         losses["held_out"] = held_out_error(layers, data.target, data.share)
     if config.reconstruction_weight:
-        z = encoded.embedding[batch.spots]
+        # Attention learns from the held-out factors alone, where these are in the loss: counts sum over neighbours, so
+        # that their likelihood would draw it to the spatial view whatever the others say.
+        z = (encoded.embedding.detach() if config.held_out_weight else encoded.embedding)[batch.spots]
         if data.counts is not None:
             losses["reconstruction"] = zinb_nll(batch.target, *net.decoder(z, batch.size, batch.library))
         else:

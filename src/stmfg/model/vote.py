@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OWN_FROM = 200
 """A slice of fewer observations has too few for clusterings of its own."""
-OWN_WEIGHT = 2.0
+OWN_WEIGHT = 1.0
 AVERAGES_VOTE_LESS = 2
 """How much less often an average is clustered than a layer of the network: there are more of them."""
 
