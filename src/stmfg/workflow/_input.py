@@ -15,7 +15,9 @@ from stmfg._core.timing import stage
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
 from stmfg.io._read import read
+from stmfg.io.settle import name_after_slices
 from stmfg.io.slices import read_sheet, read_slices
+from stmfg.io.writing import make_writable
 from stmfg.model import graphs
 from stmfg.workflow.options import SHEET_COLUMNS, RunOptions
 
@@ -46,7 +48,17 @@ def read_input(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions
             adata = read_slices(source, platform=options.platform, use_rep=options.use_rep)
         else:
             adata = source
+    if options.library_key is None:
+        options = replace(options, library_key=slices_of(adata))
+    elif isinstance(source, (str, Path)):
+        name_after_slices(adata, [options.library_key], Path(source))
     return adata, options
+
+
+def slices_of(adata: AnnData) -> str | None:
+    """Return the column that names slices where reading has found several."""
+    several = SLICE in adata.obs and adata.obs[SLICE].nunique() > 1
+    return SLICE if several else None
 
 
 def add_image_features(adata: AnnData, config: Config) -> None:
@@ -60,7 +72,10 @@ def check_input(adata: AnnData, options: RunOptions) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
     checks.observations(adata)
     checks.text(adata)
-    graphs.unlinked(checks.coordinates(adata), None, stacked=options.config.stacked)
+    make_writable(adata)
+    coordinates = checks.coordinates(adata)
+    graphs.unlinked(coordinates, None, stacked=options.config.stacked)
+    checks.tissue(adata, coordinates, options.library_key)
     if options.use_rep is None:
         used = int((row_sums(checks.counts(adata, options.layer))[1] > 0).sum())
         if used < checks.MIN_OBSERVATIONS:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from stmfg._core import checks
+from stmfg._core import checks, hints
 from stmfg._core.blocks import row_blocks
 from stmfg._core.geometry import spacing
-from stmfg._keys import COUNTS, DOMAIN, EMBEDDING, PLATFORM, SPATIAL, SPATIAL_GRAPH, VIEW_WEIGHTS
+from stmfg._keys import COUNTS, DOMAIN, PLATFORM, SLICE, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.platforms import title
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-_SLICE_NAMES: Final = {
-    *("library", "library_id", "sample", "sample_id", "sample_name", "slice", "slice_id", "slide", "slide_id"),
-    *("section", "section_id", "batch", "donor", "donor_id", "animal_id", "region", "capture_area"),
-}
-"""Usual names, in lower case, of columns of ``obs`` that tell slices apart."""
-_DRAWN: Final = ("X_umap", "X_tsne", "X_draw_graph", "X_diffmap")
-"""Embeddings made for plots."""
-_POSITION_COLUMNS: Final = (("x_centroid", "y_centroid"), ("center_x", "center_y"), ("x", "y"), ("X", "Y"))
-"""Columns of ``obs`` in which other tools keep positions."""
 _FEW_COUNTS: Final = 50
 _WIDTH: Final = 80
 
@@ -120,8 +111,9 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
     _inspect_expression(adata, inspection)
     xy = _inspect_positions(adata, inspection)
     _inspect_slices(adata, xy, inspection)
-    if SPATIAL_GRAPH in adata.obsp:
-        inspection.notes.append(f"the spatial graph in obsp[{SPATIAL_GRAPH!r}] would be used in place of one of stMFG")
+    if SPATIAL_GRAPH in adata.obsp and UNS not in adata.uns:
+        note = f"a spatial graph of another tool in obsp[{SPATIAL_GRAPH!r}] is used, if it fits"
+        inspection.notes.append(note)
     if DOMAIN in adata.obs:
         inspection.notes.append("it holds domains of an earlier run; a new run replaces them in its result alone")
     return inspection
@@ -139,13 +131,13 @@ def _kind(adata: AnnData, path: Path) -> str:
 
 def _inspect_expression(adata: AnnData, inspection: Inspection) -> None:
     """Look for counts, in the usual place, another layer, or else an embedding in their place."""
-    embeddings = _embeddings(adata)
+    embeddings = hints.embeddings(adata)
     problem, layer = "", None
     try:
         description = _describe_counts(adata, None, inspection)
     except InputError as error:
         problem = str(error)
-        layer = next((layer for layer in adata.layers if layer != COUNTS and _are_counts(adata, layer)), None)
+        layer = hints.counts_elsewhere(adata)
         description = "none to use" if layer is None else _describe_counts(adata, layer, inspection)
     inspection.facts.append(("counts", description))
     shown = ", ".join(f"{key} ({width} columns)" for key, width in embeddings.items())
@@ -154,9 +146,9 @@ def _inspect_expression(adata: AnnData, inspection: Inspection) -> None:
         return
     short_problem = re.split("[;,] ", problem)[0]
     if layer is not None:
-        inspection.need("--layer", layer, f"layers[{layer!r}] holds the raw counts: {short_problem}")
+        inspection.need("--layer", layer, f"{hints.place_of_layer(adata, layer)} holds the raw counts: {short_problem}")
     elif embeddings:
-        key = "X_pca" if "X_pca" in embeddings else next(iter(embeddings))
+        key = next(iter(embeddings))
         inspection.need("--use-rep", key, f"obsm[{key!r}] takes the place of counts: {short_problem}")
     else:
         inspection.problems.append(problem)
@@ -180,31 +172,8 @@ def _describe_counts(adata: AnnData, layer: str | None, inspection: Inspection) 
         least = checks.MIN_OBSERVATIONS
         inspection.problems.append(f"only {adata.n_obs - n_empty} spots have counts; at least {least} are needed")
     layer = COUNTS if layer is None and COUNTS in adata.layers else layer
-    where = "X" if layer is None else f"layers[{layer!r}]"
+    where = "X" if layer is None else hints.place_of_layer(adata, layer)
     return f"raw counts in {where}, {median:,.0f} per spot (median); {n_unseen:,} genes are never seen"
-
-
-def _are_counts(adata: AnnData, layer: str) -> bool:
-    try:
-        checks.counts(adata, layer)
-    except InputError:
-        return False
-    return True
-
-
-def _embeddings(adata: AnnData) -> dict[str, int]:
-    """Return the embeddings that can take the place of counts, and how many columns they have."""
-    widths = {}
-    for key in adata.obsm:
-        if key in (SPATIAL, EMBEDDING, VIEW_WEIGHTS, *_DRAWN):
-            continue
-        try:
-            width = checks.representation(adata, key).shape[1]
-        except InputError:
-            continue
-        if width > 3:  # fewer are positions or a picture
-            widths[key] = width
-    return widths
 
 
 def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.float64] | None:
@@ -214,7 +183,6 @@ def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.flo
     except InputError as error:
         inspection.facts.append(("positions", "none to use"))
         inspection.problems.append(str(error))
-        inspection.notes += _hints_at_positions(adata)
         return None
     about = adata.uns.get(PLATFORM)
     unit = f" {about['unit']}," if isinstance(about, dict) and "unit" in about else ""
@@ -223,42 +191,16 @@ def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.flo
     return xy
 
 
-def _hints_at_positions(adata: AnnData) -> list[str]:
-    """Return how to use positions that are where a run does not look for them."""
-    keys = [key for key in adata.obsm if key != SPATIAL and "spatial" in key.lower()]
-    if keys:
-        return [f"obsm[{keys[0]!r}] may be it: adata.obsm[{SPATIAL!r}] = adata.obsm[{keys[0]!r}]"]
-    for x, y in _POSITION_COLUMNS:
-        if {x, y} <= set(adata.obs):
-            return [f"obs has {x} and {y}: adata.obsm[{SPATIAL!r}] = adata.obs[[{x!r}, {y!r}]].to_numpy()"]
-    return []
-
-
 def _inspect_slices(adata: AnnData, xy: NDArray[np.float64] | None, inspection: Inspection) -> None:
     """Look for columns that tell slices apart."""
-    names_of_spots: dict[str, NDArray[np.str_]] = {}
-    for column in adata.obs:
-        if str(column).lower() in _SLICE_NAMES and 1 < adata.obs[column].nunique() < adata.n_obs:
-            try:
-                names_of_spots[str(column)] = checks.library_names(adata, str(column))
-            except InputError:
-                continue
-    shown = "; ".join(f"{key} ({len(np.unique(names))} values)" for key, names in names_of_spots.items())
+    columns = hints.slice_columns(adata)
+    shown = "; ".join(f"{column} ({adata.obs[column].nunique()} values)" for column in columns)
     inspection.facts.append(("slices", f"columns of obs that may name them: {shown}" if shown else "one"))
-    for key, names in names_of_spots.items():
-        if xy is not None and _overlap(xy, names):
-            reason = f"the positions of obs[{key!r}] overlap: slices, not to be linked with each other"
-            inspection.need("--library-key", key, reason)
-            return
-    if names_of_spots:
-        key = next(iter(names_of_spots))
-        inspection.notes.append(f"if obs[{key!r}] names slices, add --library-key {key}")
-
-
-def _overlap(xy: NDArray[np.float64], names: NDArray[np.str_]) -> bool:
-    """Whether the middle of one group lies inside the box of another, as where slices share an origin."""
-    groups = [xy[names == name, :2] for name in np.unique(names)[:200]]
-    low, high = (np.array([np.quantile(group, q, axis=0) for group in groups]) for q in (0.05, 0.95))
-    middle = np.array([np.median(group, axis=0) for group in groups])
-    inside = ((middle[:, None] > low[None]) & (middle[:, None] < high[None])).all(axis=2)
-    return bool((inside.sum(axis=1) > 1).any())
+    overlapping = None if xy is None else hints.overlapping_slices(adata, xy)
+    if overlapping == SLICE:
+        inspection.notes.append(f"a run keeps the slices of obs[{SLICE!r}] apart")
+    elif overlapping is not None:
+        reason = f"the positions of obs[{overlapping!r}] overlap: slices, not to be linked with each other"
+        inspection.need("--library-key", overlapping, reason)
+    elif columns and columns[0] != SLICE:
+        inspection.notes.append(f"if obs[{columns[0]!r}] names slices, add --library-key {columns[0]}")

@@ -20,6 +20,7 @@ from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
 from stmfg._version import __version__
 from stmfg.errors import InputError
+from stmfg.io.writing import read_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +111,7 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             _draw(adata, partial / "domains.png", library_key)
         with stage("result"):
             _write_result(adata, partial / "result.h5ad")
+            read_back(partial / "result.h5ad", adata)
         with stage("report"):
             report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
