@@ -111,8 +111,8 @@ def coordinates(adata: Annotated, key: str = SPATIAL) -> NDArray[np.float64]:
 def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | OnDisk:
     """Return the checked raw counts as a canonical CSR matrix, or as rows to be read where they are on disk.
 
-    From ``layers[layer]``, by default ``layers["counts"]`` where present, else ``X``; float32 (n_obs, n_vars). It may share
-    memory with ``adata``: do not write to it.
+    From ``layers[layer]``, by default ``layers["counts"]`` where present, else ``X``; float32 (n_obs, n_vars). It may
+    share memory with ``adata``: do not write to it.
 
     Raises
     ------
