@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from stmfg._core import checks
-from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH
+from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL_GRAPH
 from stmfg.config import Config
 from stmfg.errors import InputError, require
 from stmfg.model import graphs
@@ -58,7 +58,7 @@ def spatial(
     libraries = None
     if library_key is not None:
         libraries = checks.library_names(adata, library_key)
-    places = checks.coordinates(adata, SPATIAL)
+    places = checks.coordinates(adata)
     adata.obsp[SPATIAL_GRAPH] = graphs.spatial_graph(
         places, n_neighbors=n_neighbors, radius=radius, libraries=graphs.unlinked(places, libraries, stacked=stacked)
     )

@@ -81,8 +81,8 @@ def _no_paths(names: Iterable[Any], where: str) -> None:
             _no_paths(names[name], where)
 
 
-def coordinates(adata: Annotated, key: str = SPATIAL) -> NDArray[np.float64]:
-    """Return a checked copy of the coordinates ``obsm[key]``, (n_obs, 2) or (n_obs, 3), in their own units.
+def coordinates(adata: Annotated) -> NDArray[np.float64]:
+    """Return a checked copy of the coordinates ``obsm["spatial"]``, (n_obs, 2) or (n_obs, 3), in their own units.
 
     Raises
     ------
@@ -92,9 +92,9 @@ def coordinates(adata: Annotated, key: str = SPATIAL) -> NDArray[np.float64]:
         If there are not 2 or 3 columns of finite numbers, or all observations lie at one point,
         or impossibly far apart.
     """
-    where = f"obsm[{key!r}]"
-    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{key!r}] = array of shape (n_obs, 2)"
-    values = _numbers(require(adata, "obsm", key, fix), where, fix)
+    where = f"obsm[{SPATIAL!r}]"
+    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{SPATIAL!r}] = array of shape (n_obs, 2)"
+    values = _numbers(require(adata, "obsm", SPATIAL, fix), where, fix)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, 2) or ({adata.n_obs}, 3); {fix}")
     xy = values.astype(np.float64)

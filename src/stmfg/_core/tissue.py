@@ -10,7 +10,7 @@ import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.blocks import Counts, row_sums
-from stmfg._keys import FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH
+from stmfg._keys import FEATURE_GRAPH, SPATIAL_GRAPH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,7 @@ def read_tissue(
         If the data cannot be used; says why in one line.
     """
     checks.observations(adata)
-    coordinates = checks.coordinates(adata, SPATIAL)
+    coordinates = checks.coordinates(adata)
     counts = None if use_rep is not None else checks.counts(adata, layer)
     representation = None if use_rep is None else checks.representation(adata, use_rep)
     libraries, slices = None, []
