@@ -245,7 +245,7 @@ def _numbers(values: Any, where: str, fix: str) -> NDArray[Any]:
     if sparse.issparse(values):
         raise InputError(f"{where} is a sparse matrix, expected a dense array; convert it with .toarray()")
     array = np.asarray(values)
-    if array.dtype == object:  # a data frame with columns of several types, or with missing values
+    if array.dtype.kind in "OUST":  # text, a data frame with columns of several types, or with missing values
         with suppress(TypeError, ValueError):
             array = array.astype(np.float64)
     if array.dtype.kind not in "iuf":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,16 @@ import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.blocks import Counts, row_sums
-from stmfg._keys import FEATURE_GRAPH, SPATIAL_GRAPH
+from stmfg._core.stored_graph import StoredGraph, stored_graph
+from stmfg._keys import FEATURE_GRAPH
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from stmfg._core.annotated import Annotated
+    from stmfg.config import Config
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Tissue:
     """What describes the observations in each further view, (n, d), by the view's name."""
     libraries: NDArray[np.int64] | None  # slice of each observation, codes from 0; None of a single slice
     slices: list[str]  # names of the slices; empty where no column names them
-    spatial_graph: Any | None  # spatial graph (n, n), where the AnnData brings one
+    spatial_graph: Any | None  # spatial graph (n, n), where the AnnData brings one to use
+    graph_made_by: str  # who made that, or will make one
+    graph_options: dict[str, Any]  # hyperparameters it was made with, where that was not with those of the model
     feature_graph: Any | None  # expression graph (n, n), where the AnnData brings one
 
     @property
@@ -64,7 +69,8 @@ def read_tissue(
     use_rep: str | None = None,
     layer: str | None = None,
     library_key: str | None = None,
-    views: Mapping[str, str] | None = None,
+    config: Config | None = None,
+    given: Collection[str] = (),
 ) -> Tissue:
     """Check and read what a model needs; ``adata`` is not changed.
 
@@ -74,8 +80,10 @@ def read_tissue(
         Annotated data.
     use_rep, layer, library_key
         As in :meth:`stmfg.STMFG.fit`.
-    views
-        Key in ``obsm`` of each further view, by its name.
+    config
+        Further views, and how the spatial graph is built; neither is read when not given.
+    given
+        Names of hyperparameters that the user gave.
 
     Raises
     ------
@@ -87,10 +95,13 @@ def read_tissue(
     counts = None if use_rep is not None else checks.counts(adata, layer)
     representation = None if use_rep is None else checks.representation(adata, use_rep)
     libraries, slices = None, []
-    extra = {name: checks.representation(adata, key) for name, key in (views or {}).items()}
+    extra = {name: checks.representation(adata, key) for name, key in (config.extra_views if config else {}).items()}
     if library_key is not None:
         names, codes = np.unique(checks.library_names(adata, library_key), return_inverse=True)
         libraries, slices = codes if len(names) > 1 else None, names.tolist()
+    graph = StoredGraph()
+    if config is not None:
+        graph = stored_graph(adata, coordinates, None if config.stacked else libraries, config, given)
     return Tissue(
         names=adata.obs_names,
         genes=list(map(str, adata.var_names)),
@@ -101,6 +112,8 @@ def read_tissue(
         extra=extra,
         libraries=libraries,
         slices=slices,
-        spatial_graph=adata.obsp.get(SPATIAL_GRAPH),
+        spatial_graph=graph.matrix,
+        graph_made_by=graph.made_by,
+        graph_options=graph.options,
         feature_graph=adata.obsp.get(FEATURE_GRAPH),
     )

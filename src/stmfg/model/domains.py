@@ -41,6 +41,8 @@ class Result:
     coordinates: NDArray[np.float64]
     graph: sparse.csr_matrix
     """Spatial graph, (n, n)."""
+    graph_made_by: str
+    """Who built it: this model, :func:`stmfg.gr.spatial`, or another tool."""
     left_out: NDArray[np.bool_]
     """Which observations have no count, (n,)."""
     libraries: NDArray[np.int64] | None = None
@@ -75,6 +77,7 @@ class Result:
             widths=self.widths,
             coordinates=self.coordinates[rows],
             graph=self.graph[rows][:, rows],
+            graph_made_by=self.graph_made_by,
             left_out=self.left_out[rows],
             libraries=None if self.libraries is None else self.libraries[rows],
             slices=self.slices,

@@ -27,6 +27,8 @@ from stmfg.model.plugins import Plugins
 from stmfg.model.train import History, pick_device, train
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from stmfg._core.annotated import Annotated
@@ -97,6 +99,7 @@ class STMFG:
     ) -> None:
         self.plugins, options = Plugins.split(options)
         self.config = (config or Config.preset(preset)).replace(**options)
+        self._given = frozenset(options)
         self.n_domains = None if n_domains is None else checks.n_domains(n_domains)
         self.random_state = checks.random_state(random_state)
         self.device = pick_device(device)
@@ -126,8 +129,9 @@ class STMFG:
         ----------
         adata
             Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``; coordinates in
-            ``obsm["spatial"]``. Graphs in ``obsp["spatial_connectivities"]`` and
-            ``obsp["stmfg_feature_connectivities"]`` are used when present. Not changed.
+            ``obsm["spatial"]``. A spatial graph of :func:`stmfg.gr.spatial` or of another tool in
+            ``obsp["spatial_connectivities"]``, and an expression graph in
+            ``obsp["stmfg_feature_connectivities"]``, are used when they fit. Not changed.
         use_rep
             Key of an embedding in ``obsm`` that takes the place of the counts.
         layer
@@ -155,7 +159,8 @@ class STMFG:
             raise InputError(f"the model has {missing[0]}, which was not given; give it to STMFG or STMFG.load again")
         self.use_rep, self.net, self.domain_map, self.result = use_rep, None, None, None
         with stage("check"):
-            tissue = self._read(adata, layer, library_key)
+            tissue = self._read(adata, layer, library_key, self._given)
+            self.config = self.config.replace(**tissue.graph_options)
             spots, order = prepare(tissue, self.config)
             if self.n_domains is not None:
                 checks.n_domains(self.n_domains, len(order))
@@ -175,10 +180,11 @@ class STMFG:
         self.result = result
         return self
 
-    def _read(self, adata: Annotated, layer: str | None, library_key: str | None) -> Tissue:
-        return read_tissue(
-            adata, use_rep=self.use_rep, layer=layer, library_key=library_key, views=self.config.extra_views
-        )
+    def _read(
+        self, adata: Annotated, layer: str | None, library_key: str | None, given: Collection[str] = ()
+    ) -> Tissue:
+        where: dict[str, Any] = {"use_rep": self.use_rep, "layer": layer, "library_key": library_key}
+        return read_tissue(adata, config=self.config, given=given, **where)
 
     def _train(
         self,
@@ -348,6 +354,7 @@ class STMFG:
             widths=net.scales,
             coordinates=tissue.coordinates,
             graph=graph,
+            graph_made_by=tissue.graph_made_by,
             left_out=left_out,
             libraries=tissue.libraries,
             slices=tissue.slices,

@@ -47,8 +47,6 @@ def prepare(tissue: Tissue, config: Config) -> tuple[Tissue, NDArray[np.int64]]:
     if used.libraries is not None:  # a slice may have lost all its spots
         codes, libraries = np.unique(used.libraries, return_inverse=True)
         used = replace(used, libraries=libraries if len(codes) > 1 else None)
-    if graph is not None:
-        logger.info("using the spatial graph that the data bring")
     return replace(
         used,
         spatial_graph=build_spatial_graph(used, config) if graph is None else _clean_graph(graph, order),

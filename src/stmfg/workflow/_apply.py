@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from stmfg._core import checks
 from stmfg._core.blocks import counts_read_once
 from stmfg._core.progress import is_watched, showing
+from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
 from stmfg._keys import UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
-from stmfg.workflow._input import add_image_features, forget_earlier_run
+from stmfg.workflow._input import add_image_features
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
 from stmfg.workflow.options import OPTIONS, RunOptions
 
@@ -63,7 +64,7 @@ def run_apply(
             with stage("read"):
                 adata = read(source, platform=chosen.platform) if isinstance(source, (str, Path)) else source
             add_image_features(adata, model.config)
-            forget_earlier_run(adata)
+            forget_training(adata)
             tl.apply(adata, model, layer=chosen.layer, library_key=chosen.library_key)
         slices, far = adata.uns[UNS]["slices"], adata.uns[UNS]["far"]
         kept = {name: getattr(chosen, name) for name in names}

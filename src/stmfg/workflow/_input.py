@@ -12,7 +12,7 @@ from stmfg._core import checks
 from stmfg._core.blocks import row_sums
 from stmfg._core.spots import spots
 from stmfg._core.timing import stage
-from stmfg._keys import EMBEDDING, IMAGE_FEATURES, SLICE, SPATIAL, UNS, VIEW_WEIGHTS
+from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.slices import read_sheet, read_slices
@@ -54,12 +54,6 @@ def add_image_features(adata: AnnData, config: Config) -> None:
     if IMAGE_FEATURES in config.extra_views.values() and IMAGE_FEATURES not in adata.obsm:
         with stage("image"):
             pp.image(adata)
-
-
-def forget_earlier_run(adata: AnnData) -> None:
-    """Remove what an earlier run wrote and this one would otherwise take for its own."""
-    for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
-        slot.pop(key, None)
 
 
 def check_input(adata: AnnData, options: RunOptions) -> None:

@@ -11,10 +11,11 @@ from stmfg._core import checks
 from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
 from stmfg._core.progress import is_watched, showing
+from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
 from stmfg.errors import InputError
 from stmfg.io._read import read
-from stmfg.workflow._input import add_image_features, check_input, forget_earlier_run, read_input
+from stmfg.workflow._input import add_image_features, check_input, read_input
 from stmfg.workflow._results import CHECKPOINT, RECORD, collected_warnings, describe, reserved, write
 from stmfg.workflow.options import RunOptions
 
@@ -73,7 +74,7 @@ def run(
         from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
 
         device = str(pick_device(options.device))
-        forget_earlier_run(adata)
+        forget_training(adata)
         with showing(show=progress), reserved(output):
             agreement = _find_domains(adata, output / CHECKPOINT, options)
             record = describe(adata, source, options.to_dict()) | {

@@ -10,6 +10,7 @@ import pandas as pd
 
 from stmfg import tl
 from stmfg._core.progress import showing
+from stmfg._core.stored_graph import RECORD
 from stmfg._core.timing import recording
 from stmfg._keys import COUNTS, DOMAIN, FEATURE_GRAPH, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.metrics import ari
@@ -61,4 +62,5 @@ def _input(adata: AnnData, options: RunOptions) -> AnnData:
         obsm={key: adata.obsm[key] for key in obsm_keys},
         obsp={key: adata.obsp[key] for key in (SPATIAL_GRAPH, FEATURE_GRAPH) if key in adata.obsp},
         layers={key: adata.layers[key] for key in (COUNTS, options.layer) if key in adata.layers},
+        uns={UNS: {RECORD: adata.uns[UNS][RECORD]}},  # of the graph
     )
