@@ -12,8 +12,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from _commands import stmfg_here
 from stmfg import STMFG, pp, tl
-from stmfg.cli import main
 from stmfg.datasets import simulate
 from stmfg.errors import MissingKeyError
 from stmfg.metrics import ari
@@ -104,7 +104,7 @@ def test_a_run_describes_the_image_by_itself_and_can_be_repeated(
     adata.write_h5ad(tmp_path / "slice.h5ad")
     monkeypatch.chdir(tmp_path)
     for output, given in (("a", ["slice.h5ad", "--view", "image"]), ("b", ["--from", "a"])):
-        assert main(["run", "--quiet", "--n-domains", "4", "-o", output, *given]) == 0
+        assert stmfg_here("run", "--quiet", "--n-domains", "4", "-o", output, *given) == 0
     record = json.loads((tmp_path / "b" / "run.json").read_text())
     assert record["params"]["views"] == list(VIEWS)
     assert "image" in {stage["name"] for stage in record["stages"]}

@@ -15,9 +15,9 @@ from anndata import AnnData
 from scipy import sparse
 
 import stmfg
+from _commands import stmfg_here
 from _data import data_file
 from stmfg import STMFG, tl
-from stmfg.cli import main
 from stmfg.metrics import ari
 
 FILES = {"result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json"}
@@ -194,7 +194,7 @@ def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         capfd.readouterr()
-        return (main(list(map(str, arguments))), *capfd.readouterr())
+        return (stmfg_here(*arguments), *capfd.readouterr())
 
     return run
 
