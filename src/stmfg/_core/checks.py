@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,7 @@ from stmfg._keys import COUNTS, SPATIAL
 from stmfg.errors import InputError, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -37,6 +38,8 @@ _LARGEST_COUNT: Final = 2**31
 _LARGEST_VALUE: Final = 1e15
 _EXTENT: Final = (1e-100, 1e100)
 _VALUES_AT_A_TIME: Final = 10_000_000
+_known_counts: ContextVar[dict[int, tuple[Any, Any]] | None] = ContextVar("known_counts", default=None)
+"""Matrices that were checked, and the counts read of them, by the identity of the matrix."""
 
 
 def observations(adata: Annotated) -> None:
@@ -175,7 +178,26 @@ def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | On
         problem = "X is empty" if matrix is None else "the data has no genes"
         raise InputError(f"{problem} and raw counts are expected; give them in layers[{COUNTS!r}], or {use_rep}")
 
-    fix = f"give raw counts in layers[{COUNTS!r}], or {use_rep}"
+    known = _known_counts.get()
+    if known is not None and id(matrix) in known:
+        return known[id(matrix)][1]
+    checked = _read_counts(matrix, where, f"give raw counts in layers[{COUNTS!r}], or {use_rep}")
+    if known is not None:
+        known[id(matrix)] = (matrix, checked)  # as long as the matrix is kept, no other one has its id
+    return checked
+
+
+@contextmanager
+def counts_checked_once() -> Iterator[None]:
+    """Check no matrix of counts twice inside the block, in which none may change."""
+    token = _known_counts.set({})
+    try:
+        yield
+    finally:
+        _known_counts.reset(token)
+
+
+def _read_counts(matrix: Any, where: str, fix: str) -> sparse.csr_matrix | OnDisk:
     if is_dask(matrix):
         on_disk = OnDisk(matrix)
         _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where, fix)

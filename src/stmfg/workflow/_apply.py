@@ -43,7 +43,7 @@ def run_apply(
     InputError
         If there is no model, the data do not fit it, or the output folder cannot be used. Nothing is written then.
     """
-    names = [name for name, option in OPTIONS.items() if "apply" in option.commands]
+    names = [name for name, option in OPTIONS.items() if "apply" in option.commands.split()]
     for name in options:
         if name not in names:
             raise InputError(f"{name!r} does not go with a trained model; the options are {', '.join(names)}")
@@ -52,7 +52,7 @@ def run_apply(
     checks.writable(output)
     if output.exists() and reference.exists() and output.samefile(reference):
         raise InputError(f"{output} holds the model; give another folder for the results")
-    with recording() as stages, collected_warnings() as messages:
+    with recording() as stages, collected_warnings() as messages, checks.counts_checked_once():
         from stmfg import tl
         from stmfg.model.estimator import STMFG  # loads torch, so after what can be refused without
 
