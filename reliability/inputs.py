@@ -17,16 +17,8 @@ from stmfg.datasets import simulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from _data import write_space_ranger
-from _platforms import (
-    WRITERS,
-    write_aggregated,
-    write_curio,
-    write_gem,
-    write_hd_cells,
-    write_matched_slideseq,
-    write_square_gef,
-    write_xenium,
-)
+from _platforms import WRITERS, write_curio, write_gem, write_matched_slideseq, write_square_gef
+from _tenx import write_aggregated, write_hd_cells, write_xenium
 
 N_SPOTS, N_GENES, N_DOMAINS = 300, 100, 4
 QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import warnings
 from pathlib import Path
 
+import anndata
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from scipy import io, sparse
 
 N_ROWS, N_COLS = 6, 10  # of the slide; array_col runs over every other number, as on a Visium slide
@@ -134,3 +137,10 @@ def write_space_ranger(folder: Path, version: int | str, matrix: str = "h5", *, 
     write_positions(folder / "spatial", version)
     (folder / "spatial" / "scalefactors_json.json").write_text(json.dumps(FACTORS))
     return folder
+
+
+def write_zarr(adata: AnnData, path: Path, version: int = 3) -> None:
+    """Write a zarr store of either format; anndata and zarr warn of both, each of what the other lacks."""
+    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=version):
+        warnings.simplefilter("ignore")
+        adata.write_zarr(path)

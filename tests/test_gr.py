@@ -183,6 +183,7 @@ def test_spatial_writes_its_key(section: AnnData) -> None:
     before = written(section)
     assert gr.spatial(section, n_neighbors=5) is None
     before["obsp"].add("spatial_connectivities")
+    before["uns"].add("stmfg")
     assert written(section) == before
     check_form(section.obsp["spatial_connectivities"])
     assert same(section.obsp["spatial_connectivities"], graphs.spatial_graph(section.obsm["spatial"], n_neighbors=5))

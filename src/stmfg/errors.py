@@ -5,11 +5,39 @@ A message is one line: what was found, what was expected, and the call that fixe
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+SHELL: Final[ContextVar[bool]] = ContextVar("shell", default=False)
+"""Whether the user works in the shell, so that messages name flags rather than arguments."""
+_FLAGS: Final = {"random_state": "seed", "slice_name": "slice"}
+_OPTIONS: Final = (
+    "n_domains",
+    "preset",
+    "use_rep",
+    "layer",
+    "library_key",
+    "platform",
+    "device",
+    "title",
+    "table",
+    "key",
+)
+
+
+def flag(name: str, value: object = None) -> str:
+    """Return an option as the user writes it: ``--library-key sample`` or ``library_key='sample'``."""
+    if not SHELL.get():
+        return name if value is None else f"{name}={value!r}"
+    if name not in _OPTIONS and name not in _FLAGS:
+        return f"--set {name}" if value is None else f"--set {name}={value}"
+    text = "--" + _FLAGS.get(name, name).replace("_", "-")
+    return text if value is None else f"{text} {value}"
 
 
 class StmfgError(Exception):

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import sparse
 
 from stmfg._core import checks
-from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH
+from stmfg._core.stored_graph import BY_HAND, RECORD, record
+from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.config import Config
 from stmfg.errors import InputError, require
 from stmfg.model import graphs
@@ -45,7 +46,8 @@ def spatial(
 
     Returns
     -------
-    ``None``, or the copy. Written: ``obsp["spatial_connectivities"]``, CSR float32.
+    ``None``, or the copy. Written: ``obsp["spatial_connectivities"]``, CSR float32, and how it was made, in
+    ``uns["stmfg"]["graph"]``.
 
     Raises
     ------
@@ -59,9 +61,12 @@ def spatial(
     if library_key is not None:
         libraries = checks.library_names(adata, library_key)
     places = checks.coordinates(adata, SPATIAL)
-    adata.obsp[SPATIAL_GRAPH] = graphs.spatial_graph(
-        places, n_neighbors=n_neighbors, radius=radius, libraries=graphs.unlinked(places, libraries, stacked=stacked)
-    )
+    apart = graphs.unlinked(places, libraries, stacked=stacked)
+    graph = graphs.spatial_graph(places, n_neighbors=n_neighbors, radius=radius, libraries=apart)
+    adata.obsp[SPATIAL_GRAPH] = graph
+    codes = None if stacked or libraries is None or len(np.unique(libraries)) < 2 else libraries
+    options = {"spatial_neighbors": n_neighbors, "spatial_radius": radius}
+    adata.uns.setdefault(UNS, {})[RECORD] = record(graph, BY_HAND, places, codes, options)
     return adata if copy else None
 
 

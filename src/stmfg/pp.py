@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from stmfg._core import checks
 from stmfg._core import spots as _spots
-from stmfg._core.blocks import Counts
 from stmfg._core.geometry import spacing
+from stmfg._core.tissue import read_tissue
 from stmfg._keys import FEATURES, HIGHLY_VARIABLE, IMAGE_FEATURES, SPATIAL_GRAPH
 from stmfg.config import Config
 from stmfg.errors import InputError, require
 from stmfg.model import features as _features
-from stmfg.model import graphs
 from stmfg.model import image as _image
 
 if TYPE_CHECKING:
@@ -69,17 +68,12 @@ def features(
     """
     adata = adata.copy() if copy else adata
     graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))
-    counts = checks.counts(adata, layer) if use_rep is None else None
-    representation = None if use_rep is None else checks.representation(adata, use_rep)
-    config = Config().replace(**options)
-    rows = None if counts is None else Counts(counts)
-    libraries = None if library_key is None else checks.library_codes(adata, library_key)
-    operator = graphs.walk_operator(graph)
-    fitted, adata.obsm[FEATURES] = _features.fit(
-        rows, representation, operator, config, random_state, libraries=libraries
+    tissue = read_tissue(adata, use_rep=use_rep, layer=layer, library_key=library_key)
+    maps, adata.obsm[FEATURES] = _features.fit(
+        replace(tissue, spatial_graph=graph), Config().replace(**options), random_state
     )
-    if counts is not None:
-        adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), fitted.genes)
+    if use_rep is None:
+        adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), maps["feature"].genes)
     return adata if copy else None
 
 

@@ -95,7 +95,7 @@ def with_value(value: float) -> np.ndarray[Any, Any]:
         (with_value(np.nan), "NaN or infinite values for 2 of 6 spots (first 's2')"),
         (with_value(-np.inf), "NaN or infinite values for 2 of 6 spots (first 's2')"),
         (np.full((6, 2), 7.0), "puts all 6 spots at one point (7.0, 7.0)"),
-        (XY.astype(str), "has values of type <U32, expected numbers"),
+        (np.full((6, 2), "left"), "has values of type <U4, expected numbers"),
         (XY.astype(complex), "has values of type complex128"),
         (XY > 0, "has values of type bool"),
         (np.array([["a", 1]] * 6, dtype=object), "has values of type object"),
@@ -257,7 +257,7 @@ def test_representation() -> None:
         (np.ones((6, 3)), "has the same values for all 6 spots"),
         (np.ones((6, 0)), "has shape (6, 0), expected (6, d)"),
         (np.ones((6, 2, 2)), "has shape (6, 2, 2)"),
-        (XY.astype(str), "expected numbers"),
+        (np.full((6, 2), "left"), "expected numbers"),
         (sparse.csr_matrix(XY), "is a sparse matrix"),
     ],
 )

@@ -14,18 +14,14 @@ from anndata import AnnData
 import stmfg
 from _platforms import (
     WRITERS,
-    Expected,
-    check,
     write_cosmx,
     write_curio,
-    write_hd_cells,
     write_matched_slideseq,
     write_merscope,
     write_slideseq,
     write_square_gef,
-    write_visium,
-    write_xenium,
 )
+from _tenx import Expected, check, write_hd_cells, write_visium, write_xenium
 
 KEPT = re.compile(
     r"(spatial|binned_outputs|square_\d+um|segmented_outputs|barcode_matching|feature_expression|images)$"

@@ -18,7 +18,8 @@ from scipy import sparse
 import stmfg
 from _data import write_space_ranger
 from _optional import optional
-from _platforms import write_cosmx, write_merscope, write_saw, write_visium_hd, write_xenium
+from _platforms import write_cosmx, write_merscope, write_saw
+from _tenx import write_visium_hd, write_xenium
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of spatialdata; ours are seen in test_platforms
 NO_IMAGES = dict.fromkeys(

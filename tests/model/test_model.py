@@ -22,7 +22,7 @@ import stmfg
 from stmfg import STMFG, tl
 from stmfg.config import PRESETS
 from stmfg.errors import MissingKeyError
-from stmfg.model import estimator, graphs
+from stmfg.model import batches, graphs
 
 EMPTY = [0, 137, 138]
 """Spots to be left without a count: a corner, and two neighbours."""
@@ -386,7 +386,7 @@ def test_a_checkpoint_of_other_data_is_ignored(
 def test_a_network_trained_on_patches_is_applied_to_all(
     section: AnnData, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimator, "TRAIN_AT_MOST", 150)
+    monkeypatch.setattr(batches, "TRAIN_AT_MOST", 150)
     monkeypatch.setattr(graphs, "PATCH", 40)
     model = STMFG(random_state=1, **quick)
     fitted = model.fit(section).result

@@ -13,13 +13,12 @@ import torch
 from anndata import AnnData
 from safetensors.torch import save_file
 
-from stmfg._core.blocks import Counts
 from stmfg.config import Config
 from stmfg.errors import TrainingError
-from stmfg.model import features as _features
 from stmfg.model import graphs
 from stmfg.model.batches import TrainingData
 from stmfg.model.checkpoint import Checkpoint
+from stmfg.model.features import Counts, fit_counts
 from stmfg.model.network import STMFGNet
 from stmfg.model.train import TERMS, History, pick_device, train
 
@@ -44,7 +43,7 @@ class Task:
     def __init__(self, adata: AnnData, *, counts: bool = True, **options: Any) -> None:
         self.config = Config().replace(**OPTIONS | options)
         graph = graphs.spatial_graph(adata.obsm["spatial"])
-        _, self.features = _features.fit(Counts(adata.X), None, graphs.walk_operator(graph), self.config, 0)
+        _, self.features = fit_counts(Counts(adata.X), graphs.walk_operator(graph), self.config, 0)
         self.graphs = {"spatial": graph, "feature": graphs.feature_graph(self.features, n_neighbors=8)}
         self.counts = adata.X[:, :20] if counts else None
         self.depth = np.asarray(adata.X.sum(axis=1)).ravel().astype(np.float64) if counts else None

@@ -107,26 +107,6 @@ def test_other_columns_are_no_slices(seen: Look) -> None:
     assert dict(seen(change).facts)["slices"] == "one"
 
 
-@pytest.mark.parametrize(
-    ("where", "hint"),
-    [
-        ("obsm", "obsm['X_spatial'] may be it: adata.obsm['spatial'] = adata.obsm['X_spatial']"),
-        ("obs", "obs has x and y: adata.obsm['spatial'] = adata.obs[['x', 'y']].to_numpy()"),
-    ],
-)
-def test_positions_elsewhere_are_pointed_at(seen: Look, where: str, hint: str) -> None:
-    def change(adata: ad.AnnData) -> None:
-        xy = adata.obsm.pop("spatial")
-        if where == "obsm":
-            adata.obsm["X_spatial"] = xy
-        else:
-            adata.obs["x"], adata.obs["y"] = xy.T
-
-    found = seen(change)
-    assert found.notes == [hint]
-    assert "obsm['spatial'] is missing" in found.problems[0]
-
-
 def test_empty_and_shallow_spots_are_told(seen: Look) -> None:
     def change(adata: ad.AnnData) -> None:
         keep = sparse.diags_array((np.arange(300) >= 7) * 1.0)

@@ -14,6 +14,7 @@ class Annotated(Protocol):
     obsm: Any
     obsp: Any
     layers: Any
+    raw: Any
     uns: Any
     obs_names: Any
     var_names: Any

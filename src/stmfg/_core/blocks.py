@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -10,11 +13,13 @@ from scipy import sparse
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     Rows = NDArray[np.int64] | slice
+
+Result = TypeVar("Result")
 
 BLOCK = 20_000
 """Rows worked on at a time."""
@@ -105,6 +110,35 @@ def row_blocks(matrix: sparse.csr_matrix | OnDisk) -> Iterator[tuple[slice, spar
         yield rows, matrix[rows]
 
 
+_known: ContextVar[dict[Any, Any] | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def counts_read_once() -> Iterator[None]:
+    """Inside, the counts of an AnnData are checked once and their rows summed once; they must not change meanwhile."""
+    token = _known.set({})
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+def once_per_matrix(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Remember what a function makes of a matrix, inside :func:`counts_read_once`; other arguments only word errors."""
+
+    @wraps(function)
+    def remembered(matrix: Any, *args: Any) -> Result:
+        known, key = _known.get(), (function.__name__, id(matrix))
+        if known is None:
+            return function(matrix, *args)
+        if key not in known:
+            known[key] = matrix, function(matrix, *args)  # the matrix too, for its id stays taken
+        return known[key][1]  # type: ignore[no-any-return]
+
+    return remembered
+
+
+@once_per_matrix
 def row_sums(matrix: sparse.csr_matrix | OnDisk) -> NDArray[np.float64]:
     """Return the number of entries, the sum and the sum of squares of each row, (3, n)."""
     sums = np.empty((3, matrix.shape[0]))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +16,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmfg._core.blocks import OnDisk, row_blocks
+from stmfg._core.blocks import OnDisk, once_per_matrix, row_blocks
 from stmfg._keys import COUNTS, SPATIAL
 from stmfg.errors import InputError, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -38,8 +37,6 @@ _LARGEST_COUNT: Final = 2**31
 _LARGEST_VALUE: Final = 1e15
 _EXTENT: Final = (1e-100, 1e100)
 _VALUES_AT_A_TIME: Final = 10_000_000
-_known_counts: ContextVar[dict[int, tuple[Any, Any]] | None] = ContextVar("known_counts", default=None)
-"""Matrices that were checked, and the counts read of them, by the identity of the matrix."""
 
 
 def observations(adata: Annotated) -> None:
@@ -178,26 +175,12 @@ def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | On
         problem = "X is empty" if matrix is None else "the data has no genes"
         raise InputError(f"{problem} and raw counts are expected; give them in layers[{COUNTS!r}], or {use_rep}")
 
-    known = _known_counts.get()
-    if known is not None and id(matrix) in known:
-        return known[id(matrix)][1]
-    checked = _read_counts(matrix, where, f"give raw counts in layers[{COUNTS!r}], or {use_rep}")
-    if known is not None:
-        known[id(matrix)] = (matrix, checked)  # as long as the matrix is kept, no other one has its id
-    return checked
+    return _checked(matrix, where, f"give raw counts in layers[{COUNTS!r}], or {use_rep}")
 
 
-@contextmanager
-def counts_checked_once() -> Iterator[None]:
-    """Check no matrix of counts twice inside the block, in which none may change."""
-    token = _known_counts.set({})
-    try:
-        yield
-    finally:
-        _known_counts.reset(token)
-
-
-def _read_counts(matrix: Any, where: str, fix: str) -> sparse.csr_matrix | OnDisk:
+@once_per_matrix
+def _checked(matrix: Any, where: str, fix: str) -> sparse.csr_matrix | OnDisk:
+    """Return a matrix of counts in canonical form."""
     if is_dask(matrix):
         on_disk = OnDisk(matrix)
         _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where, fix)
@@ -336,7 +319,7 @@ def _numbers(values: Any, where: str, fix: str) -> NDArray[Any]:
     if sparse.issparse(values):
         raise InputError(f"{where} is a sparse matrix, expected a dense array; convert it with .toarray()")
     array = np.asarray(values)
-    if array.dtype == object:  # a data frame with columns of several types, or with missing values
+    if array.dtype.kind in "OUST":  # text, a data frame with columns of several types, or with missing values
         with suppress(TypeError, ValueError):
             array = array.astype(np.float64)
     if array.dtype.kind not in "iuf":

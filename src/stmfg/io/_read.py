@@ -17,6 +17,7 @@ from stmfg.io.beads import read_slideseq
 from stmfg.io.guard import regular
 from stmfg.io.imaging import read_cosmx, read_merscope
 from stmfg.io.platforms import Match, recognise
+from stmfg.io.settle import settle
 from stmfg.io.stereoseq import read_stereoseq
 from stmfg.io.tenx import read_aggregated, read_bins, read_hd_cells, read_space_ranger, read_xenium
 
@@ -127,10 +128,10 @@ def _read(path: Path, platform: str | None, images: bool, lazy: bool | None) -> 
         raise InputError(f"{path}: no such file or folder; give {UNDERSTOOD}")
     name = regular(path).name.lower()
     if platform is None and name.endswith((".h5ad", ".h5ad.gz")) and path.is_file():
-        return read_h5ad(path, lazy)
+        return settle(read_h5ad(path, lazy), path)
     is_store = path.is_dir() and (path.suffix == ".zarr" or any((path / n).exists() for n in (".zgroup", "zarr.json")))
     if platform is None and (is_store or name.endswith(".zarr.zip")):
-        return read_zarr(path, lazy)
+        return settle(read_zarr(path, lazy), path)
     match = recognise(path, platform)
     if match is not None:
         return _read_folder(match, images=images)
@@ -138,7 +139,7 @@ def _read(path: Path, platform: str | None, images: bool, lazy: bool | None) -> 
         if platform is not None:
             raise InputError(f"{path} is not a file of {platform}; give the folder that the instrument wrote")
         if is_annotated(path):
-            return read_h5ad(path, lazy)
+            return settle(read_h5ad(path, lazy), path)
         raise InputError(f"{path} is a file of a kind stMFG does not read{_hint(path)}; give {UNDERSTOOD}")
     entries = sorted(p.name for p in path.iterdir())
     if not entries:

@@ -59,6 +59,8 @@ def read_aggregated(match: Match, *, images: bool) -> AnnData:
     if table is not None:
         with reading(str(table)):
             names = [str(name) for name in pd.read_csv(regular(table), dtype=str).iloc[:, 0]]
+        if len(set(names)) < len(names):
+            raise InputError(f"{table} names a capture area twice; give each a name of its own")
         if numbers.min() < 1 or len(names) < numbers.max():
             raise InputError(f"{table} names {len(names)} capture areas, but the barcodes end in -{numbers.max()}")
     adata.obs[SLICE] = pd.Categorical([names[number - 1] for number in numbers], categories=names)

@@ -20,39 +20,14 @@ if TYPE_CHECKING:
 
     Posterior = NDArray[np.float64]
 
-__all__ = [
-    "agreement",
-    "consensus",
-    "evidence",
-    "fill_empty",
-    "kmeans",
-    "leiden",
-    "map_clusters",
-    "mixture",
-    "refine",
-]
+__all__ = ["consensus", "evidence", "kmeans", "leiden", "map_clusters", "mixture", "refine"]
 
 
 def mixture(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
-    """Gaussian mixture with one full covariance shared by all components (mclust's EEE).
+    """Gaussian mixture with one full covariance shared by all components (mclust's EEE); posteriors (n, k).
 
     One covariance for all absorbs gradients that run through every domain alike, such as depth. The likelihood
-    does not depend on linear maps of ``x``; the k-means it starts from does.
-
-    Parameters
-    ----------
-    x
-        Embedding, (n, d).
-    k
-        Number of components.
-    n_starts
-        Starts; the likeliest is kept.
-    random_state
-        Seed.
-
-    Returns
-    -------
-    Posterior of each component, (n, k).
+    does not depend on linear maps of ``x`` (n, d); the k-means starts, of which the likeliest is kept, do.
     """
     x = _unit_scale(x)
     return _likeliest(x[subsample(len(x), FIT_AT_MOST, random_state)], k, n_starts, random_state).posterior(x)
@@ -65,18 +40,8 @@ def evidence(
 
     Schwarz (1978), up to what every ``k`` shares: log-likelihood less half a logarithm of the number of observations
     for each mean and share. Observations that resemble each other because they were averaged over the same surroundings
-    count less than one each.
-
-    Parameters
-    ----------
-    x, k, n_starts, random_state
-        As in :func:`mixture`.
-    independent
-        Independent observations per row, in 0..1.
-
-    Returns
-    -------
-    Evidence in nats; differences between numbers of clusters are log-odds.
+    count less than one each: ``independent`` of them per row, in 0..1. In nats; differences between two numbers are
+    log-odds.
     """
     x = _unit_scale(x)
     sample = x[subsample(len(x), FIT_AT_MOST, random_state)]
@@ -95,10 +60,7 @@ def _unit_scale(x: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def kmeans(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
-    """k-means; the posterior is the softmax of the squared distances over the mean squared distance per dimension.
-
-    Parameters as in :func:`mixture`.
-    """
+    """k-means; the posterior (n, k) is the softmax of squared distances over their mean per dimension."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
@@ -114,9 +76,9 @@ def kmeans(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_s
 
 
 def leiden(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
-    """Leiden communities of the 15-neighbour graph, at the resolution that gives ``k`` of them.
+    """Leiden communities of the 15-neighbour graph, at the resolution that gives ``k`` of them; posteriors (n, k).
 
-    Parameters as in :func:`mixture`; ``n_starts`` is the number of partitions tried per resolution.
+    ``n_starts`` is the number of partitions tried per resolution.
 
     Raises
     ------
@@ -176,22 +138,11 @@ def agreement(posteriors: Sequence[Posterior]) -> NDArray[np.float64]:
 
 
 def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posterior:
-    """Vote of several clusterings.
+    """Vote of several clusterings of the same observations, each (n, k).
 
     Starts from the clustering that agrees best with all others (adjusted Rand index), matches the
     clusters of each to it (Hungarian method), averages, and repeats until the labels stay. Clusterings
-    stuck in a poor optimum disagree with each other and are outvoted.
-
-    Parameters
-    ----------
-    posteriors
-        Clusterings of the same observations, each (n, k).
-    max_iter
-        Rounds at most.
-
-    Returns
-    -------
-    Mean posterior after matching, (n, k): a row's largest value is the share of the vote.
+    stuck in a poor optimum disagree with each other and are outvoted. A row's largest value is the share of the vote.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -210,18 +161,9 @@ def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posteri
 
 
 def map_clusters(posteriors: Sequence[Posterior], reference: Posterior) -> Posterior:
-    """Mean of clusterings in terms of another one, whose clusters need not be as many.
+    """Mean of clusterings, each (n, any number), in terms of a reference (n, k).
 
-    Parameters
-    ----------
-    posteriors
-        Clusterings of the same observations, each (n, any number).
-    reference
-        (n, k).
-
-    Returns
-    -------
-    Mean posterior, (n, k), each cluster counted as the one of the reference that it shares most with.
+    Each cluster counts as the one of the reference that it shares most with.
     """
     total = np.zeros_like(reference)
     for posterior in posteriors:
@@ -230,22 +172,9 @@ def map_clusters(posteriors: Sequence[Posterior], reference: Posterior) -> Poste
 
 
 def refine(posterior: Posterior, operator: csr_matrix, strength: float, *, n_iter: int = 10) -> Posterior:
-    """Let neighbours in tissue agree: mean-field updates of a Potts model on top of a posterior.
+    """Let neighbours in tissue agree: mean-field updates of a Potts model on top of a posterior (n, k).
 
-    Parameters
-    ----------
-    posterior
-        (n, k).
-    operator
-        Random-walk operator of the spatial graph, (n, n): the field on a spot is the mean over its surroundings.
-    strength
-        Weight of the field, 0 for none.
-    n_iter
-        Mean-field rounds.
-
-    Returns
-    -------
-    Posterior, (n, k).
+    The field on a spot is ``strength`` times the mean over its surroundings, by a random-walk operator (n, n).
     """
     evidence = np.log(np.maximum(posterior, 1e-12))
     for _ in range(n_iter if strength > 0 else 0):

@@ -55,22 +55,9 @@ class Middle:
 
 
 def principal_axes(x: sparse.csr_matrix, center: Middle, n_components: int, random_state: int) -> NDArray[np.float64]:
-    """Leading principal axes of sparse, not yet centred values.
+    """Leading principal axes of values (n, genes) that are sparse and not yet centred.
 
-    Parameters
-    ----------
-    x
-        Values, (n, genes).
-    center
-        Mean of each column.
-    n_components
-        Axes wanted.
-    random_state
-        Seed of the starting vector.
-
-    Returns
-    -------
-    Loadings, orthonormal (genes, at most n_components).
+    Orthonormal loadings, (genes, at most n_components); ``random_state`` seeds the starting vectors.
     """
     n, genes = x.shape
     k = min(n_components, n - 1, genes - 1)

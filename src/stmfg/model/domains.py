@@ -41,6 +41,8 @@ class Result:
     coordinates: NDArray[np.float64]
     graph: sparse.csr_matrix
     """Spatial graph, (n, n)."""
+    graph_made_by: str
+    """Who built it: this model, :func:`stmfg.gr.spatial`, or another tool."""
     left_out: NDArray[np.bool_]
     """Which observations have no count, (n,)."""
     libraries: NDArray[np.int64] | None = None
@@ -75,6 +77,7 @@ class Result:
             widths=self.widths,
             coordinates=self.coordinates[rows],
             graph=self.graph[rows][:, rows],
+            graph_made_by=self.graph_made_by,
             left_out=self.left_out[rows],
             libraries=None if self.libraries is None else self.libraries[rows],
             slices=self.slices,
@@ -97,10 +100,8 @@ def find_domains(
     n_domains
         Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number with the most evidence,
         see :func:`stmfg.model.vote.choose_n_domains`.
-    config
-        ``clusterer``, ``n_starts``, ``n_votes``, ``scales``, ``refine``, ``stacked``.
-    random_state
-        Seed.
+    config, random_state
+        ``clusterer``, ``n_starts``, ``n_votes``, ``scales``, ``refine``, ``stacked``, and a seed.
     clusterer
         A user's, in place of ``config.clusterer``.
 
@@ -134,16 +135,7 @@ def assign_domains(
 ) -> Result:
     """Give every observation the domain of another slice that it lies closest to.
 
-    Parameters
-    ----------
-    result
-        With the embedding that the network of the domains makes.
-    domain_map
-        The domains.
-    adapt
-        Whether to estimate what each slice differs in as a whole, see :meth:`stmfg.model.transfer.DomainMap.posterior`.
-    genes_shared
-        Share of the genes of the domains that the data have.
+    ``adapt`` estimates what each slice differs in as a whole, see :meth:`stmfg.model.transfer.DomainMap.posterior`.
     """
     used = _order_by_value(result)
     codes = np.zeros(len(result.embedding), dtype=np.int64) if result.libraries is None else result.libraries

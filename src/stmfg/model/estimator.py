@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,17 @@ from stmfg.config import Config
 from stmfg.errors import InputError
 from stmfg.model import features as _features
 from stmfg.model import genes as _genes
-from stmfg.model import views as _views
-from stmfg.model.batches import TrainingData, operators
+from stmfg.model.batches import gather_training_data, operators
 from stmfg.model.checkpoint import Checkpoint, fingerprint
 from stmfg.model.domains import Result, assign_domains, find_domains, surroundings
-from stmfg.model.graphs import patches, walk_operator
-from stmfg.model.inputs import Inputs, build_spatial_graph, prepare, warn_left_out
-from stmfg.model.network import CountDecoder, STMFGNet
+from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, warn_left_out
+from stmfg.model.network import CountDecoder, STMFGNet, build_network
 from stmfg.model.plugins import Plugins
 from stmfg.model.train import History, pick_device, train
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from stmfg._core.annotated import Annotated
@@ -38,13 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["STMFG"]
 
-_UNTRAINED = "the model is not trained; call fit(adata) first or load one with STMFG.load(path)"
-_NO_DOMAINS = (
-    "the model has no domains; fit it with a number of domains, as STMFG(n_domains=7), or give a result of "
-    "stmfg.tl.domains or a folder of stmfg run"
-)
-TRAIN_AT_MOST = 20_000
-"""Spots the network is trained on: patches of tissue that hold about so many. It is applied to all."""
 ADAPT_FROM = 0.8
 """Share of the model's genes a slice must have for its offset to be told from what is missing."""
 
@@ -72,12 +66,10 @@ class STMFG:
     Attributes
     ----------
     result
-        What :meth:`fit` made of its data: labels, confidence, embedding, see :class:`stmfg.model.domains.Result`. It is
+        What :meth:`fit` made of its data: labels, confidence, embedding; see :class:`stmfg.model.domains.Result`. It is
         not saved.
     history
         Loss per epoch, by term.
-    genes
-        Names of the genes it was fitted on.
 
     Raises
     ------
@@ -107,6 +99,7 @@ class STMFG:
     ) -> None:
         self.plugins, options = Plugins.split(options)
         self.config = (config or Config.preset(preset)).replace(**options)
+        self._given = frozenset(options)
         self.n_domains = None if n_domains is None else checks.n_domains(n_domains)
         self.random_state = checks.random_state(random_state)
         self.device = pick_device(device)
@@ -115,13 +108,10 @@ class STMFG:
         self.decoded: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.spot_size = 1.0
         self.use_rep: str | None = None
-        self.feature_map: _features.FeatureMap | None = None
-        self.view_maps: dict[str, _features.FeatureMap] = {}
+        self.maps: dict[str, _features.FeatureMap] = {}
         self.net: STMFGNet | None = None
         self.domain_map: DomainMap | None = None
         self.result: Result | None = None
-
-    # -- fitting ---------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -139,8 +129,9 @@ class STMFG:
         ----------
         adata
             Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``; coordinates in
-            ``obsm["spatial"]``. Graphs in ``obsp["spatial_connectivities"]`` and
-            ``obsp["stmfg_feature_connectivities"]`` are used when present. Not changed.
+            ``obsm["spatial"]``. A spatial graph of :func:`stmfg.gr.spatial` or of another tool in
+            ``obsp["spatial_connectivities"]``, and an expression graph in
+            ``obsp["stmfg_feature_connectivities"]``, are used when they fit. Not changed.
         use_rep
             Key of an embedding in ``obsm`` that takes the place of the counts.
         layer
@@ -166,58 +157,56 @@ class STMFG:
         """
         if missing := self.plugins.missing(self.config):
             raise InputError(f"the model has {missing[0]}, which was not given; give it to STMFG or STMFG.load again")
-        self.use_rep, self.domain_map, self.result = use_rep, None, None
+        self.use_rep, self.net, self.domain_map, self.result = use_rep, None, None, None
         with stage("check"):
-            tissue = self._read(adata, layer, library_key)
-            inputs = prepare(tissue, self.config)
+            tissue = self._read(adata, layer, library_key, self._given)
+            self.config = self.config.replace(**tissue.graph_options)
+            spots, order = prepare(tissue, self.config)
             if self.n_domains is not None:
-                checks.n_domains(self.n_domains, len(inputs.order))
+                checks.n_domains(self.n_domains, len(order))
             warn_left_out(tissue)
         self.genes = tissue.genes
         with stage("features"):
-            operator = walk_operator(inputs.graph)
-            self.feature_map, features = _features.fit(
-                inputs.counts,
-                inputs.representation,
-                operator,
-                self.config,
-                self.random_state,
-                libraries=inputs.libraries,
-            )
-            self.feature_map = self.feature_map.folded()
-            self.view_maps, more = _views.fit(inputs, operator, self.config, self.random_state)
-            features = np.hstack([features, *more]) if more else features
+            self.maps, features = _features.fit(spots, self.config, self.random_state)
         with stage("graphs"):
-            graphs = self._graphs(inputs, features)
+            graphs = build_graphs(spots, features, self.maps, self.config)
         with stage("train"):
-            self._train(inputs, features, graphs, checkpoint, progress=progress)
+            self._train(spots, features, graphs, checkpoint, progress=progress)
         with stage("embedding"):
-            result = self._encode(tissue, inputs, features, graphs)
+            result = self._encode(tissue, order, features, graphs)
         if self.n_domains is not None:
             result = find_domains(result, self.n_domains, self.config, self.random_state, self.plugins.clusterer)
             self.domain_map = result.domain_map
         self.result = result
         return self
 
-    def _read(self, adata: Annotated, layer: str | None, library_key: str | None) -> Tissue:
-        return read_tissue(
-            adata, use_rep=self.use_rep, layer=layer, library_key=library_key, views=self.config.extra_views
-        )
+    def _read(
+        self, adata: Annotated, layer: str | None, library_key: str | None, given: Collection[str] = ()
+    ) -> Tissue:
+        where: dict[str, Any] = {"use_rep": self.use_rep, "layer": layer, "library_key": library_key}
+        return read_tissue(adata, config=self.config, given=given, **where)
 
     def _train(
         self,
-        inputs: Inputs,
+        spots: Tissue,
         features: NDArray[np.float32],
         graphs: Graphs,
         checkpoint: str | Path | None,
         *,
         progress: bool,
     ) -> None:
-        data = self._training_data(inputs, features, graphs)
+        """Train a new network on everything, or on patches of a large tissue."""
+        data, self.decoded = gather_training_data(spots, features, graphs, self.maps, self.config, self.device)
         self.spot_size = data.spot_size
-        counted = data.counts is not None
-        n_out = len(self.decoded) if counted else features.shape[1]
-        self.net = self.build(features.shape[1], n_out, counts=counted, n_libraries=data.n_libraries)
+        self.net = build_network(
+            self.config,
+            features.shape[1],
+            features.shape[1] if data.counts is None else len(self.decoded),
+            counts=data.counts is not None,
+            n_libraries=data.n_libraries,
+            random_state=self.random_state,
+            fusion=self.plugins.fusion,
+        ).to(self.device)
         if isinstance(self.net.decoder, CountDecoder):
             self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
         file = None
@@ -226,52 +215,8 @@ class STMFG:
             arrays = [features, *(array for m in matrices for array in (m.indptr, m.indices, m.data))]
             settings = [self.config.to_dict(), self.random_state, __version__]
             file = Checkpoint(Path(checkpoint), fingerprint(settings, arrays))
-        self.history = train(
-            self.net,
-            data,
-            self.config,
-            random_state=self.random_state,
-            plugins=self.plugins,
-            checkpoint=file,
-            progress=progress,
-        )
-
-    def _training_data(self, inputs: Inputs, features: NDArray[np.float32], graphs: Graphs) -> TrainingData:
-        """Return what the network is trained on: everything, or patches of a large tissue."""
-        spots = patches(inputs.coordinates, TRAIN_AT_MOST, inputs.libraries)
-        n_libraries = inputs.n_libraries  # whether or not each has a spot in a patch
-        if len(spots) < len(features):
-            # A spot's neighbours in expression are everywhere: among the patches they are looked for anew.
-            inputs, features = inputs.subset(spots), features[spots]
-            graphs = self._graphs(inputs, features)
-        counts = depth = None
-        self.decoded = np.zeros(0, dtype=np.int64)
-        if inputs.counts is not None and self.config.reconstruction == "zinb":
-            counts, depth, genes = inputs.counts.rows(slice(None)), inputs.depth, self._fitted_map().genes
-            if self.config.decoder_genes:
-                genes = genes[_features.most_variable(counts[:, genes], self.config.decoder_genes)]
-            self.decoded, counts = genes, counts[:, genes]
-        return TrainingData(features, graphs, counts, depth, self.config, self.device, inputs.libraries, n_libraries)
-
-    def build(self, n_in: int, n_out: int, *, counts: bool, n_libraries: int = 1) -> STMFGNet:
-        """Return the untrained network on the model's device."""
-        # Layers draw their first weights from the global generator; forking leaves the user's as it was.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.random_state)  # torch.manual_seed would reseed every GPU too
-            net = STMFGNet(n_in, n_out, self.config, counts=counts, n_libraries=n_libraries, fusion=self.plugins.fusion)
-        return net.to(self.device)
-
-    def _graphs(self, inputs: Inputs, features: NDArray[np.float32]) -> Graphs:
-        """Return the graph of every view."""
-        graphs, expression = {"spatial": inputs.graph}, self._fitted_map()
-        if "feature" in self.config.views:
-            graphs["feature"] = inputs.feature_graph
-            if inputs.feature_graph is None:
-                ours = features[:, : expression.width]
-                graphs["feature"] = _views.neighbors(ours, expression.autocorrelation, inputs.graph, self.config)
-        return graphs | _views.build_view_graphs(expression, self.view_maps, features, inputs.graph, self.config)
-
-    # -- applying --------------------------------------------------------------------------------------
+        how: dict[str, Any] = {"random_state": self.random_state, "plugins": self.plugins, "progress": progress}
+        self.history = train(self.net, data, self.config, checkpoint=file, **how)
 
     def apply(
         self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None, adapt: bool = True
@@ -299,13 +244,15 @@ class STMFG:
         Raises
         ------
         InputError
-            If the model has no domains or the data do not fit it; says why in one line.
+            If the model has no domains or the data do not fit it.
         """
-        feature_map, _ = self.fitted()
+        self.fitted()
         if self.domain_map is None:
-            raise InputError(_NO_DOMAINS)
+            raise InputError(
+                "the model has no domains; fit it with STMFG(n_domains=7), or give a result of stmfg.tl.domains"
+            )
         tissue = self._read(adata, layer, library_key)
-        shared = 1.0 if self.use_rep is not None else _genes.share(tissue.genes, self.genes, feature_map)
+        shared = 1.0 if self.use_rep is not None else _genes.share(tissue.genes, self.genes, self.maps["feature"])
         # Slices are not aligned with each other: each is compared with the domains by itself.
         result = self._embed(tissue, align=False)
         return assign_domains(result, self.domain_map, adapt=adapt and shared >= ADAPT_FROM, genes_shared=shared)
@@ -325,19 +272,9 @@ class STMFG:
     ) -> NDArray[np.float32]:
         """Embed observations with the trained model.
 
-        Parameters
-        ----------
-        adata, layer, library_key
-            As in :meth:`apply`.
-
         Returns
         -------
         Embedding, float32 (n_obs, d); NaN in the rows of observations without a single count.
-
-        Raises
-        ------
-        InputError
-            If the data do not fit the model, or it is not trained.
         """
         self.fitted()
         result = self._embed(self._read(adata, layer, library_key), align=True)
@@ -358,7 +295,7 @@ class STMFG:
         InputError
             If the model was trained without counts.
         """
-        _, net = self.fitted()
+        net = self.fitted()
         if not len(self.decoded):
             raise InputError("the model was trained on an embedding and has no count decoder; fit it on raw counts")
         embedding = self.transform(adata, layer=layer, library_key=library_key)
@@ -375,36 +312,31 @@ class STMFG:
 
     def _embed(self, tissue: Tissue, *, align: bool) -> Result:
         """Embed observations; ``align`` takes off what their slices differ in as wholes."""
-        feature_map, _ = self.fitted()
-        inputs = prepare(tissue, self.config)
-        counts, representation = inputs.counts, inputs.representation
-        if counts is not None:
-            counts, feature_map = _genes.matched(counts, tissue.genes, self.genes, feature_map)
-        if representation is not None and representation.shape[1] != len(feature_map.center):
+        self.fitted()
+        spots, order = prepare(tissue, self.config)
+        maps = dict(self.maps)
+        if spots.counts is not None:
+            counts, maps["feature"] = _genes.matched(spots.counts, tissue.genes, self.genes, maps["feature"])
+            spots = replace(spots, counts=counts)
+        elif spots.representation is not None and spots.representation.shape[1] != len(maps["feature"].center):
             raise InputError(
-                f"obsm[{self.use_rep!r}] has {representation.shape[1]} columns, the model was trained on "
-                f"{len(feature_map.center)}; give the embedding the model was trained on"
+                f"obsm[{self.use_rep!r}] has {spots.representation.shape[1]} columns, the model was trained on "
+                f"{len(maps['feature'].center)}; give the embedding the model was trained on"
             )
-        shared: dict[str, Any] = {
-            "log1p": self.config.log1p,
-            "operator": walk_operator(inputs.graph),
-            "libraries": inputs.libraries if align else None,
-        }
-        features = _features.transform(feature_map, counts, representation, **shared)
-        more = [_features.transform(self.view_maps[name], None, x, **shared) for name, x in inputs.extra.items()]
-        features = np.hstack([features, *more]) if more else features
-        return self._encode(tissue, inputs, features, self._graphs(inputs, features))
+        features = _features.transform(spots, maps, log1p=self.config.log1p, align=align)
+        return self._encode(tissue, order, features, build_graphs(spots, features, maps, self.config))
 
-    def _encode(self, tissue: Tissue, inputs: Inputs, features: NDArray[np.float32], graphs: Graphs) -> Result:
-        _, net = self.fitted()
-        left_out = tissue.left_out
+    def _encode(
+        self, tissue: Tissue, order: NDArray[np.int64], features: NDArray[np.float32], graphs: Graphs
+    ) -> Result:
+        net, left_out = self.fitted(), tissue.left_out
         if tissue.spatial_graph is not None:
             graph = sparse.csr_matrix(tissue.spatial_graph)
         elif left_out.any():
-            graph = build_spatial_graph(tissue.coordinates, tissue.libraries, self.config)
+            graph = build_spatial_graph(tissue, self.config)
         else:
-            place = np.argsort(inputs.order)
-            graph = sparse.csr_matrix(inputs.graph[place][:, place])
+            place = np.argsort(order)
+            graph = sparse.csr_matrix(graphs["spatial"][place][:, place])
         with torch.inference_mode():
             x = torch.from_numpy(features).to(self.device)
             encoded = net.encode(x, operators(graphs, self.config, self.device))
@@ -412,7 +344,7 @@ class STMFG:
 
         def scatter(values: torch.Tensor) -> NDArray[np.float32]:
             rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
-            rows[inputs.order] = values.cpu().numpy()
+            rows[order] = values.cpu().numpy()
             rows[left_out] = near @ rows
             return rows
 
@@ -422,6 +354,7 @@ class STMFG:
             widths=net.scales,
             coordinates=tissue.coordinates,
             graph=graph,
+            graph_made_by=tissue.graph_made_by,
             left_out=left_out,
             libraries=tissue.libraries,
             slices=tissue.slices,
@@ -434,18 +367,11 @@ class STMFG:
         depths = [last] if self.config.fusion == "late" else range(1, last + 1)
         return [f"layer {depth}: {view}" for depth in depths for view in self.config.view_names]
 
-    def fitted(self) -> tuple[_features.FeatureMap, STMFGNet]:
-        """Return the feature map and the network, or say that the model is not trained."""
+    def fitted(self) -> STMFGNet:
+        """Return the network, or say that the model is not trained."""
         if self.net is None:
-            raise InputError(_UNTRAINED)
-        return self._fitted_map(), self.net
-
-    def _fitted_map(self) -> _features.FeatureMap:
-        if self.feature_map is None:
-            raise InputError(_UNTRAINED)
-        return self.feature_map
-
-    # -- files -----------------------------------------------------------------------------------------
+            raise InputError("the model is not trained; call fit(adata) first or load one with STMFG.load(path)")
+        return self.net
 
     def save(self, path: str | Path) -> None:
         """Write the model to a folder: ``model.safetensors`` (arrays) and ``model.json`` (everything else).
@@ -457,9 +383,9 @@ class STMFG:
         InputError
             If the model is not trained.
         """
-        from stmfg.model import files as _model_files
+        from stmfg.model import files
 
-        _model_files.save(self, Path(path).expanduser())
+        files.save(self, Path(path).expanduser())
 
     @classmethod
     def load(cls, path: str | Path | Annotated, *, device: str = "auto", **plugins: Any) -> STMFG:
@@ -479,6 +405,6 @@ class STMFG:
         InputError
             If there is no model, one of a newer format, or one whose fusion must be given again.
         """
-        from stmfg.model import files as _model_files
+        from stmfg.model import files
 
-        return _model_files.load(path, device, plugins)
+        return files.load(cls, path, device, plugins)

@@ -1,6 +1,7 @@
 """From counts to the network's input: normalisation, principal components, spatial factors. Arrays only.
 
-Nothing is made dense before the principal components: centring is implicit.
+Nothing is made dense before the principal components: centring is implicit. A further view, such as features of the
+tissue image or protein, has spatial factors of its own, put beside those of the expression.
 """
 
 from __future__ import annotations
@@ -9,19 +10,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from stmfg._core.blocks import BLOCK, FIT_AT_MOST, subsample
+from stmfg._core.blocks import BLOCK, FIT_AT_MOST, Counts, subsample
 from stmfg.errors import InputError
 from stmfg.model import offsets as _offsets
 from stmfg.model.components import Middle, principal_axes
-from stmfg.model.graphs import walk
+from stmfg.model.graphs import walk, walk_operator
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from stmfg._core.blocks import Counts
+    from stmfg._core.tissue import Tissue
     from stmfg.config import Config
+
+Features = NDArray[np.float32]
 
 CLIP = 10.0
 """Scaled expression is clipped here, as scanpy's ``scale(max_value=10)`` does."""
@@ -31,38 +33,31 @@ CLIP = 10.0
 class FeatureMap:
     """The fitted way from counts, or a given representation, to features; saved with the model.
 
-    ``genes`` (n_kept,) indexes the columns used; ``center`` and ``scale`` (n_kept,) standardise them;
-    ``loadings`` (n_kept, n_components) and ``rotation`` (n_components, d) lead to the factors and are
-    empty where a step does not apply; :meth:`folded` makes one of the two; ``autocorrelation`` (d,) tells how
-    spatial each factor is.
+    ``genes`` (n_kept,) indexes the columns used; ``center`` and ``scale`` (n_kept,) standardise them; ``loadings``
+    (n_kept, d) lead from counts to the factors, ``rotation`` (n_kept, d) from a representation; they are empty where
+    the values are taken as they are. ``autocorrelation`` (d,) tells how spatial each factor is.
     """
 
     genes: NDArray[np.int64]
     target_sum: float
     center: NDArray[np.float64]
     scale: NDArray[np.float64]
-    loadings: NDArray[np.float64]
+    loadings: NDArray[Any]
     rotation: NDArray[np.float64]
     autocorrelation: NDArray[np.float64]
-
-    def folded(self) -> FeatureMap:
-        """Return the same map with the rotation taken into the loadings: a few columns to keep, not one a component."""
-        if not (self.loadings.size and self.rotation.size):
-            return self
-        return replace(self, loadings=(self.loadings @ self.rotation).astype(np.float32), rotation=np.zeros((0, 0)))
 
     def restricted(self, columns: NDArray[np.int64]) -> FeatureMap:
         """Return the map for data with other columns: (n_genes,) says where each is now, -1 where it is missing.
 
         A missing gene counts as its mean, and so adds nothing.
         """
-        there = columns[self.genes] >= 0
+        present = columns[self.genes] >= 0
         return replace(
             self,
-            genes=columns[self.genes][there],
-            center=self.center[there],
-            scale=self.scale[there],
-            loadings=self.loadings[there] if self.loadings.size else self.loadings,
+            genes=columns[self.genes][present],
+            center=self.center[present],
+            scale=self.scale[present],
+            loadings=self.loadings[present] if self.loadings.size else self.loadings,
         )
 
     @property
@@ -70,6 +65,123 @@ class FeatureMap:
         """Number of features."""
         last = self.rotation if self.rotation.size else self.loadings
         return last.shape[1] if last.size else len(self.genes)
+
+
+def fit(spots: Tissue, config: Config, random_state: int) -> tuple[dict[str, FeatureMap], Features]:
+    """Fit the maps of the expression, or the embedding in its place, and of every further view, and apply them.
+
+    Returns
+    -------
+    The maps by view, ``"feature"`` first, and the features of all of them side by side, (n, d).
+    """
+    operator, libraries = walk_operator(spots.spatial_graph), spots.libraries
+    if spots.counts is not None:
+        fitted = {"feature": fit_counts(spots.counts, operator, config, random_state, libraries)}
+    elif spots.representation is not None:
+        fitted = {"feature": fit_representation(spots.representation, operator, config, libraries)}
+    else:
+        raise InputError("neither counts nor a representation were given")
+    for name, x in spots.extra.items():
+        fitted[name] = fit_representation(x, operator, config, libraries, alike=False)
+    return {name: pair[0] for name, pair in fitted.items()}, _beside([pair[1] for pair in fitted.values()])
+
+
+def transform(spots: Tissue, maps: dict[str, FeatureMap], *, log1p: bool, align: bool = True) -> Features:
+    """Apply fitted maps to other observations, (n, d); ``align`` takes off what slices differ in as wholes."""
+    operator, libraries = walk_operator(spots.spatial_graph), spots.libraries if align else None
+    sources = {"feature": spots.representation if spots.counts is None else spots.counts} | spots.extra
+    values = [apply_map(maps[name], sources[name], log1p=log1p, libraries=libraries) for name in maps]
+    factors = [m.loadings.size or m.rotation.size for m in maps.values()]
+    return _beside([_offsets.align(x, operator, libraries) if f else x for x, f in zip(values, factors, strict=True)])
+
+
+def _beside(parts: list[Features]) -> Features:
+    return np.hstack(parts) if len(parts) > 1 else parts[0]
+
+
+def fit_counts(
+    counts: Counts,
+    operator: sparse.csr_matrix,
+    config: Config,
+    random_state: int,
+    libraries: NDArray[np.int64] | None = None,
+) -> tuple[FeatureMap, Features]:
+    """Fit the map from raw counts (n, genes) and apply it.
+
+    Genes, their moments and the principal axes are found on at most ``FIT_AT_MOST`` spots. Of several slices, the
+    variation within slices decides on axes and factors, and their offsets are taken off.
+    """
+    rows = subsample(counts.shape[0], FIT_AT_MOST, random_state)
+    sample = counts.rows(rows)
+    genes = select_genes(sample, min_spot_share=config.min_spot_share, n_top_genes=config.n_top_genes)
+    genes = sort_genes(sample, genes)
+    totals = np.asarray(sample.sum(axis=1, dtype=np.float64)).ravel()
+    target = config.target_sum or float(np.median(totals[totals > 0]))
+    x = take_genes(normalize(sample, target_sum=target, log1p=config.log1p), genes)
+    center, scale = moments(x)
+    none = np.zeros((0, 0))
+    if config.features == "genes":  # Spatial-MGCN scales without centring
+        feature_map = FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0))
+        return feature_map, apply_map(feature_map, counts, log1p=config.log1p)
+    middle = Middle(center)
+    if libraries is not None:
+        middle = Middle(_offsets.slice_means(x, libraries[rows]), libraries[rows])
+    loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, random_state)
+    components = FeatureMap(genes, target, center, scale, loadings, none, np.zeros(0))
+    scores = apply_map(components, counts, log1p=config.log1p)
+    # Between slices, the batch would pass for the most spatial factor of all.
+    rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config)
+    folded = (loadings @ rotation).astype(np.float32)  # a few columns to keep, not one a component
+    features = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
+    return replace(components, loadings=folded, autocorrelation=autocorrelation), features
+
+
+def fit_representation(
+    x: NDArray[Any],
+    operator: sparse.csr_matrix,
+    config: Config,
+    libraries: NDArray[np.int64] | None = None,
+    *,
+    alike: bool = True,
+) -> tuple[FeatureMap, Features]:
+    """Fit the map from a representation (n, d) and apply it; columns not ``alike`` in unit are scaled each."""
+    center, scale, none = x.mean(axis=0, dtype=np.float64), np.ones(x.shape[1]), np.zeros((0, 0))
+    if not alike:
+        deviation = x.std(axis=0, dtype=np.float64)
+        scale = np.where(deviation > 1e-6 * np.maximum(np.abs(center), 1.0), deviation, 1.0)
+    elif config.features == "genes":  # taken as it is
+        scale *= max(float(x.std()), 1e-12)
+    feature_map = FeatureMap(np.arange(x.shape[1]), 0.0, center, scale, none, none, np.zeros(0))
+    if config.features == "genes":
+        return feature_map, apply_map(feature_map, x)
+    scores = _compress(_offsets.centred((x - center) / scale, libraries)).astype(np.float32)
+    within = _offsets.centred(scores, libraries)
+    rotation, autocorrelation = spatial_factors(within, operator, config, least=4 if alike else 1)
+    features = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
+    return replace(feature_map, rotation=rotation, autocorrelation=autocorrelation), features
+
+
+def apply_map(
+    f: FeatureMap, x: Counts | NDArray[Any] | None, *, log1p: bool = True, libraries: NDArray[np.int64] | None = None
+) -> Features:
+    """Apply a fitted map to counts (n, genes) or a representation (n, d); offsets of slices stay."""
+    if isinstance(x, Counts):
+        features = np.empty((x.shape[0], f.width), dtype=np.float32)
+        loadings = f.loadings.astype(np.float32)
+        shift = (f.center / f.scale) @ f.loadings if f.loadings.size else 0
+        for rows, block in x.blocks():
+            values = take_genes(normalize(block, target_sum=f.target_sum, log1p=log1p), f.genes)
+            if loadings.size:
+                features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
+            else:
+                features[rows] = np.minimum(values.toarray() / f.scale, CLIP)
+        return features
+    if x is None:
+        raise InputError("neither counts nor a representation were given")
+    if not f.rotation.size:
+        return np.asarray((x - f.center) / f.scale, dtype=np.float32)
+    scores = _compress(_offsets.centred((x - f.center) / f.scale, libraries)).astype(np.float32)
+    return np.asarray(scores @ f.rotation, dtype=np.float32)
 
 
 def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:
@@ -99,7 +211,7 @@ def select_genes(counts: sparse.csr_matrix, *, min_spot_share: float, n_top_gene
     return kept.astype(np.int64)
 
 
-def by_value(counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
+def sort_genes(counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bring genes into an order that depends on their values alone, as the spots are in one.
 
     A first weight of the network belongs to a place in this order: permuted genes then change nothing.
@@ -110,7 +222,7 @@ def by_value(counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.
     return genes[np.lexsort([moment[genes], total[genes]])]
 
 
-def columns(x: sparse.csr_matrix, genes: NDArray[np.int64]) -> sparse.csr_matrix:
+def take_genes(x: sparse.csr_matrix, genes: NDArray[np.int64]) -> sparse.csr_matrix:
     """Return columns in the given order, each row sorted: sums then round alike, whatever the order was before."""
     return x[:, genes].tocsc().tocsr()  # twice transposed is sorted, in linear time
 
@@ -162,132 +274,6 @@ def moments(x: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float
     return mean, np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
 
 
-def fit(
-    counts: Counts | None,
-    representation: NDArray[Any] | None,
-    operator: sparse.csr_matrix,
-    config: Config,
-    random_state: int,
-    *,
-    alike: bool = True,
-    libraries: NDArray[np.int64] | None = None,
-) -> tuple[FeatureMap, NDArray[np.float32]]:
-    """Fit the map from raw counts (n, genes), or a given representation (n, d), and apply it.
-
-    Genes, their moments and the principal axes are found on at most ``FIT_AT_MOST`` spots. Of several slices, the
-    variation within slices decides on axes and factors, and their offsets are taken off, see
-    :func:`stmfg.model.offsets.align`.
-
-    Parameters
-    ----------
-    counts, representation
-        One of the two.
-    operator
-        Random-walk operator of the spatial graph, (n, n).
-    config
-        Hyperparameters.
-    random_state
-        Seed of the sample of spots and of the iterative solver's starting vector.
-    alike
-        Whether the columns of a representation share a unit; otherwise each is scaled to unit variance.
-    libraries
-        Slice of each observation, codes (n,) from 0; ``None`` of a single slice.
-
-    Returns
-    -------
-    The map and the features, float32 (n, d).
-    """
-    none = np.zeros((0, 0))
-    if counts is not None:
-        rows = subsample(counts.shape[0], FIT_AT_MOST, random_state)
-        sample = counts.rows(rows)
-        genes = select_genes(sample, min_spot_share=config.min_spot_share, n_top_genes=config.n_top_genes)
-        genes = by_value(sample, genes)
-        totals = np.asarray(sample.sum(axis=1, dtype=np.float64)).ravel()
-        target = config.target_sum or float(np.median(totals[totals > 0]))
-        x = columns(normalize(sample, target_sum=target, log1p=config.log1p), genes)
-        center, scale = moments(x)
-        if config.features == "genes":  # Spatial-MGCN scales without centring
-            feature_map = FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0))
-            return feature_map, transform(feature_map, counts, None, log1p=config.log1p)
-        middle = Middle(center)
-        if libraries is not None:
-            middle = Middle(_offsets.slice_means(x, libraries[rows]), libraries[rows])
-        loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, random_state)
-        scores = _scores(counts, genes, target, center, scale, loadings, log1p=config.log1p)
-    elif representation is not None:
-        genes = np.arange(representation.shape[1])
-        target, loadings = 0.0, none
-        center, scale = representation.mean(axis=0, dtype=np.float64), np.ones(len(genes))
-        if not alike:
-            deviation = representation.std(axis=0, dtype=np.float64)
-            scale = np.where(deviation > 1e-6 * np.maximum(np.abs(center), 1.0), deviation, 1.0)
-        if config.features == "genes":  # taken as it is
-            scale *= max(float(representation.std()), 1e-12) if alike else 1.0
-            features = ((representation - center) / scale).astype(np.float32)
-            return FeatureMap(genes, target, center, scale, none, none, np.zeros(0)), features
-        scores = _compress(_offsets.centred((representation - center) / scale, libraries)).astype(np.float32)
-    else:
-        raise InputError("neither counts nor a representation were given")
-    # Between slices, the batch would pass for the most spatial factor of all.
-    within = _offsets.centred(scores, libraries)
-    rotation, autocorrelation = spatial_factors(within, operator, config, least=4 if alike else 1)
-    feature_map = FeatureMap(genes, target, center, scale, loadings, rotation, autocorrelation)
-    return feature_map, _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
-
-
-def transform(
-    feature_map: FeatureMap,
-    counts: Counts | None,
-    representation: NDArray[Any] | None,
-    *,
-    log1p: bool,
-    operator: sparse.csr_matrix | None = None,
-    libraries: NDArray[np.int64] | None = None,
-) -> NDArray[np.float32]:
-    """Apply a fitted map to counts (n, genes) or a representation (n, d); float32 (n, features).
-
-    Of several slices, which need ``operator``, offsets are taken off: those of the observations at hand.
-    """
-    f = feature_map
-    if representation is not None:
-        if not f.rotation.size:
-            return np.asarray((representation - f.center) / f.scale, dtype=np.float32)
-        compressed = _compress(_offsets.centred((representation - f.center) / f.scale, libraries)).astype(np.float32)
-        return _offsets.align(np.asarray(compressed @ f.rotation, dtype=np.float32), operator, libraries)
-    if counts is None:
-        raise InputError("neither counts nor a representation were given")
-    if not f.loadings.size:
-        features = np.empty((counts.shape[0], len(f.genes)), dtype=np.float32)
-        for rows, block in counts.blocks():
-            x = normalize(block, target_sum=f.target_sum, log1p=log1p)[:, f.genes].toarray()
-            features[rows] = np.minimum(x / f.scale, CLIP)
-        return features
-    scores = _scores(counts, f.genes, f.target_sum, f.center, f.scale, f.loadings, log1p=log1p)
-    features = np.asarray(scores @ f.rotation, dtype=np.float32) if f.rotation.size else scores
-    return _offsets.align(features, operator, libraries)
-
-
-def _scores(
-    counts: Counts,
-    genes: NDArray[np.int64],
-    target_sum: float,
-    center: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    loadings: NDArray[np.float64],
-    *,
-    log1p: bool,
-) -> NDArray[np.float32]:
-    """Project standardised expression on the loadings; float32 (n, components)."""
-    scores = np.empty((counts.shape[0], loadings.shape[1]), dtype=np.float32)
-    axes = loadings.astype(np.float32)
-    shift = (center / scale) @ loadings
-    for rows, block in counts.blocks():
-        x = columns(normalize(block, target_sum=target_sum, log1p=log1p), genes)
-        scores[rows] = standardize(x, center, scale) @ axes - shift
-    return scores
-
-
 def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
     """Divide rows by the square root of their norm, in units of the median norm.
 
@@ -302,32 +288,16 @@ def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
 def spatial_factors(
     scores: NDArray[Any], operator: sparse.csr_matrix, config: Config, *, least: int = 4
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    r"""Rotate scores into the directions that agree most with their surroundings.
+    r"""Rotate centred scores (n, k) into the directions that agree most with their surroundings.
 
     Maximum autocorrelation factors (Switzer and Green 1984): the directions u that maximise
     :math:`u^T X^T W X u \,/\, u^T X^T X u`, W the random walk of ``config.factor_steps`` steps. Unlike
     principal components they are ordered by how spatial they are, not by variance, and have unit
-    variance each, so that neither cell types nor depth outweigh a weak region signal.
-
-    Parameters
-    ----------
-    scores
-        Centred scores, (n, k).
-    operator
-        Random-walk operator, (n, n).
-    config
-        ``factor_steps``, ``min_autocorrelation``, ``max_factors``.
-    least
-        Factors kept in any case.
+    variance each, so that neither cell types nor depth outweigh a weak region signal. ``least`` are kept in any case.
 
     Returns
     -------
     Rotation (k, d) and the autocorrelation of each factor (d,), decreasing.
-
-    Raises
-    ------
-    InputError
-        If the scores do not vary.
     """
     n, k = scores.shape
     total = np.zeros((k, k))  # in float32 the rounding of a strong component would drown a weak one

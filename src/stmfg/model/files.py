@@ -20,13 +20,14 @@ from stmfg._keys import UNS
 from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.errors import InputError, StmfgError
-from stmfg.model.estimator import STMFG
 from stmfg.model.features import FeatureMap
+from stmfg.model.network import build_network
 from stmfg.model.plugins import Plugins
 from stmfg.model.transfer import DomainMap
 
 if TYPE_CHECKING:
     from stmfg._core.annotated import Annotated
+    from stmfg.model.estimator import STMFG
 
     Arrays = dict[str, Any]
 
@@ -37,10 +38,10 @@ _ARRAYS, _RECORD, _RESULT = "model.safetensors", "model.json", "result.h5ad"
 
 def packed(model: STMFG) -> dict[str, Any]:
     """Return a trained model as ``record``, JSON text, and ``arrays`` by name."""
-    feature_map, net = model.fitted()
-    arrays = {f"map.{k}": np.asarray(v) for k, v in vars(feature_map).items()}
-    for name, view_map in model.view_maps.items():
-        arrays |= {f"view.{name}.{k}": np.asarray(v) for k, v in vars(view_map).items()}
+    net = model.fitted()
+    arrays: Arrays = {}
+    for name, feature_map in model.maps.items():
+        arrays |= {f"{_prefix(name)}{k}": np.asarray(v) for k, v in vars(feature_map).items()}
     arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
     arrays["decoded"] = model.decoded
     if model.domain_map is not None:
@@ -69,7 +70,7 @@ def save(model: STMFG, folder: Path) -> None:
         arrays.write_bytes(to_bytes({k: np.ascontiguousarray(v) for k, v in parts["arrays"].items()}))
 
 
-def load(source: str | Path | Annotated, device: str, plugins: dict[str, Any]) -> STMFG:
+def load(model_class: type[STMFG], source: str | Path | Annotated, device: str, plugins: dict[str, Any]) -> STMFG:
     """Read a model, or say in one line why there is none."""
     path = Path(source).expanduser() if isinstance(source, (str, Path)) else None
     name = "the AnnData" if path is None else str(path)
@@ -80,7 +81,8 @@ def load(source: str | Path | Annotated, device: str, plugins: dict[str, Any]) -
             text, arrays = _of_result(_read_uns(path if path.is_file() else path / _RESULT), name)
         else:
             text, arrays = (path / _RECORD).read_text(), load_file(path / _ARRAYS)
-        return _unpacked(json.loads(text), arrays, device, plugins, name)
+        record = json.loads(text)
+        return _unpack(model_class, record, arrays, device, plugins, name)
     except StmfgError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
@@ -109,25 +111,28 @@ def _of_result(record: dict[str, Any], name: str) -> tuple[str, Arrays]:
     return str(record["model"]["record"]), arrays | {f"domain.{k}": v for k, v in record.get("domain_map", {}).items()}
 
 
-def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, plugins: dict[str, Any], name: str) -> STMFG:
+def _unpack(
+    model_class: type[STMFG], record: dict[str, Any], arrays: Arrays, device: str, plugins: dict[str, Any], name: str
+) -> STMFG:
     if record["format"] > FORMAT:
         raise InputError(f"{name} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
     try:
         config = Config.from_dict(record["config"])
     except InputError as error:
         raise ValueError(str(error)) from error
-    model = STMFG(config, n_domains=record.get("n_domains"), random_state=record["random_state"], device=device)
+    model = model_class(config, n_domains=record.get("n_domains"), random_state=record["random_state"], device=device)
     model.plugins = Plugins.of(config, plugins, name)
     model.genes, model.use_rep, model.history = list(record["genes"]), record["use_rep"], record["history"]
     model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
-    model.feature_map = _feature_map("map.", arrays).folded()  # of format 1; the identity since
-    model.view_maps = {name: _feature_map(f"view.{name}.", arrays) for name in model.config.extra_views}
+    model.maps = {name: _feature_map(_prefix(name), arrays) for name in ("feature", *model.config.extra_views)}
     model.domain_map = DomainMap(**_below("domain.", arrays)) if "domain.means" in arrays else None
     state = {k: torch.from_numpy(v) for k, v in _below("net.", arrays).items()}
     counts = "decoder.mean.weight" in state
     n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])
     n_libraries = len(state.get("decoder.library.weight", [()]))
-    model.net = model.build(int(record["n_in"]), n_out, counts=counts, n_libraries=n_libraries)
+    options = {"counts": counts, "n_libraries": n_libraries, "fusion": model.plugins.fusion}
+    net = build_network(config, int(record["n_in"]), n_out, random_state=model.random_state, **options)
+    model.net = net.to(model.device)
     model.net.load_state_dict(state)
     model.net.eval()
     return model
@@ -136,7 +141,14 @@ def _unpacked(record: dict[str, Any], arrays: Arrays, device: str, plugins: dict
 def _feature_map(prefix: str, arrays: Arrays) -> FeatureMap:
     parts = _below(prefix, arrays)
     parts["target_sum"] = float(parts["target_sum"].item())
+    if parts["loadings"].size and parts["rotation"].size:  # format 1
+        folded = (parts["loadings"] @ parts["rotation"]).astype(np.float32)
+        parts |= {"loadings": folded, "rotation": np.zeros((0, 0))}
     return FeatureMap(**parts)
+
+
+def _prefix(view: str) -> str:
+    return "map." if view == "feature" else f"view.{view}."
 
 
 def _below(prefix: str, arrays: Arrays) -> Arrays:

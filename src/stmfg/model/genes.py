@@ -39,20 +39,9 @@ def share(given: Sequence[object], known: list[str], feature_map: FeatureMap) ->
 def matched(
     counts: Counts, given: Sequence[object], known: list[str], feature_map: FeatureMap
 ) -> tuple[Counts, FeatureMap]:
-    """Return the counts of the genes that the model knows, and the map for them.
+    """Return the counts (n, genes) of the genes that the model knows, and the map for them.
 
     The others are left out so that the depth of a spot means the same as where the map was fitted.
-
-    Parameters
-    ----------
-    counts
-        Of the new slice, (n, genes).
-    given
-        Names of its genes.
-    known
-        The genes the model was fitted on, in order.
-    feature_map
-        Its map.
 
     Raises
     ------

@@ -119,7 +119,7 @@ def spatial_graph(
     n_neighbors
         Nearest neighbours, symmetrised with OR.
     radius
-        Radius in spot spacings (see :func:`stmfg._core.geometry.spacing`), used instead when positive.
+        Radius in spot spacings, used instead when positive.
     libraries
         Slice of each observation, (n,): slices are never linked.
 
@@ -148,23 +148,11 @@ def patches(
     at_most: int,
     libraries: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Choose whole patches of tissue, spread over it, that hold about so many observations.
+    """Choose whole patches of tissue, spread over it, that hold about so many observations; sorted indices (m,).
 
     The tissue is halved along its longer side again and again until a patch holds at most ``PATCH``
-    observations; of the patches, in the order of the halving, every m-th is taken.
-
-    Parameters
-    ----------
-    coordinates
-        Positions, (n, 2) or (n, 3).
-    at_most
-        Observations wanted; with no more than that, all are taken.
-    libraries
-        Slice of each observation, codes (n,): no patch holds parts of two.
-
-    Returns
-    -------
-    Sorted indices of the observations, (m,).
+    observations; of the patches, in the order of the halving, every m-th is taken. No patch holds parts of two
+    slices (codes, (n,)).
     """
     n = len(coordinates)
     if n <= at_most:
@@ -191,19 +179,7 @@ def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64]) -> list[N
 
 
 def feature_graph(x: NDArray[Any], *, n_neighbors: int = Config.feature_neighbors) -> sparse.csr_matrix:
-    """Link observations with similar features, by cosine.
-
-    Parameters
-    ----------
-    x
-        Features, (n, d).
-    n_neighbors
-        Nearest neighbours, symmetrised with OR.
-
-    Returns
-    -------
-    Symmetric (n, n) matrix of ones, no diagonal.
-    """
+    """Link observations (n, d) to those nearest by cosine; symmetric (n, n) matrix of ones, no diagonal."""
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     # On the unit sphere the nearest by Euclidean distance are the nearest by cosine, and trees apply.
     slack = SLACK if len(x) > EXACT_AT_MOST else 0.0
@@ -213,14 +189,7 @@ def feature_graph(x: NDArray[Any], *, n_neighbors: int = Config.feature_neighbor
 def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
     """Return the matrix that averages over an observation and its neighbours: one step of a lazy random walk.
 
-    Parameters
-    ----------
-    graph
-        Symmetric graph without diagonal, (n, n).
-
-    Returns
-    -------
-    (n, n), rows sum to one.
+    Of a symmetric graph without diagonal, (n, n); rows sum to one.
     """
     with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
     degree = np.asarray(with_self.sum(axis=1)).ravel()
@@ -228,17 +197,7 @@ def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def symmetric_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
-    r"""Return :math:`D^{-1/2} (A + I) D^{-1/2}` (Kipf and Welling 2017, eq. 2).
-
-    Parameters
-    ----------
-    graph
-        Symmetric graph without diagonal, (n, n).
-
-    Returns
-    -------
-    Symmetric (n, n) matrix.
-    """
+    """Return :math:`D^{-1/2} (A + I) D^{-1/2}` (Kipf and Welling 2017, eq. 2) of a graph A without diagonal, (n, n)."""
     with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
     scale = sparse.diags_array(1 / np.sqrt(np.asarray(with_self.sum(axis=1)).ravel()))
     return sparse.csr_matrix(scale @ with_self @ scale, dtype=np.float32)

@@ -32,13 +32,13 @@ def patch_features(image: NDArray[np.uint8], xy: NDArray[np.float64], width: flo
     image
         Bytes, (height, width, 3).
     xy
-        Positions in pixels, (n, 2): column, row.
+        Positions in pixels, (n, 2): column, row; those outside the image take the nearest part of it.
     width
         Side of the square, pixels.
 
     Returns
     -------
-    Columns as in ``NAMES``, (n, 12); positions outside the image take the nearest part of it.
+    Columns as in ``NAMES``, (n, 12).
     """
     side = max(3, round(width))
     rows, columns = np.round(xy[:, ::-1].T).astype(np.int64)

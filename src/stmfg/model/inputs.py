@@ -1,15 +1,14 @@
-"""The observations a model uses, in an order that depends on their values alone, and the graph of their places."""
+"""The observations a model uses, in an order that depends on their values alone, and the graphs between them."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from stmfg._core.blocks import Counts
 from stmfg._core.checks import MIN_OBSERVATIONS
 from stmfg.errors import InputError
 from stmfg.model import graphs
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from stmfg._core.tissue import Tissue
     from stmfg.config import Config
+    from stmfg.model.features import FeatureMap
 
 logger = logging.getLogger("stmfg")
 
@@ -26,119 +26,42 @@ SORTED_BY_PLACE = 50_000
 """More observations than this are sorted by place first: what is close in tissue is then close in memory."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The observations with counts, or all of a given embedding, in canonical order."""
+def prepare(tissue: Tissue, config: Config) -> tuple[Tissue, NDArray[np.int64]]:
+    """Bring the observations that have counts into an order of their values, and build their spatial graph.
 
-    order: NDArray[np.int64]
-    """Their positions in the AnnData, (n,)."""
-    coordinates: NDArray[np.float64]
-    counts: Counts | None
-    depth: NDArray[np.float64] | None
-    """Total counts, (n,)."""
-    representation: NDArray[np.float32] | None
-    extra: dict[str, NDArray[np.float32]]
-    """What describes the observations in each further view, (n, d), by its name."""
-    graph: sparse.csr_matrix
-    """Spatial graph."""
-    feature_graph: sparse.csr_matrix | None
-    """Expression graph, when the AnnData brings one."""
-    libraries: NDArray[np.int64] | None = None
-    """Slice of each observation, codes from 0 without gaps; None of a single slice."""
+    Permuting the observations of the input then permutes every result and changes nothing else.
 
-    @property
-    def n_libraries(self) -> int:
-        """Number of slices."""
-        return 1 if self.libraries is None else int(self.libraries.max()) + 1
-
-    def subset(self, rows: NDArray[np.int64]) -> Inputs:
-        """Return some of the observations; a given expression graph is left out, it is found anew among them."""
-        return Inputs(
-            order=self.order[rows],
-            coordinates=self.coordinates[rows],
-            counts=None if self.counts is None else self.counts.subset(rows),
-            depth=None if self.depth is None else self.depth[rows],
-            representation=None if self.representation is None else self.representation[rows],
-            extra={name: x[rows] for name, x in self.extra.items()},
-            graph=self.graph[rows][:, rows],
-            feature_graph=None,
-            libraries=None if self.libraries is None else self.libraries[rows],
-        )
-
-
-def prepare(tissue: Tissue, config: Config) -> Inputs:
-    """Bring the observations that can be used into canonical order.
-
-    The order depends on the values alone, so that permuting the observations of the input permutes every result and
-    changes nothing else.
-
-    Parameters
-    ----------
-    tissue
-        What was read of the AnnData.
-    config
-        How the spatial graph is built, where the AnnData brings none.
-
-    Raises
-    ------
-    InputError
-        If there are too few observations with counts.
+    Returns
+    -------
+    The observations, with the graphs in our form, and their positions in the AnnData.
     """
+    keys = [] if tissue.representation is None else [*tissue.representation.T[2::-1]]
     if tissue.sums is not None:
-        entries, depth, square = tissue.sums
-        keys = [entries, square, depth]
-    else:
-        depth = None
-        keys = [] if tissue.representation is None else [*tissue.representation.T[2::-1]]
+        keys = [tissue.sums[0], tissue.sums[2], tissue.sums[1]]
     places = [*tissue.coordinates.T]
     order = np.lexsort([*places, *keys] if len(places[0]) <= SORTED_BY_PLACE else [*keys, *places])
     order = order[~tissue.left_out[order]]
     if len(order) < MIN_OBSERVATIONS:
         raise InputError(f"only {len(order)} spots have counts; at least {MIN_OBSERVATIONS} are needed")
-    libraries = None
-    if tissue.libraries is not None:
-        codes, libraries = np.unique(tissue.libraries[order], return_inverse=True)
-        libraries = libraries if len(codes) > 1 else None
-    if tissue.spatial_graph is None:
-        graph = build_spatial_graph(tissue.coordinates[order], libraries, config)
-    else:
-        logger.info("using the spatial graph that the data bring")
-        graph = _clean_graph(tissue.spatial_graph, order)
-    return Inputs(
-        order=order,
-        coordinates=tissue.coordinates[order],
-        counts=None if tissue.counts is None else Counts(tissue.counts, order),
-        depth=None if depth is None else depth[order],
-        representation=None if tissue.representation is None else tissue.representation[order],
-        extra={name: x[order] for name, x in tissue.extra.items()},
-        graph=graph,
-        feature_graph=None if tissue.feature_graph is None else _clean_graph(tissue.feature_graph, order),
-        libraries=libraries,
-    )
+    used, graph = tissue.subset(order), tissue.spatial_graph
+    if used.libraries is not None:  # a slice may have lost all its spots
+        codes, libraries = np.unique(used.libraries, return_inverse=True)
+        used = replace(used, libraries=libraries if len(codes) > 1 else None)
+    return replace(
+        used,
+        spatial_graph=build_spatial_graph(used, config) if graph is None else _clean_graph(graph, order),
+        feature_graph=None if used.feature_graph is None else _clean_graph(used.feature_graph, order),
+    ), order
 
 
-def build_spatial_graph(
-    coordinates: NDArray[np.float64], libraries: NDArray[np.int64] | None, config: Config
-) -> sparse.csr_matrix:
-    """Link observations (n,) in tissue as the options say."""
+def build_spatial_graph(tissue: Tissue, config: Config) -> sparse.csr_matrix:
+    """Link observations in tissue as the options say."""
     return graphs.spatial_graph(
-        coordinates,
+        tissue.coordinates,
         n_neighbors=config.spatial_neighbors,
         radius=config.spatial_radius,
-        libraries=graphs.unlinked(coordinates, libraries, stacked=config.stacked),
+        libraries=graphs.unlinked(tissue.coordinates, tissue.libraries, stacked=config.stacked),
     )
-
-
-def warn_left_out(tissue: Tissue) -> None:
-    """Warn of the observations that the model cannot use, and say what becomes of them."""
-    rows = np.flatnonzero(tissue.left_out)
-    if len(rows):
-        names = ", ".join(map(str, tissue.names[rows[:5]])) + (", ..." if len(rows) > 5 else "")
-        logger.warning(
-            "%d spots without a single count are left out of the model and take their neighbourhood's domain: %s",
-            len(rows),
-            names,
-        )
 
 
 def _clean_graph(graph: Any, order: NDArray[np.int64]) -> sparse.csr_matrix:
@@ -149,3 +72,46 @@ def _clean_graph(graph: Any, order: NDArray[np.int64]) -> sparse.csr_matrix:
     matrix.eliminate_zeros()
     matrix.sort_indices()
     return matrix
+
+
+def build_graphs(
+    spots: Tissue, features: NDArray[np.float32], maps: dict[str, FeatureMap], config: Config
+) -> dict[str, sparse.csr_matrix]:
+    """Return the graph of every view, (n, n), between prepared observations.
+
+    Further views link neighbours in expression and in the view together: neighbours in the view alone mix what differs
+    in expression. Where the image tells two halves of one domain apart it is the same in all others. ``maps`` say which
+    columns of the features (n, d) belong to which view.
+    """
+    spatial = spots.spatial_graph
+    view_graphs = {"spatial": spatial}
+    own, end = np.arange(maps["feature"].width), 0
+    for name, feature_map in maps.items():
+        columns = np.arange(end, end := end + feature_map.width)
+        weights = feature_map.autocorrelation
+        if name == "feature":
+            if name not in config.views:
+                continue
+            if spots.feature_graph is not None:
+                view_graphs[name] = spots.feature_graph
+                continue
+        else:
+            columns = np.concatenate([own, columns])
+            weights = np.concatenate([maps["feature"].autocorrelation, weights])
+        # Smoothed in tissue, and the more spatial ones counting more.
+        x = graphs.walk(graphs.walk_operator(spatial), features[:, columns], config.feature_steps)
+        if weights.size:
+            x = x * np.sqrt(np.maximum(weights, 0)).astype(np.float32)
+        view_graphs[name] = graphs.feature_graph(x, n_neighbors=config.feature_neighbors)
+    return view_graphs
+
+
+def warn_left_out(tissue: Tissue) -> None:
+    """Warn of the observations that the model cannot use, and say what becomes of them."""
+    names = tissue.names[tissue.left_out]
+    if len(names):
+        logger.warning(
+            "%d spots without a single count are left out of the model and take their neighbourhood's domain: %s",
+            len(names),
+            ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else ""),
+        )

@@ -10,7 +10,7 @@ __all__ = ["gaussian_nll", "info_nce", "spatial_regularization", "zinb_nll"]
 
 
 def zinb_nll(x: Tensor, mu: Tensor, theta: Tensor, pi_logits: Tensor) -> Tensor:
-    r"""Mean negative log-likelihood of zero-inflated negative binomial counts.
+    r"""Mean negative log-likelihood of zero-inflated negative binomial counts, in nats per entry.
 
     .. math::
         p(x) = \pi\,[x = 0] + (1 - \pi)\,\mathrm{NB}(x; \mu, \theta)
@@ -19,20 +19,8 @@ def zinb_nll(x: Tensor, mu: Tensor, theta: Tensor, pi_logits: Tensor) -> Tensor:
     (Eraslan et al. 2019, DCA, eq. 4). Stable in float32: everything is a sum of logarithms, and the
     log-gamma terms are evaluated only where the count is not zero (there the zero part is closed form).
 
-    Parameters
-    ----------
-    x
-        Counts, (n, genes), non-negative integers stored as floats.
-    mu
-        Mean of the negative binomial part, (n, genes), positive.
-    theta
-        Inverse dispersion, broadcastable to (n, genes), positive.
-    pi_logits
-        Logits of the probability of an extra zero, broadcastable to (n, genes).
-
-    Returns
-    -------
-    Scalar, nats per entry.
+    Shapes: counts x and positive mu (n, genes); positive theta, and logits of the probability of an extra zero,
+    broadcastable to them.
     """
     theta = theta.expand_as(x)
     pi_logits = pi_logits.expand_as(x)
@@ -58,36 +46,15 @@ def zinb_nll(x: Tensor, mu: Tensor, theta: Tensor, pi_logits: Tensor) -> Tensor:
 
 
 def gaussian_nll(x: Tensor, mean: Tensor) -> Tensor:
-    """Mean squared error: the Gaussian negative log-likelihood of unit variance, without its constant, times two.
-
-    Parameters
-    ----------
-    x, mean
-        Observed and predicted values, (n, features).
-
-    Returns
-    -------
-    Scalar.
-    """
+    """Mean squared error of predictions (n, features): twice the Gaussian negative log-likelihood of unit variance."""
     return (x - mean).square().mean()
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Contrast two views of each spot with those of the other spots, in both directions.
+    """Contrast two views (n, d) of each spot with those of the other spots, in both directions.
 
-    InfoNCE (van den Oord et al. 2018, eq. 4) on cosine similarities: the positive pair is row i of both
-    views, the negatives are all other rows of the other view.
-
-    Parameters
-    ----------
-    a, b
-        Two views of the same spots, (n, d).
-    temperature
-        Divides the similarities, positive.
-
-    Returns
-    -------
-    Scalar, nats; log(n) for unrelated views.
+    InfoNCE (van den Oord et al. 2018, eq. 4) on cosine similarities over the temperature: the positive pair is row i of
+    both views, the negatives are all other rows of the other view. Nats; log(n) for unrelated views.
     """
     similarity = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
     same = torch.arange(len(a), device=a.device)
@@ -101,20 +68,9 @@ def spatial_regularization(z: Tensor, neighbors: Tensor, strangers: Tensor) -> T
         -\tfrac12 \left[\overline{\log s(c_{ij})}_{(i, j) \in A}
         + \overline{\log(1 - s(c_{ij}))}_{(i, j) \notin A}\right]
 
-    with c the cosine similarity of embeddings and s the logistic function (Wang et al. 2023,
-    Spatial-MGCN, eq. 12). The pairs are given, so that a sample of them can stand for all: nothing
-    n x n is made.
-
-    Parameters
-    ----------
-    z
-        Embedding, (n, d).
-    neighbors, strangers
-        Index pairs (2, m) that are, and are not, linked in the spatial graph.
-
-    Returns
-    -------
-    Scalar.
+    with c the cosine similarity of embeddings z (n, d) and s the logistic function (Wang et al. 2023, Spatial-MGCN,
+    eq. 12). The pairs (2, m) that are, and are not, linked in the spatial graph are given, so that a sample of them
+    can stand for all: nothing n x n is made.
     """
     unit = F.normalize(z, dim=1)
     near = (unit[neighbors[0]] * unit[neighbors[1]]).sum(1)

@@ -25,12 +25,9 @@ FLOOR = 1e-4
 class Mixture:
     """A fitted mixture: all that tells a component from the others is linear in x (Fisher's discriminant)."""
 
-    likelihood: float
-    """Mean log-likelihood of a row."""
-    slope: Floats
-    """(d, k)."""
-    intercept: Floats
-    """(k,), or of every slice (n_slices, k)."""
+    likelihood: float  # mean log-likelihood of a row
+    slope: Floats  # (d, k)
+    intercept: Floats  # (k,), or of every slice (n_slices, k)
 
     def posterior(self, x: Floats, libraries: Codes | None = None) -> Floats:
         """Return the posterior of every component, (n, k)."""
@@ -55,18 +52,9 @@ def discriminant(means: Floats, covariance: Floats, log_shares: Floats) -> tuple
 
 
 def fit_likeliest(x: Floats, k: int, seeds: Iterable[int], libraries: Codes | None = None) -> Mixture:
-    """Fit the mixture from one k-means start a seed and return the likeliest fit.
+    """Fit the mixture to values of unit variance (n, d) from one k-means start a seed; return the likeliest fit.
 
-    Parameters
-    ----------
-    x
-        Values of unit variance, (n, d).
-    k
-        Number of components.
-    seeds
-        Seeds of the starts.
-    libraries
-        Slice of each row, codes (n,) from 0 without gaps: each then has an offset of its own.
+    With ``libraries``, codes (n,) from 0 without gaps, each slice has an offset of its own.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stmfg.config import Config
 
-__all__ = ["CountDecoder", "Encoded", "GraphConv", "Operator", "STMFGNet", "ViewFusion"]
+__all__ = ["CountDecoder", "Encoded", "GraphConv", "Operator", "STMFGNet", "ViewFusion", "build_network"]
 
 ATTENTION_WIDTH = 16
 """Hidden width of the view attention."""
@@ -93,7 +93,7 @@ class GraphConv(nn.Module):
             nn.init.xavier_uniform_(self.linear.weight)
 
     def forward(self, operator: Operator, h: Tensor) -> Tensor:
-        """Convolve features h (n, n_in) along one graph."""
+        """Convolve features along one graph."""
         h = operator(self.linear(h))  # W first: the product with the graph is then the narrow one
         return h if self.bias is None else F.relu(h + self.bias)
 
@@ -114,7 +114,7 @@ class ViewFusion(nn.Module):
         nn.init.zeros_(self.query.weight)
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Fuse views (n, v, d)."""
+        """Fuse views."""
         weights = torch.softmax(self.query(torch.tanh(self.hidden(views))).squeeze(-1), dim=1)
         return (weights.unsqueeze(-1) * views).sum(1), weights
 
@@ -138,17 +138,14 @@ class CountDecoder(nn.Module):
         self.library = nn.Embedding(n_libraries, n_genes) if n_libraries > 1 else None
 
     def start_at(self, mean: Tensor) -> None:
-        """Let the mean of every gene start where the data have it: the steps left would not get there.
-
-        Mean counts on each slice, (n_libraries, genes); offsets add up to zero over the slices.
-        """
+        """Let the mean of every gene start where the data have it, (n_libraries, genes): too far for the steps."""
         log = mean.clamp(1e-4).log()
         self.mean.bias.data.copy_(log.mean(dim=0))
         if self.library is not None:
             self.library.weight.data.copy_(log - log.mean(dim=0))
 
     def forward(self, z: Tensor, size: Tensor, library: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Decode embeddings z of spots with the given size factors, on their slices or, without, the average one."""
+        """Decode embeddings of spots on their slices or, without, on the average one."""
         h = self.hidden(z)
         log_mean = self.mean(h)
         if self.library is not None and library is not None:
@@ -163,14 +160,18 @@ class CountDecoder(nn.Module):
 class Encoded:
     """What the encoder makes of the spots."""
 
-    embedding: Tensor
-    """(n, d)."""
-    layers: list[Tensor]
-    """Fused features after each layer, each (n, d_l)."""
-    views: list[Tensor]
-    """Features per view of each layer, each (n, v, d_l)."""
-    weights: list[Tensor]
-    """Attention over views of each fusion, each (n, v)."""
+    embedding: Tensor  # (n, d)
+    layers: list[Tensor]  # fused features after each layer, each (n, d_l)
+    views: list[Tensor]  # features per view of each layer, each (n, v, d_l)
+    weights: list[Tensor]  # attention over views of each fusion, each (n, v)
+
+
+def build_network(config: Config, n_in: int, n_out: int, *, random_state: int, **options: Any) -> STMFGNet:
+    """Return the untrained network; its first weights depend on the seed alone. Options as of :class:`STMFGNet`."""
+    # Layers draw their first weights from the global generator; forking leaves the user's as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(random_state)  # torch.manual_seed would reseed every GPU too
+        return STMFGNet(n_in, n_out, config, **options)
 
 
 class STMFGNet(nn.Module):
@@ -178,10 +179,8 @@ class STMFGNet(nn.Module):
 
     Parameters
     ----------
-    n_in
-        Input features.
-    n_out
-        Genes decoded, or features reconstructed with ``counts=False``.
+    n_in, n_out
+        Input features, and genes decoded, or features reconstructed with ``counts=False``.
     config
         Hyperparameters.
     counts
@@ -189,7 +188,7 @@ class STMFGNet(nn.Module):
     n_libraries
         Number of slices.
     fusion
-        Makes the fusion of a layer from its width, in place of :class:`ViewFusion`; see :class:`Plugins`.
+        Makes the fusion of a layer from its width, in place of :class:`ViewFusion`.
     """
 
     def __init__(

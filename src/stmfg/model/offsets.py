@@ -46,7 +46,7 @@ def centred(x: NDArray[Any], libraries: Codes | None) -> NDArray[Any]:
 
 
 def align(features: NDArray[np.float32], operator: csr_matrix | None, libraries: Codes | None) -> NDArray[np.float32]:
-    r"""Take the offset of its slice off the features of each observation.
+    r"""Take the offset of its slice off the features (n, d) of each observation; the result has mean zero.
 
     Model: :math:`x_i = \mu_{k(i)} + b_{l(i)} + e_i`, a Gaussian mixture with one covariance whose components k all
     slices share, in proportions of their own, and an offset b of each slice l. Estimated together by expectation
@@ -54,19 +54,7 @@ def align(features: NDArray[np.float32], operator: csr_matrix | None, libraries:
     has stays apart, which plain centring would mix with what the other slices have. This is the linear model of Johnson
     et al. (2007, ComBat) with soft clusters as its covariates, as in Korsunsky et al. (2019, Harmony), but with one
     offset a slice rather than one for every slice and cluster: few parameters, and no cluster is pulled onto another.
-
-    Parameters
-    ----------
-    features
-        (n, d).
-    operator
-        Random-walk operator of the spatial graph, (n, n).
-    libraries
-        Slice of each observation, codes (n,) from 0 without gaps; ``None`` changes nothing.
-
-    Returns
-    -------
-    Features less the offsets, mean zero, float32 (n, d).
+    Without ``libraries`` (codes (n,) from 0 without gaps), nothing changes.
     """
     if libraries is None or operator is None:
         return features

@@ -40,13 +40,7 @@ class Plugins:
 
     @classmethod
     def split(cls, options: dict[str, Any]) -> tuple[Plugins, dict[str, Any]]:
-        """Take the callables out of options, and put their names in their place.
-
-        Raises
-        ------
-        InputError
-            If ``extra_losses`` are not callables of different names.
-        """
+        """Take the callables out of options, and put their names in their place."""
         options, given = dict(options), dict[str, Any]()
         for name in ("clusterer", "fusion"):
             if callable(options.get(name)):
@@ -63,13 +57,7 @@ class Plugins:
 
     @classmethod
     def of(cls, config: Config, options: dict[str, Any], name: str) -> Plugins:
-        """Return the plug-ins of a saved model, which must be those whose names it holds.
-
-        Raises
-        ------
-        InputError
-            If one is not the model's, or its fusion, without which it cannot be used, is not given.
-        """
+        """Return the plug-ins of a saved model, which must be those whose names it holds, its fusion among them."""
         plugins, names = cls.split(options)
         for option, given in names.items():
             if given != getattr(config, option, None):
@@ -99,13 +87,7 @@ NO_PLUGINS = Plugins()
 
 
 def cluster_with(clusterer: Clusterer, x: NDArray[Any], k: int, random_state: int) -> NDArray[np.float64]:
-    """Return the posterior (n, k) of a user's clusterer.
-
-    Raises
-    ------
-    InputError
-        If it returns neither labels from 0 to k - 1 nor posteriors.
-    """
+    """Return the posterior (n, k) of a user's clusterer, which may return labels."""
     result = np.asarray(clusterer(x, k, random_state=random_state))
     if result.shape == (len(x),) and result.dtype.kind in "iu" and result.min() >= 0 and result.max() < k:
         return np.asarray(np.eye(k)[result])

@@ -93,24 +93,18 @@ def train(
     checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> History:
-    """Train the network in place.
+    """Train the network in place and return the loss per epoch, by term.
 
     Parameters
     ----------
-    net, data, config
-        Network, data and hyperparameters.
-    random_state
-        Seed of the sampling.
+    net, data, config, random_state
+        Network, data, hyperparameters, and the seed of the sampling.
     plugins
         Whose extra terms are added to the loss.
     checkpoint
         File to continue from when it is there and of the same run, and to save to from time to time.
     progress
         Whether to show a progress bar, or, where standard error is no terminal, to log a line at the end.
-
-    Returns
-    -------
-    Loss per epoch, by term.
 
     Raises
     ------

@@ -30,16 +30,11 @@ FAR = 0.99
 class DomainMap:
     """Class-conditional Gaussians with one covariance, of the whole embedding; every layer has its marginal of them."""
 
-    center: Array
-    """Mean of the embedding, (d,); means and covariance are of the embedding less this, over ``spread``."""
-    spread: Array
-    """Standard deviation over all entries of the centred embedding, ()."""
-    means: Array
-    """(k, d)."""
-    covariance: Array
-    """Within domains, (d, d)."""
-    shares: Array
-    """Share of the spots in each domain, (k,)."""
+    center: Array  # mean of the embedding, (d,); means and covariance are of the embedding less this, over ``spread``
+    spread: Array  # standard deviation over all entries of the centred embedding, ()
+    means: Array  # (k, d)
+    covariance: Array  # within domains, (d, d)
+    shares: Array  # share of the spots in each domain, (k,)
     distances: Array
     """Quantiles of the distance to the nearest domain over the spots the domains were found on, increasing."""
     widths: NDArray[np.int64]
@@ -50,19 +45,12 @@ class DomainMap:
         return dict(vars(self))
 
     def posterior(self, embedding: NDArray[Any], *, adapt: bool = True) -> Array:
-        """Return the posterior of every domain, (n, k): the mean over embedding and layers, as in the vote.
+        """Return the posterior of every domain, (n, k): the mean over embedding (n, d) and layers, as in the vote.
 
         With ``adapt`` the slice may differ from the one the domains were found on by an offset common to all its
         spots (batch), in the shares of its domains and in the covariance within domains (depth, noise). These are
         estimated by expectation maximisation, while the places of the domains relative to each other stay: a mixture
         with fixed means and a free common shift. The covariance found before counts as d observations.
-
-        Parameters
-        ----------
-        embedding
-            (n, d).
-        adapt
-            Whether to estimate offset, shares and covariance of this slice, or take those of the other.
         """
         sample = self._standard(embedding[subsample(len(embedding), FIT_AT_MOST, 0)])
         n, d = sample.shape
@@ -84,11 +72,6 @@ class DomainMap:
 
         The distance is Mahalanobis', in the whole embedding. No offset is taken off: an offset is part of what is
         unlike. The empirical distribution calibrates it, as the embedding is not normal.
-
-        Parameters
-        ----------
-        embedding
-            (n, d).
         """
         distance = np.concatenate([_distance(x, self.means, self.covariance) for x in self._blocks(embedding)])
         return np.asarray(np.interp(distance, self.distances, np.linspace(0, 1, len(self.distances))))
@@ -113,14 +96,7 @@ class DomainMap:
 def fit(embedding: NDArray[Any], posterior: NDArray[Any], widths: list[int]) -> DomainMap:
     """Describe domains by Gaussians, as one step of the mixture's expectation maximisation from the vote does.
 
-    Parameters
-    ----------
-    embedding
-        (n, d).
-    posterior
-        Share of the vote for each domain, (n, k).
-    widths
-        Columns of each layer that votes besides the whole embedding; empty where it votes alone.
+    Of an embedding (n, d) and shares of the vote (n, k); ``widths`` are the columns of each layer that votes too.
     """
     rows = subsample(len(embedding), FIT_AT_MOST, 0)
     x, posterior = embedding[rows].astype(np.float64), posterior[rows].astype(np.float64)

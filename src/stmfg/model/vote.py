@@ -32,26 +32,9 @@ def cluster_often(
     random_state: int,
     clusterer: Clusterer | None = None,
 ) -> list[NDArray[np.float64]]:
-    """Cluster the embedding and the fused features of every layer, several times each.
+    """Cluster an embedding (n, d) and the features of every layer, several times each; posteriors (n, n_domains).
 
-    Parameters
-    ----------
-    embedding
-        (n, d).
-    widths
-        Columns that belong to each layer, in order.
-    n_domains
-        Number of clusters.
-    config
-        ``clusterer``, ``n_starts``, ``n_votes``, ``scales``.
-    random_state
-        Seed.
-    clusterer
-        A user's, in place of ``config.clusterer``.
-
-    Returns
-    -------
-    Posteriors, each (n, n_domains).
+    ``widths`` are the columns of each layer, in order; a user's ``clusterer`` takes the place of ``config.clusterer``.
     """
     parts = [embedding]
     if config.scales == "every" and len(widths) > 1:
@@ -84,19 +67,10 @@ def vote(
     """Find the domains: the consensus of all clusterings, and of several slices also those of each slice by itself.
 
     The clusterings of all slices decide which domains there are; where their borders lie is told better by those that
-    need not suit other slices, so these have the larger say (``OWN_WEIGHT``). Each of their clusters counts for the
-    domain it shares most with: a slice that lacks a domain keeps lacking it, and what it splits further stays one.
-
-    Parameters
-    ----------
-    embedding, widths, n_domains, config, random_state, clusterer
-        As in :func:`cluster_often`. A slice's own clusterings are half as many, so none where ``n_votes`` is 1.
-    libraries
-        Slice of each observation, codes (n,) from 0; ``None`` of a single slice.
-
-    Returns
-    -------
-    Share of the vote, (n, n_domains).
+    need not suit other slices. These have the larger say (``OWN_WEIGHT``), though they are half as many, and none where
+    ``n_votes`` is 1. Each of their clusters counts for the domain it shares most with: what a slice lacks it keeps
+    lacking, and what it splits further stays one. Arguments as in :func:`cluster_often`, and the slice of each
+    observation, codes (n,) from 0; returns the share of the vote, (n, n_domains).
     """
     shares = cluster.consensus(cluster_often(embedding, widths, n_domains, config, random_state, clusterer))
     if libraries is None or config.n_votes < 2:
@@ -116,19 +90,9 @@ def choose_n_domains(
 ) -> pd.Series[float]:
     """Measure the evidence for every number of domains that is tried.
 
-    It is that of the mixture on the embedding (:func:`stmfg.model.cluster.evidence`), where a spot and the neighbours
-    it was averaged with count as one independent observation: taken one each, they would support ever more domains.
-
-    Parameters
-    ----------
-    embedding
-        (n, d).
-    neighbourhood
-        Spots in a neighbourhood: the mean number of spatial neighbours, and the spot itself.
-    config
-        ``n_starts``.
-    random_state
-        Seed.
+    It is that of the mixture on the embedding (n, d), see :func:`stmfg.model.cluster.evidence`, where a spot and the
+    neighbours it was averaged with, ``neighbourhood`` spots on average, count as one independent observation: taken one
+    each, they would support ever more domains.
 
     Returns
     -------

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from stmfg._core import checks
 from stmfg._core.palette import palette
+from stmfg._core.stored_graph import DATA, OPTIONS, RECORD, TRAINING, moved, record
 from stmfg._keys import (
     COLORS,
     CONFIDENCE,
@@ -37,8 +38,11 @@ def write_embedding(adata: AnnData, model: STMFG, result: Result, library_key: s
 
     if UNLIKE in adata.obs:  # of another model
         del adata.obs[UNLIKE]
-    if SPATIAL_GRAPH not in adata.obsp:
+    if result.graph_made_by == TRAINING or SPATIAL_GRAPH not in adata.obsp:
         adata.obsp[SPATIAL_GRAPH] = result.graph
+    options = {} if result.graph_made_by == DATA else {name: getattr(model.config, name) for name in OPTIONS}
+    libraries = None if model.config.stacked else result.libraries
+    graph = record(result.graph, result.graph_made_by, result.coordinates, libraries, options)
     adata.obsm[EMBEDDING], adata.obsm[VIEW_WEIGHTS] = result.embedding, result.view_weights
     adata.uns[UNS] = {
         "version": __version__,
@@ -48,6 +52,7 @@ def write_embedding(adata: AnnData, model: STMFG, result: Result, library_key: s
         "view_weight_names": np.asarray(model.view_weight_names, dtype=object),
         "scales": np.asarray(result.widths),
         "model": packed(model),
+        RECORD: graph,
     }
     for name, value in (("use_rep", model.use_rep), ("library_key", library_key)):
         if value is not None:
@@ -61,17 +66,25 @@ def read_embedding(adata: AnnData, library_key: str | None = None) -> Result:
     from stmfg.model.domains import Result
 
     run = "run stmfg.tl.domains(adata) first"
-    record = require(adata, "uns", UNS, run)
+    trained = require(adata, "uns", UNS, run)
     embedding = np.asarray(require(adata, "obsm", EMBEDDING, run))
-    library_key = library_key or record.get("library_key")
+    library_key = library_key or trained.get("library_key")
+    coordinates = checks.coordinates(adata)
+    libraries = None if library_key is None else checks.library_codes(adata, library_key)
+    if moved(adata, coordinates, None if trained["params"]["stacked"] else libraries):
+        raise InputError(
+            f"positions or slices are not those that obsm[{EMBEDDING!r}] was trained on; "
+            f"del adata.obsm[{EMBEDDING!r}] to train anew"
+        )
     return Result(
         embedding=embedding,
         view_weights=np.asarray(adata.obsm.get(VIEW_WEIGHTS, embedding[:, :0])),
-        widths=[int(width) for width in record["scales"]],
-        coordinates=checks.coordinates(adata),
+        widths=[int(width) for width in trained["scales"]],
+        coordinates=coordinates,
         graph=sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")),
-        left_out=np.isin(adata.obs_names, record.get("left_out", [])),
-        libraries=None if library_key is None else checks.library_codes(adata, library_key),
+        graph_made_by=str(trained.get(RECORD, {}).get("made_by", DATA)),
+        left_out=np.isin(adata.obs_names, trained.get("left_out", [])),
+        libraries=libraries,
     )
 
 

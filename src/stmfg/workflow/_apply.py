@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stmfg._core import checks
+from stmfg._core.blocks import counts_read_once
 from stmfg._core.progress import is_watched, showing
+from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
 from stmfg._keys import UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
-from stmfg.workflow._input import add_image_features, forget_earlier_run
+from stmfg.workflow._input import add_image_features
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
 from stmfg.workflow.options import OPTIONS, RunOptions
 
@@ -52,7 +54,7 @@ def run_apply(
     checks.writable(output)
     if output.exists() and reference.exists() and output.samefile(reference):
         raise InputError(f"{output} holds the model; give another folder for the results")
-    with recording() as stages, collected_warnings() as messages, checks.counts_checked_once():
+    with recording() as stages, collected_warnings() as messages, counts_read_once():
         from stmfg import tl
         from stmfg.model.estimator import STMFG  # loads torch, so after what can be refused without
 
@@ -62,7 +64,7 @@ def run_apply(
             with stage("read"):
                 adata = read(source, platform=chosen.platform) if isinstance(source, (str, Path)) else source
             add_image_features(adata, model.config)
-            forget_earlier_run(adata)
+            forget_training(adata)
             tl.apply(adata, model, layer=chosen.layer, library_key=chosen.library_key)
         slices, far = adata.uns[UNS]["slices"], adata.uns[UNS]["far"]
         kept = {name: getattr(chosen, name) for name in names}

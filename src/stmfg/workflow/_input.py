@@ -12,7 +12,7 @@ from stmfg._core import checks
 from stmfg._core.spots import spots
 from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
-from stmfg._keys import EMBEDDING, IMAGE_FEATURES, SLICE, SPATIAL, UNS, VIEW_WEIGHTS
+from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.slices import read_sheet, read_slices
@@ -55,17 +55,10 @@ def add_image_features(adata: AnnData, config: Config) -> None:
             pp.image(adata)
 
 
-def forget_earlier_run(adata: AnnData) -> None:
-    """Remove what an earlier run wrote and this one would otherwise take for its own."""
-    for key, slot in ((EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm), (UNS, adata.uns)):
-        slot.pop(key, None)
-
-
 def check_input(adata: AnnData, options: RunOptions) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
     checks.text(adata)
-    names, views = ("use_rep", "layer", "library_key"), options.config.extra_views
-    tissue = read_tissue(adata, **{name: getattr(options, name) for name in names}, views=views)
+    tissue = read_tissue(adata, use_rep=options.use_rep, layer=options.layer, library_key=options.library_key)
     graphs.unlinked(tissue.coordinates, None, stacked=options.config.stacked)
     n_used = int((~tissue.left_out).sum())
     if n_used < checks.MIN_OBSERVATIONS:
@@ -73,3 +66,5 @@ def check_input(adata: AnnData, options: RunOptions) -> None:
     checks.n_domains(options.n_domains, n_used)
     if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
         spots(adata, library_key=options.library_key)
+    for key in options.config.extra_views.values():
+        checks.representation(adata, key)

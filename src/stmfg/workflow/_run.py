@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stmfg._core import checks
+from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
 from stmfg._core.progress import is_watched, showing
+from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
 from stmfg._keys import DOMAIN
 from stmfg.errors import InputError
-from stmfg.workflow._input import add_image_features, check_input, forget_earlier_run, read_input
+from stmfg.workflow._input import add_image_features, check_input, read_input
 from stmfg.workflow._results import CHECKPOINT, collected_warnings, describe, reserved, write
 from stmfg.workflow.options import RunOptions
 
@@ -67,7 +69,7 @@ def run(
     output = Path(output).expanduser()
     checks.writable(output)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
-    with recording() as stages, collected_warnings() as messages, checks.counts_checked_once():
+    with recording() as stages, collected_warnings() as messages, counts_read_once():
         with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
             adata, options = read_input(source, options)
             add_image_features(adata, options.config)
@@ -75,7 +77,7 @@ def run(
         from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
 
         device = str(pick_device(options.device))
-        forget_earlier_run(adata)
+        forget_training(adata)
         with showing(show=progress), reserved(output):
             agreement = _find_domains(adata, output / CHECKPOINT, options)
             record = describe(adata, source, options.to_dict()) | {
@@ -126,11 +128,12 @@ def _measure_stability(adata: AnnData, options: RunOptions) -> dict[str, Any]:
 
     seeds = [(options.random_state + i) % 2**32 for i in range(1, options.stability + 1)]
     source = {name: getattr(options, name) for name in ("use_rep", "layer", "library_key")}
+    settings = {name: getattr(options, name) for name in ("n_domains", "preset", "device")} | options.hyperparameters
     labels, level = [], logger.level
     logger.setLevel(logging.ERROR)  # the run itself has given the warnings
     try:
         for seed in seeds:
-            model = STMFG(options.config, n_domains=options.n_domains, random_state=seed, device=options.device)
+            model = STMFG(**settings, random_state=seed)
             with recording(), showing(show=False):  # these stages are not those of the run
                 result = model.fit(adata, **source).result
             labels.append(np.asarray(result.labels))  # type: ignore[union-attr]

@@ -1,0 +1,198 @@
+"""Whether the spatial graph that data bring is one to use: who made it, from which positions, and whether it fits.
+
+``uns["stmfg"]["graph"]`` records how a graph of ours was made. One without a record, or that is not the one recorded,
+is of another tool.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from scipy import sparse
+
+from stmfg._keys import EMBEDDING, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
+from stmfg.errors import InputError, flag
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+    from stmfg._core.annotated import Annotated
+    from stmfg.config import Config
+
+logger = logging.getLogger("stmfg")
+
+RECORD: Final = "graph"
+"""In ``uns["stmfg"]``: the record."""
+TRAINING, BY_HAND, DATA = "training", "stmfg.gr.spatial", "another tool"
+"""Who made a graph."""
+OPTIONS: Final = ("spatial_neighbors", "spatial_radius")
+_WHERE: Final = f"obsp[{SPATIAL_GRAPH!r}]"
+
+
+@dataclass(frozen=True)
+class StoredGraph:
+    """A spatial graph to use; none where one is to be built."""
+
+    matrix: Any | None = None
+    made_by: str = TRAINING
+    options: dict[str, Any] = field(default_factory=dict)
+    """Hyperparameters that it was made with, where these are not those of the model."""
+
+
+def record(
+    graph: Any, made_by: str, coordinates: NDArray[np.float64], libraries: Any, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the record of a graph: who made it, with which options, and digests of what it was made from and of it.
+
+    Parameters
+    ----------
+    graph
+        Spatial graph, (n, n).
+    made_by
+        ``"training"``, ``"stmfg.gr.spatial"`` or ``"another tool"``.
+    coordinates
+        Positions, (n, 2) or (n, 3).
+    libraries
+        Slice of each observation, (n,), or None.
+    options
+        ``spatial_neighbors`` and ``spatial_radius``; none where another tool made it.
+    """
+    marks = _marks(coordinates, libraries)
+    about = {"made_by": made_by, "n_obs": len(marks), "positions": _total(marks), "links": _of_links(graph, marks)}
+    return about | options
+
+
+def _marks(coordinates: NDArray[np.float64], libraries: Any) -> NDArray[np.uint64]:
+    """Return a number for each observation that its place and slice determine, (n,)."""
+    marks = np.zeros(len(coordinates), dtype=np.uint64)
+    if libraries is not None:
+        marks = np.unique(np.asarray(libraries), return_inverse=True)[1].astype(np.uint64) + np.uint64(1)
+    for column in np.asarray(coordinates, dtype=np.float64).T:
+        marks = _mixed(marks + np.ascontiguousarray(column).view(np.uint64))
+    return marks
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scatter numbers over all of 64 bits: the last steps of SplitMix64 (Steele, Lea and Flood 2014)."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return values ^ (values >> np.uint64(31))
+
+
+def _total(marks: NDArray[np.uint64]) -> str:
+    """Return a digest of numbers that does not depend on their order."""
+    return f"{int(_mixed(marks).sum(dtype=np.uint64)):016x}"
+
+
+def _of_links(graph: Any, marks: NDArray[np.uint64]) -> str:
+    links = sparse.coo_matrix(graph)
+    return _total(marks[links.row] * np.uint64(3) + marks[links.col])
+
+
+def forget_training(adata: Annotated) -> None:
+    """Remove what an earlier training wrote, its spatial graph too, so that it is all made anew."""
+    trained = adata.uns.pop(UNS, {})
+    for key in (EMBEDDING, VIEW_WEIGHTS):
+        adata.obsm.pop(key, None)
+    made = trained.get(RECORD, {})
+    made_by = str(made.get("made_by", TRAINING if "params" in trained else DATA))
+    if made_by == TRAINING:
+        adata.obsp.pop(SPATIAL_GRAPH, None)
+    elif made_by == BY_HAND:
+        adata.uns[UNS] = {RECORD: made}
+
+
+def moved(adata: Annotated, coordinates: NDArray[np.float64], libraries: Any) -> bool:
+    """Whether as many positions or slices are others than those the recorded graph was made from."""
+    made = adata.uns.get(UNS, {}).get(RECORD)
+    if made is None or int(made["n_obs"]) != len(coordinates):
+        return False
+    return str(made["positions"]) != _total(_marks(coordinates, libraries))
+
+
+def stored_graph(
+    adata: Annotated,
+    coordinates: NDArray[np.float64],
+    libraries: NDArray[np.int64] | None,
+    config: Config,
+    given: Collection[str] = (),
+) -> StoredGraph:
+    """Return the graph that the data bring, if it is one to use.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    coordinates
+        Positions, (n, 2) or (n, 3).
+    libraries
+        Slice of each observation, (n,); None of a single slice, or where slices are linked.
+    config
+        Hyperparameters.
+    given
+        Names of hyperparameters that the user gave.
+
+    Raises
+    ------
+    InputError
+        If a given option contradicts the graph.
+    """
+    if SPATIAL_GRAPH not in adata.obsp:
+        return StoredGraph()
+    graph, trained = adata.obsp[SPATIAL_GRAPH], adata.uns.get(UNS, {})
+    made = trained.get(RECORD) if isinstance(trained, dict) else None
+    if made is None and "params" in trained:
+        return StoredGraph()  # of a version that kept no record
+    if made is None or str(made["made_by"]) == DATA:
+        return _foreign(graph, libraries, given)
+    marks = _marks(coordinates, libraries)
+    if str(made["positions"]) != _total(marks):
+        if made["made_by"] == BY_HAND:
+            logger.warning("%s was made from other positions or slices; it is built anew", _WHERE)
+        return StoredGraph()
+    if str(made["links"]) != _of_links(graph, marks):
+        return _foreign(graph, libraries, given)
+    wanted = {name: getattr(config, name) for name in OPTIONS}
+    options = {name: type(wanted[name])(made[name]) for name in OPTIONS}
+    if str(made["made_by"]) != BY_HAND:
+        return StoredGraph(graph) if options == wanted else StoredGraph()
+    differing = [name for name in OPTIONS if name in given and wanted[name] != options[name]]
+    if differing:
+        name = differing[0]
+        raise InputError(
+            f"{_WHERE} was made by stmfg.gr.spatial with {name}={options[name]}, not {wanted[name]}; "
+            f"call it again with that, or leave {flag(name)} out"
+        )
+    return StoredGraph(graph, BY_HAND, options)
+
+
+def _foreign(graph: Any, libraries: NDArray[np.int64] | None, given: Collection[str]) -> StoredGraph:
+    """Return the graph of another tool if it can be used, and say so."""
+    links = sparse.coo_matrix(graph)
+    apart = (links.data != 0) & (links.row != links.col)
+    rows, columns = links.row[apart], links.col[apart]
+    if not len(rows):
+        logger.warning("%s has no links; the spatial graph is built anew", _WHERE)
+        return StoredGraph()
+    if not np.isfinite(links.data).all():
+        logger.warning("%s holds NaN or infinity; the spatial graph is built anew", _WHERE)
+        return StoredGraph()
+    if libraries is not None and (across := int((libraries[rows] != libraries[columns]).sum())):
+        logger.warning("%s has %d links from slice to slice; the spatial graph is built anew", _WHERE, across)
+        return StoredGraph()
+    if contradicting := [name for name in OPTIONS if name in given]:
+        raise InputError(
+            f"{_WHERE} is of another tool and would be used, so {flag(contradicting[0])} has no effect; "
+            f"leave it out, or remove the graph: del adata.{_WHERE}"
+        )
+    logger.warning(
+        "the spatial graph in %s, of another tool, is used (%.1f links a spot); remove it to have one built",
+        _WHERE,
+        len(rows) / graph.shape[0],
+    )
+    return StoredGraph(graph, DATA)
