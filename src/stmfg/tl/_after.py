@@ -51,7 +51,7 @@ def markers(
     adata
         Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``.
     key
-        Column of ``obs`` with the domains.
+        Column of ``obs`` with the domains; every observation needs one.
     layer
         Layer with the raw counts.
     n_genes
@@ -69,11 +69,6 @@ def markers(
         Table with one row for each domain and gene, best first: ``domain``, ``gene``, ``log2_fold_change`` of the
         normalised counts, ``score`` (t), ``share_in`` and ``share_out`` (of observations in which the gene is seen),
         ``p_adjusted`` (Benjamini-Hochberg over the genes of a domain).
-
-    Raises
-    ------
-    InputError
-        If there are no raw counts, or an observation has no label.
     """
     found = _complete(adata, key)
     table = marker_genes(checks.counts(adata, layer), found, adata.var_names.to_numpy(), n_genes)
@@ -170,12 +165,10 @@ def subdomains(
         Name of the domain.
     n_domains
         Into how many, or ``"auto"``.
-    key
-        Column of ``obs`` with the domains.
+    key, key_added
+        Columns of ``obs`` with the domains, and to write to.
     random_state, copy
         As in :func:`domains`.
-    key_added
-        Column of ``obs`` to write to.
     options
         Hyperparameters of the clustering to change, by their names in :class:`stmfg.Config`.
 
@@ -189,11 +182,6 @@ def subdomains(
         As of :func:`domains`, float32; NaN outside the domain.
     ``uns["stmfg_subdomain_colors"]``
         Colours, unless there were enough of them.
-
-    Raises
-    ------
-    InputError
-        If there is no such domain, it has too few observations, or there is no embedding.
     """
     known = _complete(adata, key)
     inside = np.asarray(known == str(domain))
@@ -228,10 +216,8 @@ def pseudobulk(
     ----------
     adata
         Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``.
-    key
-        Column of ``obs`` with the domains.
-    sample_key
-        Column of ``obs`` that names the sample; all are one sample when not given.
+    key, sample_key
+        Columns of ``obs`` with the domains, and the samples; all are one sample when not given.
     layer
         Layer with the raw counts.
 
@@ -246,11 +232,6 @@ def pseudobulk(
         that have one value in each sample, such as donor or condition.
     ``var``
         That of ``adata``.
-
-    Raises
-    ------
-    InputError
-        If there are no raw counts, or an observation has no label.
     """
     from anndata import AnnData
 

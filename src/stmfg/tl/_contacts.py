@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def count_contacts(
     graph: Any, codes: NDArray[np.integer[Any]], k: int, slices: NDArray[np.integer[Any]] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    r"""Count the pairs of neighbours between every two domains, and how many chance would give.
+    """Count the pairs of neighbours between every two domains, and how many chance would give.
 
     Chance shuffles the labels outside a domain, within each slice. Of the :math:`c_i` pairs of neighbours that join
     domain i to the rest of a slice of n spots, :math:`c_i n_j / (n - n_i)` then lead to domain j. Shuffling all labels
@@ -26,12 +26,10 @@ def count_contacts(
     ----------
     graph
         Spatial graph (n, n), sparse; who is linked is a neighbour, whatever the weight.
-    codes
-        Domain of each spot, from 0; spots below 0 have none and do not count.
-    k
-        Number of domains.
+    codes, k
+        Domain of each spot, from 0, below 0 where it has none and does not count; number of domains.
     slices
-        Slice of each spot, codes from 0; links between slices do not count. One slice by default.
+        Slice of each spot, codes from 0; links between slices do not count.
 
     Returns
     -------
