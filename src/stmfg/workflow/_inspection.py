@@ -7,12 +7,12 @@ import shlex
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmfg._core import checks
-from stmfg._core.blocks import row_blocks
+from stmfg._core.blocks import row_blocks, row_sums
 from stmfg._core.geometry import spacing
 from stmfg._keys import COUNTS, DOMAIN, EMBEDDING, PLATFORM, SPATIAL, SPATIAL_GRAPH, VIEW_WEIGHTS
 from stmfg.errors import InputError
@@ -20,6 +20,8 @@ from stmfg.io._read import read
 from stmfg.io.platforms import title
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -33,28 +35,13 @@ _DRAWN: Final = ("X_umap", "X_tsne", "X_draw_graph", "X_diffmap")
 _POSITION_COLUMNS: Final = (("x_centroid", "y_centroid"), ("center_x", "center_y"), ("x", "y"), ("X", "Y"))
 """Columns of ``obs`` in which other tools keep positions."""
 _FEW_COUNTS: Final = 50
-_WIDTH: Final = 80
 
 
 @dataclass
 class Inspection:
-    """What a file or folder holds, and what a run would make of it.
+    """What a file or folder holds, the options that a run on it needs and why, and the problems that would stop it."""
 
-    Attributes
-    ----------
-    facts
-        Heading and description of each thing there is.
-    options
-        Options that a run on it needs.
-    reasons
-        Why a run needs them.
-    notes
-        What is worth knowing and stops nothing.
-    problems
-        Why a run would be refused, each with what to do.
-    """
-
-    path: Path
+    path: str | Path
     facts: list[tuple[str, str]] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -73,36 +60,25 @@ class Inspection:
 
     def lines(self) -> list[str]:
         """Return all as lines of text."""
-        lines = []
-        for heading, description in self.facts:
-            lines += _wrap(f"{heading:<11} ", description)
+        lines = [line for heading, description in self.facts for line in _wrap(f"{heading:<11} ", description)]
         for heading, items in (("worth knowing", self.notes), ("problems", self.problems)):
             if items:
-                lines += ["", heading]
-                for item in items:
-                    lines += _wrap("  - ", item)
+                lines += ["", heading, *(line for item in items for line in _wrap("  - ", item))]
         if not self.problems:
             lines += ["", "to run on it:", f"  {self.command}"]  # whole, to be copied
-            for reason in self.reasons:
-                lines += _wrap("  - ", reason)
+            lines += [line for reason in self.reasons for line in _wrap("  - ", reason)]
             lines += ["If you know how many domains there are, add --n-domains K; else the number is chosen."]
         return lines
 
 
 def _wrap(first: str, text: str) -> list[str]:
-    indent = " " * len(first)
-    return textwrap.wrap(
-        text, _WIDTH, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    wrapper = textwrap.TextWrapper(80, initial_indent=first, subsequent_indent=" " * len(first))
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)
 
 
 def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspection:
-    """Read a file or folder and describe what is in it.
-
-    Parameters
-    ----------
-    path, platform
-        As :func:`stmfg.read` takes them.
+    """Read a file or folder, as :func:`stmfg.read` does, and describe what is in it.
 
     Raises
     ------
@@ -110,13 +86,11 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
         If it cannot be read.
     """
     adata = read(path, platform=platform, images=False)
-    inspection = Inspection(Path(path), options=[] if platform is None else ["--platform", platform])
+    inspection = Inspection(path, options=[] if platform is None else ["--platform", platform])
     inspection.facts.append(("kind", _kind(adata, Path(path))))
     inspection.facts.append(("size", f"{adata.n_obs:,} spots or cells, {adata.n_vars:,} genes"))
-    try:
-        checks.observations(adata)
-    except InputError as error:
-        inspection.problems.append(str(error))
+    if problem := _problem(checks.observations, adata):
+        inspection.problems.append(problem)
     _inspect_expression(adata, inspection)
     xy = _inspect_positions(adata, inspection)
     _inspect_slices(adata, xy, inspection)
@@ -125,6 +99,15 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
     if DOMAIN in adata.obs:
         inspection.notes.append("it holds domains of an earlier run; a new run replaces them in its result alone")
     return inspection
+
+
+def _problem(check: Callable[..., object], *arguments: Any) -> str:
+    """Return why a check refuses, or nothing where it does not."""
+    try:
+        check(*arguments)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _kind(adata: AnnData, path: Path) -> str:
@@ -138,38 +121,34 @@ def _kind(adata: AnnData, path: Path) -> str:
 
 
 def _inspect_expression(adata: AnnData, inspection: Inspection) -> None:
-    """Look for counts, in the usual place, another layer, or else an embedding in their place."""
-    embeddings = _embeddings(adata)
-    problem, layer = "", None
-    try:
-        description = _describe_counts(adata, None, inspection)
-    except InputError as error:
-        problem = str(error)
-        layer = next((layer for layer in adata.layers if layer != COUNTS and _are_counts(adata, layer)), None)
-        description = "none to use" if layer is None else _describe_counts(adata, layer, inspection)
+    """Look for counts in the usual place, then in another layer, then for an embedding to take their place."""
+    keys = [key for key in adata.obsm if key not in (SPATIAL, EMBEDDING, VIEW_WEIGHTS, *_DRAWN)]
+    usable = [key for key in keys if not _problem(checks.representation, adata, key)]
+    widths = {key: np.shape(adata.obsm[key])[1] for key in usable}
+    widths = {key: width for key, width in widths.items() if width > 3}  # fewer are positions or a picture
+    problem = _problem(checks.counts, adata)
+    layers = [layer for layer in adata.layers if problem and not _problem(checks.counts, adata, layer)]
+    layer = layers[0] if layers else COUNTS if COUNTS in adata.layers else None
+    description = "none to use" if problem and not layers else _describe_counts(adata, layer, inspection)
     inspection.facts.append(("counts", description))
-    shown = ", ".join(f"{key} ({width} columns)" for key, width in embeddings.items())
+    shown = ", ".join(f"{key} ({width} columns)" for key, width in widths.items())
     inspection.facts.append(("embeddings", shown or "none in obsm"))
-    if not problem:
-        return
     short_problem = re.split("[;,] ", problem)[0]
-    if layer is not None:
-        inspection.need("--layer", layer, f"layers[{layer!r}] holds the raw counts: {short_problem}")
-    elif embeddings:
-        key = "X_pca" if "X_pca" in embeddings else next(iter(embeddings))
+    if layers:
+        inspection.need("--layer", layers[0], f"layers[{layer!r}] holds the raw counts: {short_problem}")
+    elif problem and widths:
+        key = "X_pca" if "X_pca" in widths else next(iter(widths))
         inspection.need("--use-rep", key, f"obsm[{key!r}] takes the place of counts: {short_problem}")
-    else:
+    elif problem:
         inspection.problems.append(problem)
 
 
 def _describe_counts(adata: AnnData, layer: str | None, inspection: Inspection) -> str:
     """Describe the raw counts that a run would use."""
     counts = checks.counts(adata, layer)
-    depth, per_gene = np.zeros(adata.n_obs), np.zeros(adata.n_vars)
-    for rows, block in row_blocks(counts):
-        depth[rows] = np.asarray(block.sum(axis=1)).ravel()
-        per_gene += np.asarray(block.sum(axis=0)).ravel()
-    n_empty, n_unseen, median = int((depth == 0).sum()), int((per_gene == 0).sum()), float(np.median(depth))
+    _, depth, _ = row_sums(counts)
+    per_gene = sum(np.asarray(block.sum(axis=0)).ravel() for _, block in row_blocks(counts))
+    n_empty, n_unseen, median = int((depth == 0).sum()), int(np.sum(per_gene == 0)), float(np.median(depth))
     if n_empty:
         inspection.notes.append(
             f"{n_empty:,} spots have no counts; they get the domain of their surroundings, confidence 0"
@@ -179,80 +158,47 @@ def _describe_counts(adata: AnnData, layer: str | None, inspection: Inspection) 
     if adata.n_obs - n_empty < checks.MIN_OBSERVATIONS:
         least = checks.MIN_OBSERVATIONS
         inspection.problems.append(f"only {adata.n_obs - n_empty} spots have counts; at least {least} are needed")
-    layer = COUNTS if layer is None and COUNTS in adata.layers else layer
     where = "X" if layer is None else f"layers[{layer!r}]"
     return f"raw counts in {where}, {median:,.0f} per spot (median); {n_unseen:,} genes are never seen"
 
 
-def _are_counts(adata: AnnData, layer: str) -> bool:
-    try:
-        checks.counts(adata, layer)
-    except InputError:
-        return False
-    return True
-
-
-def _embeddings(adata: AnnData) -> dict[str, int]:
-    """Return the embeddings that can take the place of counts, and how many columns they have."""
-    widths = {}
-    for key in adata.obsm:
-        if key in (SPATIAL, EMBEDDING, VIEW_WEIGHTS, *_DRAWN):
-            continue
-        try:
-            width = checks.representation(adata, key).shape[1]
-        except InputError:
-            continue
-        if width > 3:  # fewer are positions or a picture
-            widths[key] = width
-    return widths
-
-
 def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.float64] | None:
     """Return the positions, or None where a run could not use them."""
-    try:
-        xy = checks.coordinates(adata)
-    except InputError as error:
+    if problem := _problem(checks.coordinates, adata):
         inspection.facts.append(("positions", "none to use"))
-        inspection.problems.append(str(error))
-        inspection.notes += _hints_at_positions(adata)
+        inspection.problems.append(problem)
+        keys = [key for key in adata.obsm if key != SPATIAL and "spatial" in key.lower()]
+        columns = [pair for pair in _POSITION_COLUMNS if set(pair) <= set(adata.obs)]
+        if keys:
+            inspection.notes.append(f"obsm[{keys[0]!r}] may be it: adata.obsm[{SPATIAL!r}] = adata.obsm[{keys[0]!r}]")
+        elif columns:
+            x, y = columns[0]
+            fix = f"adata.obsm[{SPATIAL!r}] = adata.obs[[{x!r}, {y!r}]].to_numpy()"
+            inspection.notes.append(f"obs has {x} and {y}: {fix}")
         return None
-    about = adata.uns.get(PLATFORM)
+    xy, about = checks.coordinates(adata), adata.uns.get(PLATFORM)
     unit = f" {about['unit']}," if isinstance(about, dict) and "unit" in about else ""
     description = f"{xy.shape[1]} columns in obsm[{SPATIAL!r}],{unit} neighbours {spacing(xy):.4g} apart"
     inspection.facts.append(("positions", description))
     return xy
 
 
-def _hints_at_positions(adata: AnnData) -> list[str]:
-    """Return how to use positions that are where a run does not look for them."""
-    keys = [key for key in adata.obsm if key != SPATIAL and "spatial" in key.lower()]
-    if keys:
-        return [f"obsm[{keys[0]!r}] may be it: adata.obsm[{SPATIAL!r}] = adata.obsm[{keys[0]!r}]"]
-    for x, y in _POSITION_COLUMNS:
-        if {x, y} <= set(adata.obs):
-            return [f"obs has {x} and {y}: adata.obsm[{SPATIAL!r}] = adata.obs[[{x!r}, {y!r}]].to_numpy()"]
-    return []
-
-
 def _inspect_slices(adata: AnnData, xy: NDArray[np.float64] | None, inspection: Inspection) -> None:
     """Look for columns that tell slices apart."""
-    names_of_spots: dict[str, NDArray[np.str_]] = {}
-    for column in adata.obs:
-        if str(column).lower() in _SLICE_NAMES and 1 < adata.obs[column].nunique() < adata.n_obs:
-            try:
-                names_of_spots[str(column)] = checks.library_names(adata, str(column))
-            except InputError:
-                continue
-    shown = "; ".join(f"{key} ({len(np.unique(names))} values)" for key, names in names_of_spots.items())
+    columns = [
+        str(column)
+        for column in adata.obs
+        if str(column).lower() in _SLICE_NAMES and 1 < adata.obs[column].nunique() < adata.n_obs
+    ]
+    columns = [column for column in columns if not _problem(checks.library_names, adata, column)]
+    shown = "; ".join(f"{column} ({adata.obs[column].nunique()} values)" for column in columns)
     inspection.facts.append(("slices", f"columns of obs that may name them: {shown}" if shown else "one"))
-    for key, names in names_of_spots.items():
-        if xy is not None and _overlap(xy, names):
-            reason = f"the positions of obs[{key!r}] overlap: slices, not to be linked with each other"
-            inspection.need("--library-key", key, reason)
-            return
-    if names_of_spots:
-        key = next(iter(names_of_spots))
-        inspection.notes.append(f"if obs[{key!r}] names slices, add --library-key {key}")
+    overlapping = [c for c in columns if xy is not None and _overlap(xy, checks.library_names(adata, c))]
+    if overlapping:
+        reason = f"the positions of obs[{overlapping[0]!r}] overlap: slices, not to be linked with each other"
+        inspection.need("--library-key", overlapping[0], reason)
+    elif columns:
+        inspection.notes.append(f"if obs[{columns[0]!r}] names slices, add --library-key {columns[0]}")
 
 
 def _overlap(xy: NDArray[np.float64], names: NDArray[np.str_]) -> bool:
