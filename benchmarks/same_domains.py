@@ -16,10 +16,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from protocol import Source, manifest
 
-from benchmarks.protocol import Source, manifest  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager

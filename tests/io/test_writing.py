@@ -1,4 +1,4 @@
-"""What has no form in a file is known before training: converted, or refused by its name. What is written is read back."""
+"""What has no form in a file is known before training: converted, or refused by name; what is written is read back."""
 
 from __future__ import annotations
 

@@ -318,18 +318,6 @@ def test_exponents_are_those_of_a_power_law() -> None:
     assert found["memory"] == "1.00"
 
 
-def test_an_environment_that_cannot_be_made_is_a_row(
-    task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: list[str]) -> None:
-        raise environments.InstallError("no wheel")
-
-    monkeypatch.setattr(environments, "_call", refuse)
-    monkeypatch.setattr(environments, "ENVIRONMENTS", tmp_path / "none")
-    row = one(methods.METHODS["cellcharter"], task)
-    assert row["exit"] == "not installed: no wheel"
-
-
 def test_every_peer_is_pinned_and_cites_the_page_of_its_settings() -> None:
     for runner in sorted((BENCHMARKS / "peers").glob("*/run.py")):
         assert "https://" in runner.read_text().split('"""')[1], runner

@@ -41,26 +41,14 @@ _VALUES_AT_A_TIME: Final = 10_000_000
 
 
 def observations(adata: Annotated) -> None:
-    """Check that there are enough observations and that their names are unique.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than 4 observations, or names are used twice.
-    """
+    """Check that there are at least 4 observations and that their names are unique."""
     if adata.n_obs < MIN_OBSERVATIONS:
         raise InputError(f"the data has {adata.n_obs} spots; at least {MIN_OBSERVATIONS} are needed: give more spots")
     names(adata)
 
 
 def names(adata: Annotated) -> None:
-    """Check that observation names are unique; names of genes may repeat.
-
-    Raises
-    ------
-    InputError
-        If an observation name is used more than once.
-    """
+    """Check that observation names are unique; names of genes may repeat."""
     duplicated = adata.obs_names.duplicated()
     if duplicated.any():
         columns = [column for column in hints.slice_columns(adata) if not _repeats(adata, column)]
@@ -110,13 +98,7 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
 
 
 def text(adata: Annotated) -> None:
-    """Check that names and columns of text can be written: HDF5 stores no NUL, and takes names for paths.
-
-    Raises
-    ------
-    InputError
-        If one does.
-    """
+    """Check that names and columns of text can be written: HDF5 stores no NUL, and takes names for paths."""
     for frame, where in ((adata.obs, "obs"), (adata.var, "var")):
         columns = {f"the names of {where}": frame.index}
         for name, column in frame.items():
@@ -140,19 +122,8 @@ def _no_paths(names: Iterable[Any], where: str) -> None:
             _no_paths(names[name], where)
 
 
-def coordinates(adata: Annotated, key: str = SPATIAL) -> NDArray[np.float64]:
-    """Return the checked coordinates of the observations.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    key
-        Key in ``obsm``.
-
-    Returns
-    -------
-    A copy of ``obsm[key]``, (n_obs, 2) or (n_obs, 3), in its own units.
+def coordinates(adata: Annotated) -> NDArray[np.float64]:
+    """Return a checked copy of the coordinates ``obsm["spatial"]``, (n_obs, 2) or (n_obs, 3), in their own units.
 
     Raises
     ------
@@ -162,12 +133,12 @@ def coordinates(adata: Annotated, key: str = SPATIAL) -> NDArray[np.float64]:
         If there are not 2 or 3 columns of finite numbers, or all observations lie at one point,
         or impossibly far apart.
     """
-    where = f"obsm[{key!r}]"
-    elsewhere = hints.positions_elsewhere(adata) if key == SPATIAL and key not in adata.obsm else None
+    where = f"obsm[{SPATIAL!r}]"
+    elsewhere = hints.positions_elsewhere(adata) if SPATIAL not in adata.obsm else None
     source = f"adata.{elsewhere[0]}" if elsewhere else "array of shape (n_obs, 2)"
     source += ".to_numpy()" if source.startswith("adata.obs[[") else ""
-    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{key!r}] = {source}"
-    values = _numbers(require(adata, "obsm", key, fix), where, fix)
+    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{SPATIAL!r}] = {source}"
+    values = _numbers(require(adata, "obsm", SPATIAL, fix), where, fix)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, 2) or ({adata.n_obs}, 3); {fix}")
     xy = values.astype(np.float64)
@@ -186,18 +157,8 @@ def coordinates(adata: Annotated, key: str = SPATIAL) -> NDArray[np.float64]:
 def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | OnDisk:
     """Return the checked raw counts as a canonical CSR matrix, or as rows to be read where they are on disk.
 
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    layer
-        Layer with raw counts, or ``"raw"`` for those of ``adata.raw``; by default ``layers["counts"]`` where present,
-        else ``X``.
-
-    Returns
-    -------
-    ``scipy.sparse.csr_matrix``, float32 (n_obs, n_vars), sorted and without duplicates, or rows to be read
-    where ``adata`` keeps them on disk. It may share memory with ``adata``: do not write to it.
+    From ``layers[layer]``, of ``"raw"`` from ``adata.raw``, by default from ``layers["counts"]`` where present, else
+    ``X``; float32 (n_obs, n_vars). It may share memory with ``adata``: do not write to it.
 
     Raises
     ------
@@ -275,18 +236,7 @@ def _checked(matrix: Any, where: str) -> sparse.csr_matrix | OnDisk:
 
 
 def representation(adata: Annotated, key: str) -> NDArray[np.float32]:
-    """Return a checked embedding.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    key
-        Key in ``obsm``.
-
-    Returns
-    -------
-    A copy of ``obsm[key]``, float32 (n_obs, d).
+    """Return a checked copy of an embedding ``obsm[key]``, float32 (n_obs, d).
 
     Raises
     ------
@@ -315,20 +265,7 @@ def representation(adata: Annotated, key: str) -> NDArray[np.float32]:
 
 
 def n_domains(k: object, n_obs: int | None = None) -> int | str:
-    """Return the checked number of domains, or ``"auto"``.
-
-    Parameters
-    ----------
-    k
-        Number of domains.
-    n_obs
-        Number of spots that have counts, where it is known.
-
-    Raises
-    ------
-    InputError
-        If ``k`` is neither ``"auto"`` nor an integer from 2 to ``n_obs``.
-    """
+    """Return the checked number of domains, or ``"auto"``; ``n_obs`` spots have counts, where that is known."""
     if k == "auto":
         return "auto"
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool):
@@ -341,13 +278,7 @@ def n_domains(k: object, n_obs: int | None = None) -> int | str:
 
 
 def random_state(seed: object) -> int:
-    """Check a seed.
-
-    Raises
-    ------
-    InputError
-        If it is not an integer from 0 to 2**32 - 1.
-    """
+    """Check that a seed is an integer from 0 to 2**32 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise InputError(f"random_state is {seed!r}; the seed must be an integer from 0 to {2**32 - 1}")
     return int(seed)
@@ -369,13 +300,7 @@ def library_codes(adata: Annotated, key: str) -> NDArray[np.int64] | None:
 
 
 def writable(folder: str | Path) -> None:
-    """Check that files can be written to a folder, or that it can be made; leaves nothing behind.
-
-    Raises
-    ------
-    InputError
-        If a file is in the way, or the folder or its nearest existing parent cannot be written.
-    """
+    """Check that files can be written to a folder, or that it can be made; leaves nothing behind."""
     folder = Path(folder).expanduser()
     try:
         # The nearest parent that exists decides. A dangling link does not "exist" but is in the way.

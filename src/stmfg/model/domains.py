@@ -93,17 +93,8 @@ def find_domains(
 ) -> Result:
     """Cluster an embedding: choose how many domains, let clusterings vote, name the domains by their size.
 
-    Parameters
-    ----------
-    result
-        With the embedding.
-    n_domains
-        Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number with the most evidence,
-        see :func:`stmfg.model.vote.choose_n_domains`.
-    config, random_state
-        ``clusterer``, ``n_starts``, ``n_votes``, ``scales``, ``refine``, ``stacked``, and a seed.
-    clusterer
-        A user's, in place of ``config.clusterer``.
+    Exactly so many come out, none empty; ``"auto"`` takes the number with the most evidence, see
+    :func:`stmfg.model.vote.choose_n_domains`. A user's ``clusterer`` takes the place of ``config.clusterer``.
 
     Raises
     ------

@@ -83,21 +83,17 @@ def build_graphs(
     in expression. Where the image tells two halves of one domain apart it is the same in all others. ``maps`` say which
     columns of the features (n, d) belong to which view.
     """
-    spatial = spots.spatial_graph
+    spatial, first, end = spots.spatial_graph, maps["feature"], 0
     view_graphs = {"spatial": spatial}
-    own, end = np.arange(maps["feature"].width), 0
+    if "feature" in config.views and spots.feature_graph is not None:
+        view_graphs["feature"] = spots.feature_graph
     for name, feature_map in maps.items():
-        columns = np.arange(end, end := end + feature_map.width)
-        weights = feature_map.autocorrelation
-        if name == "feature":
-            if name not in config.views:
-                continue
-            if spots.feature_graph is not None:
-                view_graphs[name] = spots.feature_graph
-                continue
-        else:
-            columns = np.concatenate([own, columns])
-            weights = np.concatenate([maps["feature"].autocorrelation, weights])
+        columns, weights = np.arange(end, end := end + feature_map.width), feature_map.autocorrelation
+        if name in view_graphs or name not in config.view_names:
+            continue
+        if name != "feature":
+            columns = np.concatenate([np.arange(first.width), columns])
+            weights = np.concatenate([first.autocorrelation, weights])
         # Smoothed in tissue, and the more spatial ones counting more.
         x = graphs.walk(graphs.walk_operator(spatial), features[:, columns], config.feature_steps)
         if weights.size:

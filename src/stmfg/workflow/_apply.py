@@ -46,7 +46,7 @@ def run_apply(
     InputError
         If there is no model, the data do not fit it, or the output folder cannot be used. Nothing is written then.
     """
-    names = [name for name, option in OPTIONS.items() if "apply" in option.commands]
+    names = [name for name, option in OPTIONS.items() if "apply" in option.commands.split()]
     for name in options:
         if name not in names:
             raise InputError(f"{name!r} does not go with a trained model; the options are {', '.join(names)}")

@@ -7,12 +7,12 @@ import shlex
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmfg._core import checks, hints
-from stmfg._core.blocks import row_blocks
+from stmfg._core.blocks import row_blocks, row_sums
 from stmfg._core.geometry import spacing
 from stmfg._keys import COUNTS, DOMAIN, PLATFORM, SLICE, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError
@@ -20,32 +20,19 @@ from stmfg.io._read import read
 from stmfg.io.platforms import title
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
 _FEW_COUNTS: Final = 50
-_WIDTH: Final = 80
 
 
 @dataclass
 class Inspection:
-    """What a file or folder holds, and what a run would make of it.
+    """What a file or folder holds, the options that a run on it needs and why, and the problems that would stop it."""
 
-    Attributes
-    ----------
-    facts
-        Heading and description of each thing there is.
-    options
-        Options that a run on it needs.
-    reasons
-        Why a run needs them.
-    notes
-        What is worth knowing and stops nothing.
-    problems
-        Why a run would be refused, each with what to do.
-    """
-
-    path: Path
+    path: str | Path
     facts: list[tuple[str, str]] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
@@ -64,36 +51,25 @@ class Inspection:
 
     def lines(self) -> list[str]:
         """Return all as lines of text."""
-        lines = []
-        for heading, description in self.facts:
-            lines += _wrap(f"{heading:<11} ", description)
+        lines = [line for heading, description in self.facts for line in _wrap(f"{heading:<11} ", description)]
         for heading, items in (("worth knowing", self.notes), ("problems", self.problems)):
             if items:
-                lines += ["", heading]
-                for item in items:
-                    lines += _wrap("  - ", item)
+                lines += ["", heading, *(line for item in items for line in _wrap("  - ", item))]
         if not self.problems:
             lines += ["", "to run on it:", f"  {self.command}"]  # whole, to be copied
-            for reason in self.reasons:
-                lines += _wrap("  - ", reason)
+            lines += [line for reason in self.reasons for line in _wrap("  - ", reason)]
             lines += ["If you know how many domains there are, add --n-domains K; else the number is chosen."]
         return lines
 
 
 def _wrap(first: str, text: str) -> list[str]:
-    indent = " " * len(first)
-    return textwrap.wrap(
-        text, _WIDTH, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    wrapper = textwrap.TextWrapper(80, initial_indent=first, subsequent_indent=" " * len(first))
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)
 
 
 def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspection:
-    """Read a file or folder and describe what is in it.
-
-    Parameters
-    ----------
-    path, platform
-        As :func:`stmfg.read` takes them.
+    """Read a file or folder, as :func:`stmfg.read` does, and describe what is in it.
 
     Raises
     ------
@@ -101,13 +77,11 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
         If it cannot be read.
     """
     adata = read(path, platform=platform, images=False)
-    inspection = Inspection(Path(path), options=[] if platform is None else ["--platform", platform])
+    inspection = Inspection(path, options=[] if platform is None else ["--platform", platform])
     inspection.facts.append(("kind", _kind(adata, Path(path))))
     inspection.facts.append(("size", f"{adata.n_obs:,} spots or cells, {adata.n_vars:,} genes"))
-    try:
-        checks.observations(adata)
-    except InputError as error:
-        inspection.problems.append(str(error))
+    if problem := _problem(checks.observations, adata):
+        inspection.problems.append(problem)
     _inspect_expression(adata, inspection)
     xy = _inspect_positions(adata, inspection)
     _inspect_slices(adata, xy, inspection)
@@ -117,6 +91,15 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
     if DOMAIN in adata.obs:
         inspection.notes.append("it holds domains of an earlier run; a new run replaces them in its result alone")
     return inspection
+
+
+def _problem(check: Callable[..., object], *arguments: Any) -> str:
+    """Return why a check refuses, or nothing where it does not."""
+    try:
+        check(*arguments)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _kind(adata: AnnData, path: Path) -> str:
@@ -130,38 +113,32 @@ def _kind(adata: AnnData, path: Path) -> str:
 
 
 def _inspect_expression(adata: AnnData, inspection: Inspection) -> None:
-    """Look for counts, in the usual place, another layer, or else an embedding in their place."""
-    embeddings = hints.embeddings(adata)
-    problem, layer = "", None
-    try:
-        description = _describe_counts(adata, None, inspection)
-    except InputError as error:
-        problem = str(error)
-        layer = hints.counts_elsewhere(adata)
-        description = "none to use" if layer is None else _describe_counts(adata, layer, inspection)
+    """Look for counts in the usual place, then in another layer, then for an embedding to take their place."""
+    widths = hints.embeddings(adata)
+    problem = _problem(checks.counts, adata)
+    elsewhere = hints.counts_elsewhere(adata) if problem else None
+    layer = elsewhere or (COUNTS if COUNTS in adata.layers else None)
+    description = "none to use" if problem and elsewhere is None else _describe_counts(adata, layer, inspection)
     inspection.facts.append(("counts", description))
-    shown = ", ".join(f"{key} ({width} columns)" for key, width in embeddings.items())
+    shown = ", ".join(f"{key} ({width} columns)" for key, width in widths.items())
     inspection.facts.append(("embeddings", shown or "none in obsm"))
-    if not problem:
-        return
     short_problem = re.split("[;,] ", problem)[0]
-    if layer is not None:
-        inspection.need("--layer", layer, f"{hints.place_of_layer(adata, layer)} holds the raw counts: {short_problem}")
-    elif embeddings:
-        key = next(iter(embeddings))
+    if elsewhere is not None:
+        place = hints.place_of_layer(adata, elsewhere)
+        inspection.need("--layer", elsewhere, f"{place} holds the raw counts: {short_problem}")
+    elif problem and widths:
+        key = next(iter(widths))
         inspection.need("--use-rep", key, f"obsm[{key!r}] takes the place of counts: {short_problem}")
-    else:
+    elif problem:
         inspection.problems.append(problem)
 
 
 def _describe_counts(adata: AnnData, layer: str | None, inspection: Inspection) -> str:
     """Describe the raw counts that a run would use."""
     counts = checks.counts(adata, layer)
-    depth, per_gene = np.zeros(adata.n_obs), np.zeros(adata.n_vars)
-    for rows, block in row_blocks(counts):
-        depth[rows] = np.asarray(block.sum(axis=1)).ravel()
-        per_gene += np.asarray(block.sum(axis=0)).ravel()
-    n_empty, n_unseen, median = int((depth == 0).sum()), int((per_gene == 0).sum()), float(np.median(depth))
+    _, depth, _ = row_sums(counts)
+    per_gene = sum(np.asarray(block.sum(axis=0)).ravel() for _, block in row_blocks(counts))
+    n_empty, n_unseen, median = int((depth == 0).sum()), int(np.sum(per_gene == 0)), float(np.median(depth))
     if n_empty:
         inspection.notes.append(
             f"{n_empty:,} spots have no counts; they get the domain of their surroundings, confidence 0"
@@ -171,20 +148,17 @@ def _describe_counts(adata: AnnData, layer: str | None, inspection: Inspection) 
     if adata.n_obs - n_empty < checks.MIN_OBSERVATIONS:
         least = checks.MIN_OBSERVATIONS
         inspection.problems.append(f"only {adata.n_obs - n_empty} spots have counts; at least {least} are needed")
-    layer = COUNTS if layer is None and COUNTS in adata.layers else layer
     where = "X" if layer is None else hints.place_of_layer(adata, layer)
     return f"raw counts in {where}, {median:,.0f} per spot (median); {n_unseen:,} genes are never seen"
 
 
 def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.float64] | None:
     """Return the positions, or None where a run could not use them."""
-    try:
-        xy = checks.coordinates(adata)
-    except InputError as error:
+    if problem := _problem(checks.coordinates, adata):
         inspection.facts.append(("positions", "none to use"))
-        inspection.problems.append(str(error))
+        inspection.problems.append(problem)
         return None
-    about = adata.uns.get(PLATFORM)
+    xy, about = checks.coordinates(adata), adata.uns.get(PLATFORM)
     unit = f" {about['unit']}," if isinstance(about, dict) and "unit" in about else ""
     description = f"{xy.shape[1]} columns in obsm[{SPATIAL!r}],{unit} neighbours {spacing(xy):.4g} apart"
     inspection.facts.append(("positions", description))
