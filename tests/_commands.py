@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from stmfg.cli import main
+
 # One thread: short runs gain nothing from more, and the tests share the machine.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -23,6 +26,16 @@ def stmfg_command(*arguments: str | Path, **options: Any) -> subprocess.Complete
     """Run ``stmfg`` as a process of its own."""
     command = [sys.executable, "-m", "stmfg", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, **options)
+
+
+def stmfg_here(*arguments: str | Path) -> int:
+    """Run ``stmfg`` in this process, which spares the loading of the libraries, and return its exit status."""
+    logger = logging.getLogger("stmfg")
+    level = logger.level
+    try:
+        return main(list(map(str, arguments)))
+    finally:
+        logger.setLevel(level)
 
 
 def ctrl_c_interrupts() -> None:

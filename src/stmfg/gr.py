@@ -9,7 +9,7 @@ from scipy import sparse
 
 from stmfg._core import checks
 from stmfg._core.stored_graph import BY_HAND, RECORD, record
-from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL, SPATIAL_GRAPH, UNS
+from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL_GRAPH, UNS
 from stmfg.config import Config
 from stmfg.errors import InputError, require
 from stmfg.model import graphs
@@ -36,7 +36,7 @@ def spatial(
     adata
         Needs ``obsm["spatial"]``.
     n_neighbors, radius
-        As in :func:`spatial_graph`.
+        Nearest neighbours, symmetrised with OR; or, where positive, a radius in spot spacings instead.
     library_key
         Column of ``obs`` that names the slice; slices are not linked.
     stacked
@@ -60,7 +60,7 @@ def spatial(
     libraries = None
     if library_key is not None:
         libraries = checks.library_names(adata, library_key)
-    places = checks.coordinates(adata, SPATIAL)
+    places = checks.coordinates(adata)
     apart = graphs.unlinked(places, libraries, stacked=stacked)
     graph = graphs.spatial_graph(places, n_neighbors=n_neighbors, radius=radius, libraries=apart)
     adata.obsp[SPATIAL_GRAPH] = graph

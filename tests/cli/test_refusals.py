@@ -84,7 +84,9 @@ def _nothing(path: Path) -> None:
     """Write no file at all."""
 
 
-COUNTS = r"expected raw counts; give raw counts in layers\['counts'\], or use an embedding with --use-rep KEY"
+COUNTS = (
+    r"expected raw counts; give raw counts in layers\['counts'\], or an embedding in obsm and its name with --use-rep"
+)
 
 
 UNREADABLE = r"input\.h5ad as h5ad cannot be read \(.*\); check that the copy is complete"

@@ -8,7 +8,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from stmfg._core import blocks as _blocks
-from stmfg._core.blocks import Counts, row_sums, subsample
+from stmfg._core.blocks import Counts, row_sums
 
 
 @pytest.fixture(params=[7, 1000])
@@ -36,12 +36,3 @@ def test_blocks_are_the_rows_in_order(section: AnnData, block: int) -> None:
     values = sparse.vstack([rows for _, rows in parts]).toarray()
     np.testing.assert_array_equal(values, section.X[order].toarray()[positions])
     np.testing.assert_array_equal(counts.rows(np.array([3, 1])).toarray(), section.X[order[[3, 1]]].toarray())
-
-
-def test_a_subsample_is_sorted_and_without_repetition() -> None:
-    np.testing.assert_array_equal(subsample(5, 5, 0), np.arange(5))
-    chosen = subsample(1000, 100, 0)
-    assert len(chosen) == 100
-    assert (np.diff(chosen) > 0).all()
-    np.testing.assert_array_equal(chosen, subsample(1000, 100, 0))
-    assert not np.array_equal(chosen, subsample(1000, 100, 1))

@@ -97,11 +97,6 @@ def test_mixture_of_more_points_than_it_is_fitted_on() -> None:
     assert ari(np.repeat([0, 1], n), labels) == 1
 
 
-def test_mixture_of_repeated_points() -> None:
-    posterior = cluster.mixture(np.repeat([[0.0, 0.0], [1.0, 1.0]], 20, axis=0), 3, random_state=0)
-    np.testing.assert_allclose(posterior.sum(axis=1), 1)
-
-
 def test_kmeans_is_less_sure_between_two_centres() -> None:
     x = np.vstack([round_clusters(k=2), [[5.0, 5.0, 0.0, 0.0]]])
     posterior = cluster.kmeans(x, 2, random_state=0)
@@ -135,10 +130,6 @@ def test_agreement_is_the_adjusted_rand_index() -> None:
     found = cluster.agreement([np.eye(4)[row] for row in labels])
     np.testing.assert_allclose(found, [[adjusted_rand_score(a, b) for a in labels] for b in labels], atol=1e-12)
     assert found[0, 1] == 1
-
-
-def test_clusterings_of_one_cluster_agree() -> None:
-    assert (cluster.agreement([np.eye(2)[np.zeros(9, dtype=int)]] * 2) == 1).all()
 
 
 def test_consensus_of_renamed_copies_is_the_clustering_itself() -> None:
@@ -208,11 +199,6 @@ def test_no_cluster_is_left_empty() -> None:
     assert len(moved) == 5 - len(set(preferred))
     for spot in moved:  # it is the spot that wants the empty cluster most
         assert posterior[spot, labels[spot]] == posterior[:, labels[spot]].max()
-
-
-def test_as_many_clusters_as_spots_are_one_each() -> None:
-    posterior = np.tile([0.4, 0.3, 0.2, 0.1], (4, 1))
-    assert sorted(cluster.fill_empty(posterior)) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("k", [2, 4, 6])

@@ -75,13 +75,6 @@ def test_principal_axes_span_those_of_a_dense_svd(n: int, n_genes: int) -> None:
     np.testing.assert_allclose(np.linalg.svd(axes[:3] @ ours)[1], 1, atol=1e-5)
 
 
-def test_principal_axes_are_at_most_what_the_data_have() -> None:
-    x = poisson(8, np.full(5, 2.0))
-    center = np.asarray(x.mean(axis=0)).ravel()
-    assert principal_axes(x, Middle(center), 60, 0).shape[1] <= 5
-    assert principal_axes(x[:, :1], Middle(center[:1]), 60, 0).shape == (1, 1)
-
-
 def test_spatial_factors_find_a_smooth_signal_under_larger_noise(section: AnnData, operator: sparse.csr_matrix) -> None:
     rng = np.random.default_rng(0)
     x, y = (section.obsm["spatial"] / np.ptp(section.obsm["spatial"], axis=0)).T
@@ -98,12 +91,6 @@ def test_spatial_factors_find_a_smooth_signal_under_larger_noise(section: AnnDat
     assert autocorrelation[0] > 0.5 > autocorrelation[1]
     assert (np.diff(autocorrelation) <= 0).all()
     np.testing.assert_allclose(np.cov(factors.T, bias=True), np.eye(factors.shape[1]), atol=1e-4)
-
-
-def test_at_most_as_many_factors_as_asked(section: AnnData, operator: sparse.csr_matrix) -> None:
-    for most in (2, 6):
-        config = Config().replace(**FACTORS | {"max_factors": most, "min_autocorrelation": 0.0})
-        assert fit_counts(Counts(section.X), operator, config, 0)[1].shape == (section.n_obs, most)
 
 
 @pytest.mark.parametrize("options", [FACTORS, {"features": "genes"}], ids=["factors", "genes"])
@@ -188,11 +175,6 @@ def test_fewer_genes_than_asked_are_all_kept(n_top_genes: int) -> None:
     counts = poisson(50, np.full(12, 2.0))
     kept = select_genes(counts, min_spot_share=0.0, n_top_genes=n_top_genes)
     np.testing.assert_array_equal(kept, np.arange(12))
-
-
-def test_too_few_genes_for_a_variance_trend_are_all_kept() -> None:
-    counts = poisson(40, np.full(6, 1.0))
-    np.testing.assert_array_equal(select_genes(counts, min_spot_share=0.0, n_top_genes=3), np.arange(6))
 
 
 def test_shallow_counts_have_no_variance_trend_but_genes_are_found() -> None:

@@ -101,14 +101,6 @@ def test_files_hold_no_pickle(section: AnnData, quick: dict[str, Any], tmp_path:
     assert all({"dtype", "shape", "data_offsets"} == set(v) for k, v in header.items() if k != "__metadata__")
 
 
-def test_another_section_of_the_same_genes(section: AnnData, quick: dict[str, Any]) -> None:
-    model = STMFG(**quick).fit(section)
-    other = stmfg.datasets.simulate(220, 80, n_domains=4, random_state=9)
-    z = model.transform(other)
-    assert z.shape == (220, model.transform(section).shape[1])
-    assert np.isfinite(z).all()
-
-
 def test_what_does_not_fit_the_model_is_refused(
     section: AnnData, embedded: AnnData, quick: dict[str, Any], refused: Callable[..., str]
 ) -> None:
@@ -333,15 +325,6 @@ def test_denoised_expression_is_on_the_scale_of_the_counts(section: AnnData, tar
     expected, denoised = at_median_depth.mean(axis=0), model.denoise(section).mean(axis=0)
     assert 0.7 < np.median(denoised / expected) < 1.4
     assert np.corrcoef(np.log(expected), np.log(denoised))[0, 1] > 0.9
-
-
-def test_a_model_can_be_fitted_anew(section: AnnData, quick: dict[str, Any], refused: Callable[..., str]) -> None:
-    expected = STMFG(**quick).fit(section).transform(section)
-    section.obsm["X_rep"] = np.random.default_rng(0).normal(size=(section.n_obs, 8))
-    model = STMFG(**quick).fit(section)
-    model.fit(section, use_rep="X_rep")
-    assert "embedding" in refused(model.denoise, section)
-    np.testing.assert_array_equal(model.fit(section).transform(section), expected)
 
 
 def test_a_run_can_be_continued(section: AnnData, quick: dict[str, Any], tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_domains_are_named_alike_and_the_one_of_a_single_slice_stays_its_own(bot
 def test_slices_mix_where_they_did_not(both: AnnData) -> None:
     before, after = both.copy(), both.copy()
     stmfg.gr.spatial(before, library_key="slice")
+    del before.uns["stmfg"]  # as if of another tool, which is used without the slices being known
     stmfg.tl.embed(before, epochs=0)
     stmfg.tl.embed(after, epochs=0, library_key="slice")
     mixing = [metrics.lisi(x.obsm["X_stmfg"], x.obs["slice"]).mean() for x in (before, after)]

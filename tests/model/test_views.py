@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from _commands import stmfg_here
 from stmfg import STMFG, pp, tl
 from stmfg.datasets import simulate
 from stmfg.errors import MissingKeyError
@@ -98,13 +97,14 @@ def test_a_view_has_a_name_and_a_key(view: str, refused: Callable[..., str]) -> 
     assert "NAME=KEY" in refused(STMFG, views=("spatial", view))
 
 
-def test_a_run_describes_the_image_by_itself_and_can_be_repeated(tmp_path: Path) -> None:
+def test_a_run_describes_the_image_by_itself_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adata, _ = pictured(300)
     adata.write_h5ad(tmp_path / "slice.h5ad")
-    command = [sys.executable, "-m", "stmfg", "run", "--quiet", "--n-domains", "4", "-o"]
-    for output, given in (("a", [str(tmp_path / "slice.h5ad"), "--view", "image"]), ("b", ["--from", "a"])):
-        done = subprocess.run([*command, output, *given], cwd=tmp_path, check=False, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.chdir(tmp_path)
+    for output, given in (("a", ["slice.h5ad", "--view", "image"]), ("b", ["--from", "a"])):
+        assert stmfg_here("run", "--quiet", "--n-domains", "4", "-o", output, *given) == 0
     record = json.loads((tmp_path / "b" / "run.json").read_text())
     assert record["params"]["views"] == list(VIEWS)
     assert "image" in {stage["name"] for stage in record["stages"]}

@@ -12,9 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from stmfg import tl
-from stmfg.tl import _abundance
-from stmfg.tl._abundance import abundance, composition
+from stmfg.tl import abundance, composition
 
 
 def cohort(shares: np.ndarray[Any, Any], spots: int, **columns: list[str]) -> ad.AnnData:
@@ -220,20 +218,6 @@ def test_an_effect_is_found_and_its_size_told() -> None:
     assert table["effect"].mean() == pytest.approx(1.5, abs=0.15)
 
 
-@pytest.mark.parametrize("prior_df", [4.0, 30.0])
-def test_moderation_finds_what_variances_have_in_common(prior_df: float) -> None:
-    rng = np.random.default_rng(0)
-    true = 2.0 * prior_df / rng.chisquare(prior_df, 20_000)
-    found_df, found = _abundance.moderation(true * rng.chisquare(6, 20_000) / 6, 6)
-    assert found_df == pytest.approx(prior_df, rel=0.15)
-    assert found == pytest.approx(2.0, rel=0.03)
-
-
-def test_equal_variances_are_pooled() -> None:
-    variance = 2.0 * np.linspace(0.9, 1.1, 5)
-    assert _abundance.moderation(variance, 6) == (np.inf, pytest.approx(2.0))
-
-
 # -- what is refused -----------------------------------------------------------------------------------
 
 
@@ -259,11 +243,3 @@ def test_refused_where_samples_are_not_whole(refused: Callable[..., str]) -> Non
     assert "sample 's0' has more than one condition" in refused(compare, adata)
     adata.obs.loc[adata.obs_names[:5], "condition"] = None
     assert "missing for 5 of 400 spots; give every spot its condition" in refused(compare, adata)
-
-
-def test_nothing_is_written() -> None:
-    adata = cohort(shares(8, 3, 0.3, 0), 100, condition=TWO)
-    before = adata.copy()
-    tl.abundance(adata, sample_key="sample", condition_key="condition", key="domain")
-    assert adata.obs.equals(before.obs)
-    assert [list(getattr(adata, name)) for name in ("obsm", "uns")] == [["spatial"], []]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +15,12 @@ from anndata import AnnData
 from scipy import sparse
 
 import stmfg
+from _commands import stmfg_here
 from _data import data_file
 from stmfg import STMFG, tl
 from stmfg.metrics import ari
 
-FILES = {"result.h5ad", "domains.csv", "domains.png", "report.html", "run.json"}
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+FILES = {"result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json"}
 QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 2}
 
 
@@ -191,9 +188,15 @@ def test_sections_of_the_cortex_and_a_lung() -> None:
 # -- the command ---------------------------------------------------------------------------------------
 
 
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "stmfg", *map(str, arguments)]
-    return subprocess.run(call, capture_output=True, text=True, env=ENVIRONMENT, timeout=300, check=False)
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command line: its status, standard output and error."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capfd.readouterr()
+        return (stmfg_here(*arguments), *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -209,10 +212,10 @@ def folder(_slices: tuple[AnnData, AnnData], tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def test_the_command_leaves_the_five_files(folder: Path) -> None:
-    done = command("apply", folder / "run", folder / "new.h5ad", "-o", folder / "out")
-    assert done.returncode == 0, done.stderr
-    assert "4 domains of" in done.stdout
+def test_the_command_leaves_the_files_of_a_run(folder: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+    status, output, error = command("apply", folder / "run", folder / "new.h5ad", "-o", folder / "out")
+    assert status == 0, error
+    assert "4 domains of" in output
     assert {path.name for path in (folder / "out").iterdir()} == FILES
     record = json.loads((folder / "out" / "run.json").read_text())
     assert record["options"]["model"] == str(folder / "run")
@@ -224,15 +227,15 @@ def test_the_command_leaves_the_five_files(folder: Path) -> None:
     expected = tl.apply(ad.read_h5ad(folder / "new.h5ad"), folder / "run", copy=True)
     assert (result.obs["stmfg_domain"] == expected.obs["stmfg_domain"]).all()
     again = command("apply", folder / "out", folder / "new.h5ad", "-o", folder / "again", "--quiet")
-    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert again == (0, "", "")
     assert (folder / "again" / "domains.csv").read_bytes() == (folder / "out" / "domains.csv").read_bytes()
 
 
-def test_the_command_warns_of_tissue_it_does_not_know(folder: Path) -> None:
-    done = command("apply", folder / "run", folder / "other.h5ad", "-o", folder / "unknown", "--quiet")
-    assert done.returncode == 0, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "unlike" in done.stderr
+def test_the_command_warns_of_tissue_it_does_not_know(
+    folder: Path, command: Callable[..., tuple[int, str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert command("apply", folder / "run", folder / "other.h5ad", "-o", folder / "unknown", "--quiet")[0] == 0
+    assert "unlike" in caplog.text
     record = json.loads((folder / "unknown" / "run.json").read_text())
     assert record["far"]["all"] > 0.9
     assert "unlike" in record["warnings"][0]
@@ -250,13 +253,13 @@ def test_the_command_warns_of_tissue_it_does_not_know(folder: Path) -> None:
     ],
 )
 def test_the_command_refuses_in_one_line_and_writes_nothing(
-    folder: Path, model: str, new: str, output: str, said: str
+    folder: Path, model: str, new: str, output: str, said: str, command: Callable[..., tuple[int, str, str]]
 ) -> None:
     before = sorted(folder.rglob("*"))
-    done = command("apply", folder / model, folder / new, "-o", folder / output)
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert said in done.stderr
+    status, _, error = command("apply", folder / model, folder / new, "-o", folder / output)
+    assert status == 2
+    assert len(error.strip().splitlines()) == 1
+    assert said in error
     assert sorted(folder.rglob("*")) == before
 
 

@@ -15,9 +15,8 @@ from scipy import sparse
 
 import stmfg
 from stmfg import gr, tl
-from stmfg._core.palette import palette
 from stmfg.config import PRESETS
-from stmfg.errors import InputError, MissingKeyError
+from stmfg.errors import MissingKeyError
 
 SLOTS = ("obs", "var", "obsm", "varm", "obsp", "layers", "uns")
 
@@ -100,13 +99,14 @@ def test_what_is_written_has_the_promised_form(solved: AnnData, quick: dict[str,
 
 def test_colours_are_where_scanpy_looks_for_them(section: AnnData, quick: dict[str, Any]) -> None:
     tl.domains(section, n_domains=4, **quick)
-    assert list(section.uns["stmfg_domain_colors"]) == palette(4)
+    assert len(set(section.uns["stmfg_domain_colors"])) == 4
     section.uns["stmfg_domain_colors"] = ["red", "green", "blue", "white"]
     tl.domains(section, n_domains=3)
     assert list(section.uns["stmfg_domain_colors"]) == ["red", "green", "blue", "white"]  # the user's, and enough
     tl.domains(section, n_domains=5, key_added="five")
     tl.domains(section, n_domains=5)
-    assert list(section.uns["stmfg_domain_colors"]) == list(section.uns["five_colors"]) == palette(5)
+    assert list(section.uns["stmfg_domain_colors"]) == list(section.uns["five_colors"])
+    assert len(set(section.uns["five_colors"])) == 5
 
 
 @pytest.mark.parametrize("clusterer", ["mixture", "kmeans"])
@@ -208,17 +208,6 @@ def test_a_spatial_graph_that_is_there_is_used(section: AnnData, quick: dict[str
         kept = sparse.csr_matrix(other.obsp["spatial_connectivities"])
         assert (kept != ring).nnz == 0
         assert not np.array_equal(other.obsm["X_stmfg"], section.obsm["X_stmfg"])
-
-
-def test_an_expression_graph_that_is_there_is_used(section: AnnData, quick: dict[str, Any]) -> None:
-    other = section.copy()
-    tl.domains(section, n_domains=4, **quick)
-    n = section.n_obs
-    other.obsp["stmfg_feature_connectivities"] = sparse.csr_matrix(
-        (np.ones(n), (np.arange(n), (np.arange(n) + 1) % n)), shape=(n, n)
-    )
-    tl.domains(other, n_domains=4, **quick)
-    assert not np.allclose(other.obsm["X_stmfg"], section.obsm["X_stmfg"])
 
 
 def test_a_copy_leaves_the_input_alone(section: AnnData, quick: dict[str, Any]) -> None:
@@ -342,15 +331,6 @@ def test_bad_data_are_refused_and_nothing_is_written(section: AnnData, refused: 
         assert keys(bad) == before
 
 
-def test_denoising_an_embedding_is_refused_and_nothing_is_written(
-    section: AnnData, quick: dict[str, Any], refused: Callable[..., str]
-) -> None:
-    section.obsm["X_rep"] = np.random.default_rng(0).normal(size=(section.n_obs, 6))
-    before = keys(section)
-    assert "raw counts" in refused(tl.embed, section, use_rep="X_rep", denoised=True, **quick)
-    assert keys(section) == before
-
-
 def test_an_embedding_takes_the_place_of_counts(section: AnnData, quick: dict[str, Any]) -> None:
     section.obsm["X_pca"] = np.random.default_rng(0).normal(size=(section.n_obs, 7))
     without = AnnData(obs=section.obs, obsm=dict(section.obsm))
@@ -393,14 +373,6 @@ def test_spots_left_out_take_the_domain_of_their_own_slice(section: AnnData, qui
     assert domain[section.n_obs + 140] in set(domain[own])
 
 
-def test_coordinates_in_a_table(section: AnnData, quick: dict[str, Any]) -> None:
-    table = section.copy()
-    table.obsm["spatial"] = pd.DataFrame(section.obsm["spatial"], index=section.obs_names, columns=["x", "y"])
-    for adata in (section, table):
-        tl.domains(adata, n_domains=4, **quick)
-    same_results(section, table)
-
-
 def test_labels_never_matter(section: AnnData, quick: dict[str, Any]) -> None:
     permuted, without, missing = section.copy(), section.copy(), section.copy()
     truth = section.obs["ground_truth"].to_numpy()
@@ -420,10 +392,4 @@ def test_no_module_that_computes_knows_of_labels() -> None:
         if path.suffix in {".py", ".j2", ".html", ".js"} and "ground_truth" in path.read_text(encoding="utf-8"):
             mentions.add(path.relative_to(package).as_posix())
     # The simulation makes them, and the demo compares with them when everything is done.
-    assert mentions <= {"datasets.py", "cli/_demo.py"}
-
-
-def test_input_errors_are_value_errors(section: AnnData) -> None:
-    with pytest.raises(ValueError, match="n_domains") as caught:
-        tl.domains(section, n_domains=1)
-    assert isinstance(caught.value, InputError)
+    assert mentions <= {"datasets.py", "cli/_commands.py"}

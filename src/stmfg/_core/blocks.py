@@ -28,13 +28,7 @@ FIT_AT_MOST = 20_000
 
 
 class OnDisk:
-    """A sparse matrix on disk, (observations, genes): indexing reads rows.
-
-    Parameters
-    ----------
-    array
-        Dask array with CSR blocks of rows, as :func:`stmfg.read` makes of a large file.
-    """
+    """A sparse matrix on disk, (observations, genes), a dask array with CSR blocks of rows: indexing reads rows."""
 
     def __init__(self, array: Any) -> None:
         self._array = array
@@ -56,17 +50,7 @@ class OnDisk:
 
 
 class Counts:
-    """The rows of a count matrix in another order.
-
-    Parameters
-    ----------
-    matrix
-        Raw counts, (observations, genes).
-    order
-        Rows to use, in order, (n,); all of them as they are when not given.
-    genes
-        Columns to use, in order; all of them when not given.
-    """
+    """The rows of a count matrix (observations, genes) in another order (n,), and some of its columns."""
 
     def __init__(
         self,

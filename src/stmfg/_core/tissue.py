@@ -10,7 +10,7 @@ import numpy as np
 from stmfg._core import checks
 from stmfg._core.blocks import Counts, row_sums
 from stmfg._core.stored_graph import StoredGraph, stored_graph
-from stmfg._keys import FEATURE_GRAPH, SPATIAL
+from stmfg._keys import FEATURE_GRAPH
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -98,7 +98,8 @@ def read_tissue(
         If the data cannot be used; says why in one line.
     """
     checks.observations(adata)
-    coordinates = checks.coordinates(adata, SPATIAL)
+    coordinates = checks.coordinates(adata)
+    checks.tissue(adata, coordinates, library_key)
     counts = None if use_rep is not None else checks.counts(adata, layer)
     representation = None if use_rep is None else checks.representation(adata, use_rep)
     libraries, slices = None, []

@@ -190,31 +190,36 @@ def _print_summary(record: dict[str, Any], output: str) -> None:
         print(describe_stability(record["stability"]))
 
 
-def _path(flags: str, meaning: str, metavar: str, **settings: Any) -> Argument:
+def _argument(flags: str, metavar: str | None, meaning: str, **settings: Any) -> Argument:
+    return Argument(tuple(flags.split()), meaning, settings={"metavar": metavar} | settings)
+
+
+def _path(flags: str, metavar: str, meaning: str, **settings: Any) -> Argument:
     return Argument(tuple(flags.split()), meaning, is_path=True, settings={"metavar": metavar} | settings)
 
 
-_KINDS = ".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder"
-_OUTPUT = _path("-o --output", "folder for the results", "OUTDIR", required=True)
-_RESULT = _path("result", "folder of a run, or its result.h5ad", "RESULT")
-_FROM_ELSEWHERE = (
-    _path("--config", "options and hyperparameters, one NAME = VALUE a line; the shell goes before it", "FILE.toml"),
-    _path("--from", "repeat a run; the shell and --config go before it", "RUN.json", dest="record"),
-    Argument(
-        ("--set",), "change a hyperparameter, as named in stmfg.Config (repeatable)",
-        settings={"metavar": "NAME=VALUE", "action": "append"},
-    ),
-)  # fmt: skip
+_KINDS: Final = ".h5ad, .zarr (AnnData or SpatialData) or an instrument's folder"
+_SEVERAL: Final = "several, or a sheet (.csv: sample, path, donor, condition), are slices with common domains"
+_OUTPUT: Final = _path("-o --output", "OUTDIR", "folder for the results", required=True)
+_RESULT: Final = _path("result", "RESULT", "folder of a run, or its result.h5ad")
+_FROM_ELSEWHERE: Final = (
+    _path("--config", "FILE.toml", "options and hyperparameters, one NAME = VALUE a line; the shell goes before it"),
+    _path("--from", "RUN.json", "repeat a run; the shell and --config go before it", dest="record"),
+    _argument("--set", "NAME=VALUE", "change a hyperparameter of stmfg.Config (repeatable)", action="append"),
+)
+_PROGRAMS: Final = ("loupe", "xenium-explorer", "spatialdata")
+_SHELLS: Final = ("bash", "zsh", "fish")
 
 COMMANDS: Final = (
     Command(
-        "run", _run, "domains, figure and report from files or folders",
+        "run",
+        _run,
+        "domains, figure and report from files or folders",
         "Read INPUT, find its spatial domains, and write result.h5ad, domains.csv, markers.csv, domains.png,\n"
         "report.html and run.json to OUTDIR. stmfg info INPUT tells what would be read and done.",
         (
-            _path("source", f"{_KINDS}; several, or a sheet (.csv: sample, path, donor, condition), are slices with "
-                  "common domains", "INPUT", nargs="*"),
-            _path("-o --output", "folder for the results", "OUTDIR"),  # a file or a record can name both
+            _path("source", "INPUT", f"{_KINDS}; {_SEVERAL}", nargs="*"),
+            _path("-o --output", "OUTDIR", "folder for the results"),  # a file can name both
             *_FROM_ELSEWHERE,
         ),
         """examples:
@@ -227,86 +232,94 @@ COMMANDS: Final = (
 """,
     ),
     Command(
-        "info", _info, "what a file or folder holds, and how to run on it",
+        "info",
+        _info,
+        "what a file or folder holds, and how to run on it",
         "Tell what INPUT is, what is in it, what a run would use, and the command for it.\n"
         "Nothing is written. The exit status is 2 where a run would be refused.",
-        (_path("input", _KINDS, "INPUT"),),
+        (_path("input", "INPUT", _KINDS),),
         "example: stmfg info outs/",
     ),
     Command(
-        "apply", _apply, "domains of an earlier run in a new slice, without training",
+        "apply",
+        _apply,
+        "domains of an earlier run in a new slice, without training",
         "Find the domains of MODEL in the slice INPUT without training, and write the same files as run.\n"
         "Warns where INPUT is unlike the tissue the model was trained on.",
         (
-            _path("reference", "folder of an earlier run, its result.h5ad, or a saved model", "MODEL"),
-            _path("input", f"{_KINDS}, as for run", "INPUT"),
+            _path("reference", "MODEL", "folder of an earlier run, its result.h5ad, or a saved model"),
+            _path("input", "INPUT", f"{_KINDS}, as for run"),
             _OUTPUT,
         ),
         "example: stmfg apply domains/ other_outs/ -o other_domains/",
     ),
     Command(
-        "batch", _batch, "every sample of a sheet by itself, and one page over all",
+        "batch",
+        _batch,
+        "every sample of a sheet by itself, and one page over all",
         "Run every sample of SHEET by itself into OUTDIR/SAMPLE, and write index.html and summary.csv.\n"
         "Samples that are finished are not run again, interrupted ones continue, failed ones leave the others alone.",
         (
-            _path("sheet", "CSV with the columns sample, path; also donor, condition, and options", "SHEET"),
+            _path("sheet", "SHEET", "CSV with the columns sample, path; also donor, condition, and options"),
             _OUTPUT,
-            Argument(("--jobs",), "samples at a time (default: 1; with Slurm all)",
-                     settings={"metavar": "N", "type": int}),
-            Argument(("--slurm",), "run as Slurm jobs: partition=... time=... mem=...",
-                     settings={"metavar": "KEY=VALUE", "nargs": "*"}),
+            _argument("--jobs", "N", "samples at a time (default: 1; with Slurm all)", type=int),
+            _argument("--slurm", "KEY=VALUE", "run as Slurm jobs: partition=... time=... mem=...", nargs="*"),
             *_FROM_ELSEWHERE,
         ),
         "example: stmfg batch samples.csv -o results/ --jobs 4",
     ),
     Command(
-        "export", _export, "domains for Loupe Browser, Xenium Explorer or SpatialData",
+        "export",
+        _export,
+        "domains for Loupe Browser, Xenium Explorer or SpatialData",
         "Write the domains of a run in the form that another program imports.",
         (
             _RESULT,
-            Argument(("--to",), "the program",
-                     settings={"choices": ("loupe", "xenium-explorer", "spatialdata"), "required": True}),
-            _path("-o --output", ".csv, or a new .zarr for spatialdata", "FILE", required=True),
-            Argument(("--key",), f"column of obs to export (default: {DOMAIN})", settings={"metavar": "COLUMN"}),
-            _path("--source", "spatialdata: store whose table shall have the domains", "X.zarr"),
-            Argument(("--table",), "spatialdata: that table, where there are several", settings={"metavar": "NAME"}),
-            Argument(("--library-key",), "spatialdata, no --source: column that names the slice",
-                     settings={"metavar": "COLUMN"}),
-            Argument(("--slice",), "which slice, where several were run together",
-                     settings={"metavar": "NAME", "dest": "slice_name"}),
+            _argument("--to", None, "the program", choices=_PROGRAMS, required=True),
+            _path("-o --output", "FILE", ".csv, or a new .zarr for spatialdata", required=True),
+            _argument("--key", "COLUMN", f"column of obs to export (default: {DOMAIN})"),
+            _path("--source", "X.zarr", "spatialdata: store whose table shall have the domains"),
+            _argument("--table", "NAME", "spatialdata: that table, where there are several"),
+            _argument("--library-key", "COLUMN", "spatialdata, no --source: column that names the slice"),
+            _argument("--slice", "NAME", "which slice, where several were run together", dest="slice_name"),
         ),
         "example: stmfg export domains/ --to loupe -o loupe.csv",
     ),
     Command(
-        "report", _report, "the report of a finished run, made again",
+        "report",
+        _report,
+        "the report of a finished run, written again",
         "Write report.html again from the files of a run, with another heading for example.",
-        (_RESULT, _path("-o --output", "the file (default: report.html beside the result)", "FILE.html")),
+        (_RESULT, _path("-o --output", "FILE.html", "the file (default: report.html beside the result)")),
         "example: stmfg report domains/ --title 'Patient 3, cortex'",
     ),
     Command(
-        "compare", _compare, "how well two tables of domains agree",
+        "compare",
+        _compare,
+        "how well two tables of domains agree",
         "Compare the domains of two runs, or of a run and an annotation, spot by spot.",
-        (
-            _path("one", "table of domains, or folder of a run", "A"),
-            _path("other", "table to compare with", "B"),
-        ),
+        (_path("one", "A", "table of domains, or folder of a run"), _path("other", "B", "table to compare with")),
         "A table is a .csv with the name of the spot first and its label in the column domain, or else in the second\n"
         "column; the folder of a run stands for its domains.csv. Example: stmfg compare seed0/ seed1/",
     ),
     Command(
-        "demo", _demo, "the same on a simulated cortex, no download",
+        "demo",
+        _demo,
+        "the same on a simulated cortex, no download",
         "Simulate a layered cortex with known domains and run on it.",
-        (_path("-o --output", "folder for the results (default: demo)", "OUTDIR", default="demo"),),
+        (_path("-o --output", "OUTDIR", "folder for the results (default: demo)", default="demo"),),
     ),
     Command(
-        "completion", _completion, "script for the completion of a shell",
+        "completion",
+        _completion,
+        "script for the completion of a shell",
         "Print the script that lets a shell complete what follows stmfg.",
-        (Argument(("shell",), "bash, zsh or fish", settings={"metavar": "SHELL", "choices": ("bash", "zsh", "fish")}),),
+        (_argument("shell", "SHELL", "bash, zsh or fish", choices=_SHELLS),),
         """to have it in every new shell:
   bash   stmfg completion bash > ~/.local/share/bash-completion/completions/stmfg
   zsh    stmfg completion zsh > DIR/_stmfg, with DIR a folder of $fpath
   fish   stmfg completion fish > ~/.config/fish/completions/stmfg.fish
 """,
     ),
-)  # fmt: skip
+)
 """In the order of the help."""

@@ -20,16 +20,7 @@ _GROUPS: Final = ("data", "domains", "output")
 class Argument:
     """An argument of a command that is not in the table of options.
 
-    Attributes
-    ----------
-    flags
-        Its flags, or the name it has without one.
-    meaning
-        For the help.
-    is_path
-        Whether a shell completes file names there.
-    settings
-        Further arguments of :meth:`argparse.ArgumentParser.add_argument`.
+    Its settings go to :meth:`argparse.ArgumentParser.add_argument`; of a path, a shell completes file names.
     """
 
     flags: tuple[str, ...]
@@ -59,15 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(commands: Sequence[Command], file_completion: object = None) -> Parser:
-    """Return the parser of all commands.
-
-    Parameters
-    ----------
-    commands
-        In the order of the help.
-    file_completion
-        What makes shtab complete file names, for the arguments that are paths.
-    """
+    """Return the parser of all commands; `file_completion` makes shtab complete file names where paths are taken."""
     parser = Parser(
         prog="stmfg",
         description="Find spatial domains in spatial transcriptomics data. No labels are used.",
@@ -88,7 +71,7 @@ def build_parser(commands: Sequence[Command], file_completion: object = None) ->
             action = command_parser.add_argument(*argument.flags, help=argument.meaning, **argument.settings)
             if argument.is_path:
                 action.complete = file_completion  # type: ignore[attr-defined]
-        options = [option for option in OPTIONS.values() if command.name in option.commands]
+        options = [option for option in OPTIONS.values() if command.name in option.commands.split()]
         for name in _GROUPS:
             if any(option.group == name for option in options):
                 group = command_parser.add_argument_group(name)
@@ -106,12 +89,13 @@ def build_parser(commands: Sequence[Command], file_completion: object = None) ->
 def _settings(option: Option) -> dict[str, Any]:
     """Return how argparse reads an option of the table; its values are checked by the table."""
     default = "" if option.default in (None, False, (), 0) and option.name != "random_state" else option.default
-    meaning = option.meaning if default == "" else f"{option.meaning} (default: {default})"
-    if not option.metavar and not option.choices:
+    meaning = f"{option.meaning}: {', '.join(option.choices)}" if option.choices else option.meaning
+    meaning += "" if default == "" else f" (default: {default})"
+    if not option.metavar:
         return {"help": meaning, "action": "store_true"}
-    if option.repeatable:
+    if option.is_repeatable:
         return {"help": f"{meaning} (repeatable)", "metavar": option.metavar, "action": "append"}
-    return {"help": meaning, "metavar": option.metavar or None, "choices": option.choices or None}
+    return {"help": meaning, "metavar": option.metavar, "choices": option.choices or None}
 
 
 def parse_options(given: dict[str, Any]) -> dict[str, Any]:

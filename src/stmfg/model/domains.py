@@ -98,17 +98,8 @@ def find_domains(
 ) -> Result:
     """Cluster an embedding: choose how many domains, let clusterings vote, name the domains by their size.
 
-    Parameters
-    ----------
-    result
-        With the embedding.
-    n_domains
-        Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number with the most evidence,
-        see :func:`stmfg.model.vote.choose_n_domains`.
-    config, random_state
-        ``clusterer``, ``n_starts``, ``n_votes``, ``scales``, ``averages``, ``refine``, ``stacked``, and a seed.
-    clusterer
-        A user's, in place of ``config.clusterer``.
+    Exactly so many come out, none empty; ``"auto"`` takes the number with the most evidence, see
+    :func:`stmfg.model.vote.choose_n_domains`. A user's ``clusterer`` takes the place of ``config.clusterer``.
 
     Raises
     ------
@@ -132,7 +123,11 @@ def find_domains(
         posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer)
         posterior = refine(posterior, walk_operator(graph), config.refine)
     labels = fill_empty(posterior)
-    by_size = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
+    # Of equally large domains the one with the first place comes first: rounding decides on the order of clusters.
+    codes = [] if result.libraries is None else [result.libraries[used]]
+    first = np.full(k, len(used))
+    np.minimum.at(first, labels[np.lexsort([*result.coordinates[used].T, *codes])], np.arange(len(used)))
+    by_size = np.lexsort([first, -np.bincount(labels, minlength=k)])
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
     domain_map = transfer.fit(embedding, posterior, widths)

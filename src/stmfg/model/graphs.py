@@ -170,10 +170,9 @@ def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64]) -> list[N
     while len(parts[0]) > PATCH:
         halves = []
         for part in parts:
-            place = coordinates[part]
-            axis = int(np.ptp(place, axis=0).argmax())
-            sorted_part = part[np.argsort(place[:, axis], kind="stable")]
-            halves += [sorted_part[: len(part) // 2 + len(part) % 2], sorted_part[len(part) // 2 + len(part) % 2 :]]
+            places = coordinates[part]
+            longer = int(np.ptp(places, axis=0).argmax())
+            halves += np.array_split(part[np.argsort(places[:, longer], kind="stable")], 2)
         parts = halves
     return parts
 

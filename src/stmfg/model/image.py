@@ -22,23 +22,11 @@ _FINE, _COARSE = 1.0, 4.0  # pixels
 
 
 def patch_features(image: NDArray[np.uint8], xy: NDArray[np.float64], width: float) -> NDArray[np.float32]:
-    """Describe the square of the image around each position by its stains.
+    """Describe the square of an image (height, width, 3) of bytes around each position by its stains.
 
     The stains are separated by colour deconvolution (Ruifrok and Johnston 2001); of each, the mean and the standard
-    deviation in the square, and the mean gradient at two scales, are taken.
-
-    Parameters
-    ----------
-    image
-        Bytes, (height, width, 3).
-    xy
-        Positions in pixels, (n, 2): column, row; those outside the image take the nearest part of it.
-    width
-        Side of the square, pixels.
-
-    Returns
-    -------
-    Columns as in ``NAMES``, (n, 12).
+    deviation in the square, and the mean gradient at two scales, are taken. Positions (n, 2) and width of the square in
+    pixels, column before row; positions outside take the nearest part of the image. Columns as in ``NAMES``, (n, 12).
     """
     side = max(3, round(width))
     rows, columns = np.round(xy[:, ::-1].T).astype(np.int64)

@@ -116,7 +116,7 @@ def vote(
     """Find the domains: the consensus of all clusterings, and of several slices also those of each slice by itself.
 
     The clusterings of all slices decide which domains there are; where their borders lie is told better by those that
-    need not suit other slices, so these have the larger say (``OWN_WEIGHT``). Each of their clusters counts for the
+    need not suit other slices, so these have as large a say (``OWN_WEIGHT``). Each of their clusters counts for the
     domain it shares most with: a slice that lacks a domain keeps lacking it, and what it splits further stays one.
 
     Parameters

@@ -41,10 +41,8 @@ def composition(
     ----------
     adata
         Annotated data; in the joint result of several samples a domain means the same in all of them.
-    sample_key
-        Column of ``obs`` with the sample.
-    key
-        Column of ``obs`` with the domains. Spots without one count neither as spots nor as area.
+    sample_key, key
+        Columns of ``obs`` with the sample and the domains. Spots without a domain count neither as spots nor as area.
     microns_per_unit
         Micrometres in a unit of ``obsm["spatial"]``.
 
@@ -141,15 +139,15 @@ def abundance(
     adjusted after Benjamini and Hochberg over the whole table.
 
     Domains must mean the same in all samples: use the joint result of several samples, or labels carried over from one
-    to the others. In results of separate runs domain "3" of one sample is not domain "3" of another. Shares sum to
-    one: where a domain grows, the others shrink without having changed themselves; compare ``measure="area"``.
+    to the others. Shares sum to one: where a domain grows, the others shrink without having changed themselves; compare
+    ``measure="area"``.
 
     Parameters
     ----------
     adata
         Annotated data of all samples, or of the part of the tissue to be compared.
-    sample_key, condition_key
-        Columns of ``obs`` with the sample and its condition.
+    sample_key, condition_key, key
+        Columns of ``obs`` with the sample, its condition, and the domains.
     donor_key
         Column of ``obs`` with the donor. Samples of one donor in one condition are averaged first, since they repeat
         each other. Where a donor has several conditions, they are compared within the donor, and donors with one
@@ -159,8 +157,6 @@ def abundance(
         alphabet.
     measure
         ``"proportion"`` or ``"area"``.
-    key
-        Column of ``obs`` with the domains.
 
     Returns
     -------
@@ -177,9 +173,8 @@ def abundance(
 
     References
     ----------
-    Phipson et al. (2022), propeller: testing for differences in cell type proportions in single cell data,
-    Bioinformatics 38, 4720-4726. Smyth (2004), Linear models and empirical Bayes methods for assessing differential
-    expression in microarray experiments, Statistical Applications in Genetics and Molecular Biology 3, 3.
+    Phipson et al. (2022), propeller, Bioinformatics 38, 4720-4726. Smyth (2004), Linear models and empirical Bayes
+    methods, Statistical Applications in Genetics and Molecular Biology 3, 3.
     """
     if measure not in _MEASURES:
         raise InputError(f"measure is {measure!r}; it must be one of {', '.join(_MEASURES)}")
@@ -289,23 +284,10 @@ def _compare(
 
 
 def moderation(variance: NDArray[np.float64], df: int) -> tuple[float, float]:
-    """Estimate what variances have in common, by the moments of their logarithms.
+    """Return degrees of freedom and value of the common variance of residual variances (n,) with ``df`` each.
 
-    Parameters
-    ----------
-    variance
-        Residual variances, (n,).
-    df
-        Their degrees of freedom.
-
-    Returns
-    -------
-    Degrees of freedom and value of the common variance: how much, and towards what, the others are drawn. Infinite
-    where they differ no more than by chance, and the value is then their mean.
-
-    References
-    ----------
-    Smyth (2004), section 6.2.
+    How much, and towards what, they are drawn (Smyth 2004, section 6.2). Infinite where they differ no more than by
+    chance, and the value is then their mean.
     """
     # A variance of zero has no logarithm; limma raises it so far, too.
     logs = np.log(np.maximum(variance, 1e-5 * np.median(variance) + np.finfo(float).tiny))

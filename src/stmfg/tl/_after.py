@@ -51,7 +51,7 @@ def markers(
     adata
         Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``.
     key
-        Column of ``obs`` with the domains.
+        Column of ``obs`` with the domains; every observation needs one.
     layer
         Layer with the raw counts.
     n_genes
@@ -69,11 +69,6 @@ def markers(
         Table with one row for each domain and gene, best first: ``domain``, ``gene``, ``log2_fold_change`` of the
         normalised counts, ``score`` (t), ``share_in`` and ``share_out`` (of observations in which the gene is seen),
         ``p_adjusted`` (Benjamini-Hochberg over the genes of a domain).
-
-    Raises
-    ------
-    InputError
-        If there are no raw counts, or an observation has no label.
     """
     found = _complete(adata, key)
     table = marker_genes(checks.counts(adata, layer), found, adata.var_names.to_numpy(), n_genes)
@@ -95,14 +90,15 @@ def adjacency(
     Of the c_i pairs of neighbours that join domain i to the rest of a slice of n observations, shuffling the rest leads
     ``c_i * n_j / (n - n_i)`` to domain j. Shuffling all labels, as squidpy's neighbourhood enrichment does, would only
     say of compact domains, which have few borders, that they are compact. Within a domain, where there is nothing
-    outside to shuffle, all labels are shuffled: ``m * n_i * (n_i - 1) / (n * (n - 1))`` of m pairs of neighbours.
+    outside to shuffle, all labels are shuffled: ``m * n_i * (n_i - 1) / (n * (n - 1))`` of m pairs of neighbours, the
+    join count under nonfree sampling (Cliff and Ord 1981, Spatial Processes: Models and Applications).
 
     Parameters
     ----------
     adata
         Spatial graph in ``obsp["spatial_connectivities"]``; who is linked is a neighbour, whatever the weight.
     key
-        Column of ``obs`` with the domains.
+        Column of ``obs`` with the domains; every observation needs one.
     library_key
         Column of ``obs`` that names the slice; labels are shuffled within each slice.
     key_added
@@ -118,16 +114,6 @@ def adjacency(
         Table with one row for each ordered pair of domains: ``domain``, ``neighbor``, ``observed`` and ``expected``
         pairs of neighbours, each pair once, and their ``ratio``, above 1 where domains touch more than by chance; NaN
         where none are expected. What is expected differs with the order: it is the rest of ``domain`` that is shuffled.
-
-    Raises
-    ------
-    InputError
-        If there is no spatial graph, or an observation has no label.
-
-    References
-    ----------
-    Cliff and Ord (1981), Spatial Processes: Models and Applications (join counts under nonfree
-    sampling: what is expected within a domain).
     """
     found = _complete(adata, key)
     graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
@@ -170,12 +156,10 @@ def subdomains(
         Name of the domain.
     n_domains
         Into how many, or ``"auto"``.
-    key
-        Column of ``obs`` with the domains.
+    key, key_added
+        Columns of ``obs`` with the domains, and to write to.
     random_state, copy
         As in :func:`domains`.
-    key_added
-        Column of ``obs`` to write to.
     options
         Hyperparameters of the clustering to change, by their names in :class:`stmfg.Config`.
 
@@ -189,11 +173,6 @@ def subdomains(
         As of :func:`domains`, float32; NaN outside the domain.
     ``uns["stmfg_subdomain_colors"]``
         Colours, unless there were enough of them.
-
-    Raises
-    ------
-    InputError
-        If there is no such domain, it has too few observations, or there is no embedding.
     """
     known = _complete(adata, key)
     inside = np.asarray(known == str(domain))
@@ -228,10 +207,8 @@ def pseudobulk(
     ----------
     adata
         Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``.
-    key
-        Column of ``obs`` with the domains.
-    sample_key
-        Column of ``obs`` that names the sample; all are one sample when not given.
+    key, sample_key
+        Columns of ``obs`` with the domains, and the samples; all are one sample when not given.
     layer
         Layer with the raw counts.
 
@@ -246,11 +223,6 @@ def pseudobulk(
         that have one value in each sample, such as donor or condition.
     ``var``
         That of ``adata``.
-
-    Raises
-    ------
-    InputError
-        If there are no raw counts, or an observation has no label.
     """
     from anndata import AnnData
 

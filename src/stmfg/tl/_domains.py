@@ -45,29 +45,14 @@ def embed(
     ----------
     adata
         Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``; coordinates in ``obsm["spatial"]``.
-    preset
-        ``"default"`` or ``"paper"``.
-    use_rep
-        Key of an embedding in ``obsm`` that takes the place of the counts.
-    layer
-        Layer with the raw counts.
-    library_key
-        Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
-        expression is alike, and in tissue only when ``stacked``.
+    preset, random_state, device, options
+        As of :class:`stmfg.STMFG`.
+    use_rep, layer, library_key, checkpoint, progress
+        As in :meth:`stmfg.STMFG.fit`.
     denoised
         Also write the denoised expression.
-    random_state
-        Seed; the same seed gives the same result.
-    device
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
-    checkpoint
-        File to continue training from and to save it to.
-    progress
-        Whether to show a progress bar.
     copy
         Return a changed copy instead of changing ``adata``.
-    options
-        Hyperparameters to change, by their names in :class:`stmfg.Config`.
 
     Returns
     -------
@@ -78,7 +63,7 @@ def embed(
     ``obsm["stmfg_view_weights"]``
         Attention per layer and view, float32; columns named in ``uns["stmfg"]["view_weight_names"]``.
     ``obsp["spatial_connectivities"]``
-        The spatial graph, unless there was one.
+        The spatial graph, unless there was one to use.
     ``layers["stmfg_denoised"]``
         With ``denoised``: expected counts at the median depth, NaN for genes that are not decoded.
     ``uns["stmfg"]``
@@ -87,7 +72,7 @@ def embed(
     Raises
     ------
     InputError
-        If data or options cannot be used; says why in one line.
+        If data or options cannot be used.
     TrainingError
         If the loss becomes non-finite.
     """
@@ -145,12 +130,10 @@ def domains(
         evidence, see :func:`stmfg.model.vote.choose_n_domains`.
     preset
         ``"default"`` when not given, or the preset of the embedding that is there.
-    use_rep, layer, library_key, denoised, random_state, device, checkpoint, progress, copy
+    use_rep, layer, library_key, denoised, random_state, device, checkpoint, progress, copy, options
         As in :func:`embed`. Denoising takes the trained network, so an embedding that is there must come with it.
     key_added
         Column of ``obs`` to write the domains to.
-    options
-        Hyperparameters to change, by their names in :class:`stmfg.Config`.
 
     Returns
     -------
@@ -167,8 +150,7 @@ def domains(
     Raises
     ------
     InputError
-        If data or options cannot be used, or options of the training differ from those of the embedding that
-        is there; says why in one line.
+        If data or options cannot be used, or options of the training differ from those of the embedding that is there.
     """
     from stmfg.model.estimator import STMFG
 
@@ -216,14 +198,12 @@ def apply(
     adata
         The new slice, as in :func:`embed`.
     reference
-        What :func:`domains` was run on, the file or folder it was written to, or a model: see
-        :meth:`stmfg.STMFG.load`. The domains that were found last count.
+        A model, what :func:`domains` was run on, or the file or folder it was written to: see :meth:`stmfg.STMFG.load`.
+        The domains that were found last count.
     layer, library_key, device, copy
         As in :func:`embed`.
     adapt
-        Estimate on each slice, without labels, its offset, the shares of its domains and its covariance within
-        domains; ``False`` takes those of the reference, which needs no more than a few spots. Not done where
-        fewer than four in five of the model's genes are there: what is left of them would look like an offset.
+        As in :meth:`stmfg.STMFG.apply`.
 
     Returns
     -------
@@ -240,7 +220,7 @@ def apply(
     Raises
     ------
     InputError
-        If the reference holds no domains or the data do not fit it; says why in one line.
+        If the reference holds no domains or the data do not fit it.
     """
     from stmfg.model.estimator import STMFG
 

@@ -22,28 +22,14 @@ _COLUMNS = ["domain", "gene", "log2_fold_change", "score", "share_in", "share_ou
 
 @dataclass(frozen=True)
 class Moments:
-    """What is known of every gene in every domain after one pass over the counts.
-
-    Attributes
-    ----------
-    domains
-        Names of the K domains.
-    sizes
-        Spots in each domain, (K,).
-    log_sum, log_square_sum
-        Sums of ``log1p`` of the normalised counts and of their squares, (K, genes).
-    count_sum
-        Sums of the normalised counts, (K, genes).
-    seen
-        Spots in which the gene is seen at all, (K, genes).
-    """
+    """What is known of every gene in every domain after one pass over the counts."""
 
     domains: list[str]
-    sizes: NDArray[np.float64]
-    log_sum: NDArray[np.float64]
-    log_square_sum: NDArray[np.float64]
-    count_sum: NDArray[np.float64]
-    seen: NDArray[np.float64]
+    sizes: NDArray[np.float64]  # spots in each of the K domains, (K,)
+    log_sum: NDArray[np.float64]  # sums of log1p of the normalised counts, (K, genes)
+    log_square_sum: NDArray[np.float64]  # and of their squares
+    count_sum: NDArray[np.float64]  # sums of the normalised counts, (K, genes)
+    seen: NDArray[np.float64]  # spots in which the gene is seen at all, (K, genes)
 
     @property
     def log_mean(self) -> NDArray[np.float64]:
@@ -57,16 +43,9 @@ class Moments:
 
 
 def moments(counts: Any, domains: Any) -> Moments:
-    """Add up normalised counts per domain.
+    """Add up normalised counts (n, genes) per domain, each spot scaled to the median depth as scanpy does.
 
-    Every spot is scaled to the median depth, as ``scanpy.pp.normalize_total`` does.
-
-    Parameters
-    ----------
-    counts
-        Raw counts (n, genes), best as CSR.
-    domains
-        Label of each spot: a pandas Categorical, whose order is kept, or an array, whose names are sorted.
+    The order of the domains is that of a Categorical, else of their names.
 
     Raises
     ------
@@ -101,22 +80,10 @@ def moments(counts: Any, domains: Any) -> Moments:
 
 
 def rank(found: Moments, gene_names: Sequence[str] | NDArray[Any], n_genes: int = 5) -> pd.DataFrame:
-    """Rank genes by Welch's t of one domain against the rest.
+    """Rank genes by Welch's t of one domain against the rest; a domain of one spot borrows the variance of the rest.
 
-    A domain of one spot has no variance of its own and borrows that of the rest.
-
-    Parameters
-    ----------
-    found
-        Result of :func:`moments`.
-    gene_names
-        Names of the genes.
-    n_genes
-        How many genes at most for each domain; only genes higher inside than outside are listed.
-
-    Returns
-    -------
-    The table of :func:`marker_genes`; its index is the position of the gene in `gene_names`.
+    Only genes higher inside than outside are listed, at most ``n_genes`` of each domain. The table is that of
+    :func:`marker_genes`; its index is the position of the gene in ``gene_names``.
     """
     names = np.asarray(gene_names, dtype=object)
     if len(names) != found.log_sum.shape[1]:
@@ -159,22 +126,7 @@ def rank(found: Moments, gene_names: Sequence[str] | NDArray[Any], n_genes: int 
 
 
 def marker_genes(counts: Any, domains: Any, gene_names: Sequence[str] | NDArray[Any], n_genes: int = 5) -> pd.DataFrame:
-    """Find the genes that tell each domain from the rest of the tissue.
-
-    Counts are scaled to the median depth and log-transformed; each domain is compared with all other spots by Welch's
-    t-test. The domains were found in the same counts, so that the p-values rank genes but are not evidence that the
-    domains exist.
-
-    Parameters
-    ----------
-    counts
-        Raw counts (n, genes), best as CSR; never made dense.
-    domains
-        Label of each spot.
-    gene_names
-        Names of the genes.
-    n_genes
-        How many genes at most for each domain.
+    """Find the genes that tell each domain from the rest of the tissue, in raw counts (n, genes), never made dense.
 
     Returns
     -------

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from stmfg import pp
 from stmfg._core import checks
-from stmfg._core.blocks import row_sums
 from stmfg._core.spots import spots
 from stmfg._core.timing import stage
+from stmfg._core.tissue import read_tissue
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
 from stmfg.io._read import read
+from stmfg.io.settle import name_after_slices
 from stmfg.io.slices import read_sheet, read_slices
+from stmfg.io.writing import make_writable
 from stmfg.model import graphs
 from stmfg.workflow.options import SHEET_COLUMNS, RunOptions
 
@@ -29,7 +31,23 @@ if TYPE_CHECKING:
 
 
 def read_input(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
-    """Read one input, or several as slices; their column is then the ``library_key``."""
+    """Read one input, or several as slices; the column of slices that reading found is then the ``library_key``."""
+    adata, options = _read(source, options)
+    if options.library_key is None:
+        options = replace(options, library_key=slices_of(adata))
+    elif isinstance(source, (str, Path)):
+        name_after_slices(adata, [options.library_key], Path(source))
+    return adata, options
+
+
+def slices_of(adata: AnnData) -> str | None:
+    """Return the column that names slices where reading has found several."""
+    several = SLICE in adata.obs and adata.obs[SLICE].nunique() > 1
+    return SLICE if several else None
+
+
+def _read(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
+    platform, use_rep = options.platform, options.use_rep
     is_sheet = isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".csv"
     if is_sheet or (isinstance(source, Sequence) and not isinstance(source, str)):
         if options.library_key not in (None, SLICE):
@@ -39,14 +57,12 @@ def read_input(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions
         options = replace(options, library_key=SLICE)
     with stage("read"):
         if is_sheet:
-            adata = read_sheet(str(source), platform=options.platform, use_rep=options.use_rep, columns=SHEET_COLUMNS)
-        elif isinstance(source, (str, Path)):
-            adata = read(source, platform=options.platform)
-        elif isinstance(source, Sequence):
-            adata = read_slices(source, platform=options.platform, use_rep=options.use_rep)
-        else:
-            adata = source
-    return adata, options
+            return read_sheet(str(source), platform=platform, use_rep=use_rep, columns=SHEET_COLUMNS), options
+        if isinstance(source, (str, Path)):
+            return read(source, platform=platform), options
+        if isinstance(source, Sequence):
+            return read_slices(source, platform=platform, use_rep=use_rep), options
+        return source, options
 
 
 def add_image_features(adata: AnnData, config: Config) -> None:
@@ -58,18 +74,14 @@ def add_image_features(adata: AnnData, config: Config) -> None:
 
 def check_input(adata: AnnData, options: RunOptions) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
-    checks.observations(adata)
     checks.text(adata)
-    graphs.unlinked(checks.coordinates(adata), None, stacked=options.config.stacked)
-    if options.use_rep is None:
-        used = int((row_sums(checks.counts(adata, options.layer))[1] > 0).sum())
-        if used < checks.MIN_OBSERVATIONS:
-            raise InputError(f"only {used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
-    else:
-        used = len(checks.representation(adata, options.use_rep))
-    checks.n_domains(options.n_domains, used)
-    if options.library_key is not None:
-        checks.library_names(adata, options.library_key)
+    make_writable(adata)
+    tissue = read_tissue(adata, use_rep=options.use_rep, layer=options.layer, library_key=options.library_key)
+    graphs.unlinked(tissue.coordinates, None, stacked=options.config.stacked)
+    n_used = int((~tissue.left_out).sum())
+    if n_used < checks.MIN_OBSERVATIONS:
+        raise InputError(f"only {n_used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
+    checks.n_domains(options.n_domains, n_used)
     if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
         spots(adata, library_key=options.library_key)
     for key in options.config.extra_views.values():

@@ -7,7 +7,7 @@ import logging
 import platform as platforms
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from stmfg._core import checks
 from stmfg._core.files import flush, locked, partial_folder, remove_partial_folders
 from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
 from stmfg._version import __version__
 from stmfg.errors import InputError
+from stmfg.io._read import read
+from stmfg.io.writing import read_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +99,9 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
-    from stmfg import report
+    from matplotlib.figure import Figure
+
+    from stmfg import pl, report
 
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
@@ -107,9 +112,12 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             for name, table in tables.items():
                 if name != "domains.csv":
                     table.to_csv(partial / name, index=False, float_format="%.6g")
-            _draw(adata, partial / "domains.png", library_key)
+            figure = Figure(figsize=(8, 7), layout="constrained")
+            pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
+            figure.savefig(partial / "domains.png", dpi=150)
         with stage("result"):
             _write_result(adata, partial / "result.h5ad")
+            read_back(partial / "result.h5ad", adata)
         with stage("report"):
             report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
@@ -148,16 +156,6 @@ def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.
     return tables
 
 
-def _draw(adata: AnnData, path: Path, library_key: str | None) -> None:
-    from matplotlib.figure import Figure
-
-    from stmfg import pl
-
-    figure = Figure(figsize=(8, 7), layout="constrained")
-    pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
-    figure.savefig(path, dpi=150)
-
-
 def _write_result(adata: AnnData, path: Path) -> None:
     """Write the AnnData; say what of the user's own, in ``uns`` for example, has no form in a file."""
     try:
@@ -169,21 +167,49 @@ def _write_result(adata: AnnData, path: Path) -> None:
         raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
 
 
-class _Collector(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
+def write_report(result: str | Path, output: str | Path | None = None, *, title: str | None = None) -> Path:
+    """Write the report of a finished run again.
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+    Parameters
+    ----------
+    result
+        Folder of the run, or its ``result.h5ad``; the report also shows the ``run.json`` beside it, if there is one.
+    output
+        The HTML file; ``report.html`` beside the result when not given.
+    title
+        Heading; that of the run when not given.
+
+    Returns
+    -------
+    The file.
+
+    Raises
+    ------
+    InputError
+        If the result cannot be read or has no domains, or the file cannot be written.
+    """
+    from stmfg import report
+
+    result = Path(result).expanduser()
+    result = result / "result.h5ad" if result.is_dir() else result
+    output = result.with_name("report.html") if output is None else Path(output).expanduser()
+    checks.writable(output.parent)
+    adata = read(result)
+    record: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # a result can be moved without its record
+        record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
+    report.write(adata, output, title=title or record.get("options", {}).get("title"), run=record)
+    return output
 
 
 @contextmanager
 def collected_warnings() -> Iterator[list[str]]:
     """Keep what is logged as a warning, for the record and the report."""
-    handler = _Collector()
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger.addHandler(handler)
     try:
-        yield handler.messages
+        yield messages
     finally:
         logger.removeHandler(handler)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.blocks import counts_read_once
@@ -13,16 +14,18 @@ from stmfg._core.files import fingerprint
 from stmfg._core.progress import is_watched, showing
 from stmfg._core.stored_graph import forget_training
 from stmfg._core.timing import recording, stage
+from stmfg._keys import DOMAIN
 from stmfg.errors import InputError
-from stmfg.io._read import read
 from stmfg.workflow._input import add_image_features, check_input, read_input
-from stmfg.workflow._results import CHECKPOINT, RECORD, collected_warnings, describe, reserved, write
+from stmfg.workflow._results import CHECKPOINT, collected_warnings, describe, reserved, write
 from stmfg.workflow.options import RunOptions
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmfg.workflow._input import Source
+
+logger = logging.getLogger("stmfg")
 
 
 def run(
@@ -97,7 +100,6 @@ def run(
 def _find_domains(adata: AnnData, checkpoint: Path, options: RunOptions) -> dict[str, Any]:
     """Find the domains, and return how well they agree with those of other seeds where that was asked for."""
     from stmfg import tl
-    from stmfg.workflow._stability import measure_stability
 
     if not options.resume:
         checkpoint.unlink(missing_ok=True)
@@ -110,39 +112,33 @@ def _find_domains(adata: AnnData, checkpoint: Path, options: RunOptions) -> dict
     if not options.stability:
         return {}
     with stage("stability"):
-        return measure_stability(adata, options)
+        return _measure_stability(adata, options)
 
 
-def write_report(result: str | Path, output: str | Path | None = None, *, title: str | None = None) -> Path:
-    """Make the report of a finished run again.
-
-    Parameters
-    ----------
-    result
-        Folder of the run, or its ``result.h5ad``; what the ``run.json`` beside it records is in the report too.
-    output
-        The HTML file; ``report.html`` beside the result when not given.
-    title
-        Heading; that of the run when not given.
+def _measure_stability(adata: AnnData, options: RunOptions) -> dict[str, Any]:
+    """Do all that has a seed again with the next seeds: training, clusterings, the choice of a number of domains.
 
     Returns
     -------
-    The file.
-
-    Raises
-    ------
-    InputError
-        If the result cannot be read or has no domains, or the file cannot be written.
+    ``seeds``; ``ari``, the adjusted Rand index (Hubert and Arabie 1985) between the result and each further run, 1
+    where they agree on every spot and 0 as by chance; its mean, ``mean_ari``; ``n_domains`` of each further run.
     """
-    from stmfg import report
+    from stmfg.metrics import ari
+    from stmfg.model.estimator import STMFG
 
-    result = Path(result).expanduser()
-    result = result / "result.h5ad" if result.is_dir() else result
-    output = result.with_name("report.html") if output is None else Path(output).expanduser()
-    checks.writable(output.parent)
-    adata = read(result)
-    record: dict[str, Any] = {}
-    with suppress(OSError, ValueError):  # a result can be moved without its record
-        record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
-    report.write(adata, output, title=title or record.get("options", {}).get("title"), run=record)
-    return output
+    seeds = [(options.random_state + i) % 2**32 for i in range(1, options.stability + 1)]
+    source = {name: getattr(options, name) for name in ("use_rep", "layer", "library_key")}
+    settings = {name: getattr(options, name) for name in ("n_domains", "preset", "device")} | options.hyperparameters
+    labels, level = [], logger.level
+    logger.setLevel(logging.ERROR)  # the run itself has given the warnings
+    try:
+        for seed in seeds:
+            model = STMFG(**settings, random_state=seed)
+            with recording(), showing(show=False):  # these stages are not those of the run
+                result = model.fit(adata, **source).result
+            labels.append(np.asarray(result.labels))  # type: ignore[union-attr]
+    finally:
+        logger.setLevel(level)
+    agreement = [ari(adata.obs[DOMAIN].astype(str), other) for other in labels]
+    n_domains = [len(set(other)) for other in labels]
+    return {"seeds": seeds, "ari": agreement, "mean_ari": sum(agreement) / len(seeds), "n_domains": n_domains}

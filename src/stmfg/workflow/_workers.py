@@ -110,14 +110,7 @@ def _failure(status: int, output: str, errors: str) -> Failure | None:
 def run_on_slurm(tasks: Sequence[Task], jobs: int, folder: Path, settings: Mapping[str, str]) -> Results:
     """Run samples as one array of Slurm jobs, `jobs` at a time, and wait for them; closing the iterator cancels them.
 
-    Parameters
-    ----------
-    tasks, jobs
-        The runs, and how many at a time. Files and results must lie where the nodes see them.
-    folder
-        For the output of the jobs and what submitit keeps.
-    settings
-        Options of ``sbatch`` by the names submitit gives them: ``partition``, ``time``, ``mem``, ``cpus_per_task``...
+    The output of the jobs goes to `folder`; `settings` are options of ``sbatch`` by the names submitit gives them.
 
     Raises
     ------

@@ -24,7 +24,7 @@ from stmfg.errors import InputError, closest
 from stmfg.io.platforms import PLATFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from stmfg.io.sheet import Sample
 
@@ -34,122 +34,82 @@ logger = logging.getLogger("stmfg")
 
 HYPERPARAMETERS: Final = tuple(hyperparameter.name for hyperparameter in dataclasses.fields(Config))
 _MOST_SEED: Final = 2**32 - 1
+_KINDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    "": ("true or false", lambda value: isinstance(value, bool)),
+    "TEXT": ("text", lambda value: isinstance(value, str) and value != ""),
+    "K|auto": (
+        "an integer of at least 2, or 'auto'",
+        lambda value: value == "auto" or (type(value) is int and value >= 2),
+    ),
+    "S": (f"an integer from 0 to {_MOST_SEED}", lambda value: type(value) is int and 0 <= value <= _MOST_SEED),
+    "N": ("0 or a positive integer", lambda value: type(value) is int and value >= 0),
+    "INPUT": ("a path or several", lambda value: _are_texts(value)),
+    "NAME=KEY": (
+        "NAME=KEY, with KEY in obsm, or 'image'",
+        lambda value: _are_texts(value) and all("=" in view or view == "image" for view in value),
+    ),
+}
+"""What a value must be, and whether it is that, by what the help calls it; of all others, as of TEXT."""
 
 
-@dataclass(frozen=True, kw_only=True)
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(text, str) and text for text in value)
+
+
+@dataclass(frozen=True)
 class Option:
-    """One row of the table.
+    """One row of the table: a default, what the help calls the value (nothing where it takes none), a meaning.
 
-    Attributes
-    ----------
-    name
-        Argument in Python.
-    word
-        Name in sheets and files; with ``--`` and dashes, the flag in the shell.
-    default
-        Value where it is not given.
-    meaning
-        What it does, in one line.
-    expected
-        What a value must be.
-    valid
-        Whether a value is that.
-    metavar
-        What the help calls the value; empty where the option takes none.
-    choices
-        All values, where they are few.
-    numeric
-        Whether a value can be a number.
-    repeatable
-        Whether it can be given several times.
-    group
-        Heading in the help.
-    commands
-        Commands that take it.
-    in_sheet
-        Whether it can be a column of a sheet.
+    ``word`` is the name in sheets and files and, with dashes, the flag in the shell; ``name`` that in Python.
     """
 
-    name: str = ""
-    word: str = ""
-    default: Any = None
-    meaning: str
-    expected: str
-    valid: Callable[[Any], bool]
-    metavar: str = ""
-    choices: tuple[str, ...] = ()
-    numeric: bool = False
-    repeatable: bool = False
-    group: str = "data"
-    commands: frozenset[str] = frozenset()
+    default: Any
+    metavar: str
+    meaning: str = ""
+    commands: str = ""
     in_sheet: bool = False
+    choices: tuple[str, ...] = ()
+    group: str = "data"
+    word: str = ""
+    name: str = ""
 
     @property
     def flag(self) -> str:
         """Name in the shell."""
         return "--" + self.word.replace("_", "-")
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it can be given several times."""
+        return self.metavar in ("NAME=KEY", "INPUT")
+
     def check(self, value: Any, label: str) -> Any:
         """Return a value in its plain type, or say under the name `label` what it must be."""
         if value is None and self.default is None:
             return None
-        if self.repeatable:
+        if self.is_repeatable:
             value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
         if isinstance(value, Integral) and not isinstance(value, bool):
             value = int(value)
-        if not self.valid(value):
-            raise InputError(f"{label} is {value!r}; it must be {self.expected}")
+        expected, is_valid = _KINDS.get(self.metavar, _KINDS["TEXT"])
+        if self.choices:
+            expected, is_valid = f"one of {', '.join(self.choices)}", self.choices.__contains__
+        if not is_valid(value):
+            raise InputError(f"{label} is {value!r}; it must be {expected}")
         return value
 
     def parse(self, text: str, label: str) -> Any:
         """Return the value that a word of the shell, or a cell of a sheet, stands for."""
         value: Any = text
-        if self.numeric:
+        if self.metavar in ("K|auto", "S", "N"):
             with suppress(ValueError):
                 value = int(text)
         return self.check(value, label)
 
 
-def _option(default: Any, meaning: str, commands: str, **row: Any) -> Any:
+def _option(*row: Any, **more: Any) -> Any:
     """Return a field of :class:`RunOptions` with its row of the table."""
-    option = Option(default=default, meaning=meaning, commands=frozenset(commands.split()), **row)
-    return field(default=default, metadata={"option": option})
-
-
-def _text(default: Any, meaning: str, commands: str, **row: Any) -> Any:
-    expected, valid = "text", lambda value: isinstance(value, str) and value != ""
-    return _option(default, meaning, commands, expected=expected, valid=valid, **row)
-
-
-def _choice(default: Any, meaning: str, commands: str, choices: Iterable[str], **row: Any) -> Any:
-    choices = tuple(choices)
-    expected = f"one of {', '.join(choices)}"
-    return _option(default, meaning, commands, expected=expected, valid=choices.__contains__, choices=choices, **row)
-
-
-def _number(default: int, meaning: str, commands: str, most: float = float("inf"), **row: Any) -> Any:
-    expected = "0 or a positive integer" if most == float("inf") else f"an integer from 0 to {most}"
-
-    def valid(value: Any) -> bool:
-        return type(value) is int and 0 <= value <= most
-
-    return _option(default, meaning, commands, expected=expected, valid=valid, numeric=True, **row)
-
-
-def _switch(meaning: str, commands: str, **row: Any) -> Any:
-    return _option(
-        False, meaning, commands, expected="true or false", valid=lambda value: isinstance(value, bool), **row
-    )
-
-
-def _is_number_of_domains(value: Any) -> bool:
-    return value == "auto" or (type(value) is int and value >= 2)
-
-
-def _are_views(value: Any) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(view, str) and (view == "image" or "=" in view) for view in value
-    )
+    return field(default=row[0], metadata={"option": Option(*row, **more)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,38 +125,27 @@ class RunOptions:
         If an option cannot have its value.
     """
 
-    platform: str | None = _choice(
-        None, f"what wrote the folder: {', '.join(PLATFORMS)}", "run batch apply info", PLATFORMS,
-        metavar="NAME", in_sheet=True,
-    )  # fmt: skip
-    use_rep: str | None = _text(
-        None, "embedding in obsm to use instead of counts", "run batch", metavar="KEY", in_sheet=True
+    platform: str | None = _option(
+        None, "NAME", "what wrote the folder", "run batch apply info", True, tuple(PLATFORMS)
     )
-    layer: str | None = _text(None, "layer that holds the raw counts", "run batch apply", metavar="KEY", in_sheet=True)
+    use_rep: str | None = _option(None, "KEY", "embedding in obsm to use instead of counts", "run batch", True)
+    layer: str | None = _option(None, "KEY", "layer that holds the raw counts", "run batch apply", True)
     view: tuple[str, ...] = _option(
-        (), "one more view of the spots, described by obsm[KEY]; 'image' alone is the tissue image", "run batch",
-        metavar="NAME=KEY", repeatable=True, expected="NAME=KEY, with KEY in obsm, or 'image'", valid=_are_views,
-    )  # fmt: skip
-    library_key: str | None = _text(
-        None, "column of obs that names the slice", "run batch apply", metavar="KEY", in_sheet=True
+        (), "NAME=KEY", "one more view of the spots, described by obsm[KEY]; 'image' is the tissue image", "run batch"
     )
-    stacked: bool = _switch("slices are aligned; z, the third coordinate, joins them", "run batch")
-    n_domains: int | str = _option(
-        "auto", "number of domains", "run batch", metavar="K|auto", group="domains", in_sheet=True,
-        numeric=True, expected="an integer of at least 2, or 'auto'", valid=_is_number_of_domains,
-    )  # fmt: skip
-    preset: str = _choice("default", "hyperparameters", "run batch", PRESETS, group="domains", in_sheet=True)
-    random_state: int = _number(
-        0, "same seed, same result", "run batch demo", most=_MOST_SEED, metavar="S", word="seed", group="domains",
-        in_sheet=True,
-    )  # fmt: skip
-    stability: int = _number(
-        0, "number of further runs with other seeds, to see how far the result depends on the seed", "run batch",
-        metavar="N", group="domains",
-    )  # fmt: skip
-    device: str = _choice("auto", "where to compute", "run batch apply", ("auto", "cpu", "cuda"), group="domains")
-    title: str | None = _text(None, "heading of the report", "run apply report", metavar="TEXT", group="output")
-    resume: bool = _switch("continue an interrupted run in OUTDIR", "run", group="output")
+    library_key: str | None = _option(None, "KEY", "column of obs that names the slice", "run batch apply", True)
+    stacked: bool = _option(False, "", "slices are aligned; z, the third coordinate, joins them", "run batch")
+    n_domains: int | str = _option("auto", "K|auto", "number of domains", "run batch", True, group="domains")
+    preset: str = _option("default", "PRESET", "hyperparameters", "run batch", True, PRESETS, "domains")
+    random_state: int = _option(0, "S", "same seed, same result", "run batch demo", True, (), "domains", "seed")
+    stability: int = _option(
+        0, "N", "further runs with other seeds, to see how far the result depends on it", "run batch", group="domains"
+    )
+    device: str = _option(
+        "auto", "DEVICE", "where to compute", "run batch apply", False, ("auto", "cpu", "cuda"), "domains"
+    )
+    title: str | None = _option(None, "TEXT", "heading of the report", "run apply report", group="output")
+    resume: bool = _option(False, "", "continue an interrupted run in OUTDIR", "run", group="output")
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Hyperparameters to change, by their names in :class:`stmfg.Config`."""
 
@@ -223,13 +172,7 @@ class RunOptions:
         return dataclasses.replace(options, **fields, changes={**options.changes, **changes})
 
     def for_sample(self, sample: Sample) -> RunOptions:
-        """Return the options of a sample of a sheet: these, changed by its own.
-
-        Raises
-        ------
-        InputError
-            If a cell is not what the option of its column must be.
-        """
+        """Return the options of a sample of a sheet: these, changed by its own."""
         columns = {SHEET_COLUMNS[word]: text for word, text in sample.options.items()}
         own = {option.name: option.parse(text, f"{sample.where}: {option.word}") for option, text in columns.items()}
         return RunOptions.of(self, **own)
@@ -263,40 +206,25 @@ class RunOptions:
         return json.loads(json.dumps(kept | self.hyperparameters))  # type: ignore[no-any-return]
 
 
-OPTIONS: Final[dict[str, Option]] = {
-    row.name: dataclasses.replace(row.metadata["option"], name=row.name, word=row.metadata["option"].word or row.name)
+OPTIONS: Final = {
+    row.name: dataclasses.replace(option, name=row.name, word=option.word or row.name)
     for row in dataclasses.fields(RunOptions)
-    if "option" in row.metadata
+    if (option := row.metadata.get("option"))
 }
 """The table, by the names in Python."""
 SHEET_COLUMNS: Final = {option.word: option for option in OPTIONS.values() if option.in_sheet}
 """What can be a column of a sheet, by the name of the column."""
-INPUT_AND_OUTPUT: Final = {
-    "input": Option(
-        name="source", word="input", meaning="", repeatable=True, expected="a path or several",
-        valid=lambda value: isinstance(value, tuple) and all(isinstance(path, str) and path for path in value),
-    ),
-    "output": Option(
-        name="output", word="output", meaning="", expected="a path", valid=lambda value: isinstance(value, str)
-    ),
-    **{
-        word: Option(
-            name=word, word=word, meaning="", expected="true or false", valid=lambda value: isinstance(value, bool)
-        )
-        for word in ("quiet", "verbose")
-    },
-}  # fmt: skip
+_INPUT_AND_OUTPUT: Final = {
+    "input": Option((), "INPUT", name="source"),
+    "output": Option("", "TEXT", name="output"),
+    "quiet": Option(False, "", name="quiet"),
+    "verbose": Option(False, "", name="verbose"),
+}
 """What a file can give to ``stmfg run`` besides options and hyperparameters."""
 
 
 def parse_hyperparameter(text: str) -> tuple[str, Any]:
-    """Read ``NAME=VALUE``; the value is a Python or TOML literal, and what is neither is text that needs no quotes.
-
-    Raises
-    ------
-    InputError
-        If the text is not ``NAME=VALUE``, or there is no such hyperparameter.
-    """
+    """Read ``NAME=VALUE``; the value is a Python or TOML literal, and what is neither is text that needs no quotes."""
     name, equals, value = text.partition("=")
     name, value = name.strip().replace("-", "_"), value.strip()
     if not equals:
@@ -310,26 +238,16 @@ def parse_hyperparameter(text: str) -> tuple[str, Any]:
 
 
 def read_file(path: str | Path, command: str = "run") -> dict[str, Any]:
-    """Return the options that a TOML file gives to a command.
+    """Return the options that a TOML file gives to a command, by their names in Python.
 
-    Parameters
-    ----------
-    path
-        File of ``name = value``. Names are the flags of the command, with ``-`` or ``_``, those of ``input``,
-        ``output``, ``quiet`` and ``verbose`` for a run, and the hyperparameters of :class:`stmfg.Config`. Paths in it
-        are taken from where the command runs, as in the shell.
-    command
-        ``"run"`` or ``"batch"``.
-
-    Returns
-    -------
-    Options by their names in Python.
+    Names in the file are the flags of the command, with ``-`` or ``_``, for a run also ``input``, ``output``, ``quiet``
+    and ``verbose``, and the hyperparameters of :class:`stmfg.Config`, which are checked once all of them are known.
+    Paths are taken from where the command runs, as in the shell.
 
     Raises
     ------
     InputError
-        If the file cannot be read, a name is unknown, or an option cannot have its value. Hyperparameters are checked
-        where all of them are known, as they can come from several places.
+        If the file cannot be read, a name is unknown, or an option cannot have its value.
     """
     path = Path(path).expanduser()
     try:
@@ -338,8 +256,8 @@ def read_file(path: str | Path, command: str = "run") -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a TOML file of options") from error
     except ValueError as error:  # not TOML, not text
         raise InputError(f"{path} is not TOML ({error}); write lines like: n_domains = 7") from error
-    known = {option.word: option for option in OPTIONS.values() if command in option.commands}
-    known |= INPUT_AND_OUTPUT if command == "run" else {}
+    known = {option.word: option for option in OPTIONS.values() if command in option.commands.split()}
+    known |= _INPUT_AND_OUTPUT if command == "run" else {}
     options: dict[str, Any] = {}
     for written, value in table.items():
         word = written.replace("-", "_")

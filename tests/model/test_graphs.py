@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from stmfg import gr
-from stmfg._core.geometry import spacing
 from stmfg.errors import MissingKeyError
 from stmfg.model import graphs
 
@@ -89,20 +88,6 @@ def test_order_does_not_matter(positions: NDArray[np.float64], options: dict[str
     assert same(graphs.spatial_graph(positions[order], **options), graph[order][:, order])
 
 
-def test_spacing_is_that_of_the_grid() -> None:
-    assert spacing(HEX) == pytest.approx(100)
-    assert spacing(HEX * 0.37) == pytest.approx(37)
-
-
-@pytest.mark.parametrize("options", [{"n_neighbors": 4}, {"radius": 1.1}])
-def test_three_dimensions(options: dict[str, Any]) -> None:
-    stacked = np.vstack([np.column_stack([HEX, np.full(len(HEX), z)]) for z in (0.0, 1e5)])
-    graph = graphs.spatial_graph(stacked, **options)
-    check_form(graph)
-    assert graph[: len(HEX), len(HEX) :].nnz == 0  # far apart in depth
-    assert graph[: len(HEX), : len(HEX)].nnz > 4 * len(HEX)
-
-
 def test_twins_in_one_place_are_neighbors() -> None:
     twins = np.repeat(SCATTER[:30], 2, axis=0)
     graph = graphs.spatial_graph(twins, n_neighbors=3)
@@ -113,7 +98,6 @@ def test_twins_in_one_place_are_neighbors() -> None:
 
 def test_twins_do_not_change_the_spacing() -> None:
     twins = np.repeat(HEX, 2, axis=0)
-    assert spacing(twins) == pytest.approx(100)
     graph = graphs.spatial_graph(twins, radius=1.1)
     check_form(graph)
     assert (np.diff(graph.indptr)[np.repeat(~EDGE, 2)] == 13).all()  # the twin, and six pairs around
@@ -134,8 +118,9 @@ def test_libraries_are_never_linked(options: dict[str, Any]) -> None:
     assert graph[libraries == "c"].nnz == 0  # a slice of one spot
 
 
-def test_feature_graph_is_cosine_nearest_neighbors() -> None:
-    x = np.random.default_rng(0).normal(size=(80, 5))
+@pytest.mark.parametrize("dimensions", [5, 30], ids=["tree", "search"])
+def test_feature_graph_is_cosine_nearest_neighbors(dimensions: int) -> None:
+    x = np.random.default_rng(0).normal(size=(80, dimensions))
     graph = graphs.feature_graph(x, n_neighbors=4)
     check_form(graph)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -160,19 +145,6 @@ def test_feature_graph_with_rows_of_zeros_and_repeats() -> None:
 def test_more_neighbors_than_spots_links_all() -> None:
     np.testing.assert_array_equal(graphs.spatial_graph(SCATTER[:4], n_neighbors=6).toarray(), 1 - np.eye(4))
     np.testing.assert_array_equal(graphs.feature_graph(SCATTER[:4], n_neighbors=15).toarray(), 1 - np.eye(4))
-
-
-def test_walk_operator_averages() -> None:
-    graph = graphs.spatial_graph(HEX, radius=1.1).tolil()
-    graph[0], graph[:, 0] = 0, 0  # alone
-    operator = graphs.walk_operator(graph.tocsr())
-    assert operator.dtype == np.float32
-    np.testing.assert_allclose(operator.sum(axis=1), 1, rtol=1e-6)
-    assert operator[0].indices.tolist() == [0]
-    x = np.random.default_rng(0).normal(size=(len(HEX), 2))
-    middle = 5 * SIDE + 5
-    around = [middle, *links(graph.tocsr(), middle)]
-    np.testing.assert_allclose((operator @ x)[middle], x[around].mean(axis=0), rtol=1e-5)
 
 
 def written(adata: AnnData) -> dict[str, set[str]]:
@@ -259,17 +231,6 @@ def test_neighbours_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     whole = graphs.spatial_graph(points, n_neighbors=6)
     monkeypatch.setattr(graphs, "BLOCK", 17)
     assert (graphs.spatial_graph(points, n_neighbors=6) != whole).nnz == 0
-
-
-@pytest.mark.parametrize("dimensions", [3, 30], ids=["tree", "search"])
-def test_neighbours_are_the_nearest(dimensions: int) -> None:
-    points = np.random.default_rng(0).normal(size=(80, dimensions))
-    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
-    cosine = unit @ unit.T
-    np.fill_diagonal(cosine, -2)
-    nearest = np.zeros((80, 80), dtype=bool)
-    np.put_along_axis(nearest, np.argsort(-cosine, axis=1)[:, :4], True, axis=1)
-    np.testing.assert_array_equal(graphs.feature_graph(points, n_neighbors=4).toarray() > 0, nearest | nearest.T)
 
 
 def test_patches_are_whole_and_spread_over_the_tissue(monkeypatch: pytest.MonkeyPatch) -> None:
