@@ -144,7 +144,8 @@ class Config:
                 held_out_weight=0.0,
                 epochs=100,
                 learning_rate=1e-2,
-                n_votes=8,
+                n_votes=12,
+                scales="embedding",
                 averages=False,
             )
         raise InputError(f"preset {name!r} is unknown; choose from {', '.join(PRESETS)}")

@@ -270,7 +270,7 @@ class STMFGNet(nn.Module):
             fusion(width) if fusion else ViewFusion(width, len(config.views)) for width in fused
         )
         self.n_in = n_in
-        self.scales = fused if config.embedding == "concat" else fused[-1:]
+        self.scales = [n_in] * (len(fused) if config.embedding == "concat" else 1)
         n_embedding = sum(self.scales)
         self.decoder: nn.Module = (
             CountDecoder(n_embedding, config.decoder_width, n_out, n_libraries)
@@ -294,7 +294,9 @@ class STMFGNet(nn.Module):
                 inputs = per_view  # each view goes its own way until the end
                 continue
             fused, weight = self.fusions[0 if late else depth](stacked)
-            layers.append(fused)
+            # What a pair x, -x says together: the features that a layer of plain diffusion would have.
+            paired = fused.shape[1] == 2 * self.n_in
+            layers.append(fused[:, : self.n_in] - fused[:, self.n_in :] if paired else fused)
             weights.append(weight)
             inputs = [fused] * len(operators)
         embedding = torch.cat(layers, dim=1) if self.config.embedding == "concat" else layers[-1]
