@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Keep = Callable[[Strings], NDArray[np.bool_]]
 
 GENE_EXPRESSION: Final = "Gene Expression"
-_ENTRIES: Final = 5_000_000
+_ENTRIES: Final = 500_000
 """Entries of a matrix read at a time."""
 
 
@@ -76,6 +76,8 @@ def _read_h5(plain: Path, path: Path, keep: Keep) -> tuple[AnnData, dict[str, An
         barcodes, shape = _strings(group["barcodes"]), tuple(map(int, group["shape"][()][::-1]))
         _check_shape(path, shape, barcodes, ids)
         genes, rows = _genes(kinds), keep(barcodes)
+        names = barcodes[rows].astype(object)
+        del barcodes
         starts = group["indptr"][()].astype(np.int64)
         lengths = np.diff(starts)
         n = len(group["data"])
@@ -107,7 +109,7 @@ def _read_h5(plain: Path, path: Path, keep: Keep) -> tuple[AnnData, dict[str, An
         data.resize(end, refcheck=False)
         indices.resize(end, refcheck=False)
         X = sparse.csr_matrix((data, indices, np.cumsum(in_row)), shape=(len(in_row) - 1, int(genes.sum())))
-        return _assemble(X, barcodes[rows], ids[genes], symbols[genes], kinds[genes]), dict(file.attrs)
+        return _assemble(X, names, ids[genes], symbols[genes], kinds[genes]), dict(file.attrs)
 
 
 def _read_mtx(path: Path, keep: Keep) -> AnnData:
@@ -156,7 +158,7 @@ def _genes(kinds: Strings) -> NDArray[np.bool_]:
     return genes
 
 
-def _assemble(X: Any, barcodes: Strings, ids: Strings, symbols: Strings, kinds: Strings) -> AnnData:
+def _assemble(X: Any, barcodes: NDArray[Any], ids: Strings, symbols: Strings, kinds: Strings) -> AnnData:
     """Put counts and names together."""
     from anndata import AnnData
 

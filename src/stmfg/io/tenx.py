@@ -147,7 +147,7 @@ def _read_positions(path: Path) -> pd.DataFrame:
     """Read the positions of all spots, indexed by barcode."""
     with reading(str(path)):
         if ".parquet" in path.name:
-            table = read_parquet(path)
+            table = read_parquet(path, _COLUMNS)
         else:
             with open_text(path) as file:
                 header = file.readline().lstrip('"').startswith("barcode")
