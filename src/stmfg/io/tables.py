@@ -96,7 +96,10 @@ def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator
         for line in file:
             # numpy parses a line many times faster than pandas, which is slow where there is a column for every bead.
             *key, rest = line.rstrip("\r\n").split(separator, n_keys)
-            values = np.fromstring(rest, dtype=np.float32, sep=separator)
+            try:
+                values = np.fromstring(rest, dtype=np.float32, sep=separator)
+            except (DeprecationWarning, ValueError) as error:
+                raise InputError(f"{path}: row {len(keys) + 1} holds what is no number; {AGAIN}") from error
             if len(key) != n_keys or len(values) != len(used):
                 raise InputError(f"{path}: row {len(keys) + 1} has not as many values as the header; {AGAIN}")
             values = values[used]
