@@ -22,7 +22,7 @@ import pandas as pd
 
 import protocol
 import stmfg
-from stmfg.model import cluster, estimator, graphs
+from stmfg.model import batches, cluster, graphs
 from stmfg.model import features as _features
 
 HERE = Path(__file__).resolve().parent
@@ -34,7 +34,7 @@ SETS = [
 
 def limits(way: str, n: int) -> list[tuple[object, str, int]]:
     """Return what is changed: module, constant, value."""
-    patches = [(estimator, "TRAIN_AT_MOST", n // 3), (graphs, "PATCH", max(50, n // 24))]
+    patches = [(batches, "TRAIN_AT_MOST", n // 3), (graphs, "PATCH", max(50, n // 24))]
     samples = [(_features, "FIT_AT_MOST", n // 3), (cluster, "FIT_AT_MOST", n // 3), (graphs, "EXACT_AT_MOST", 0)]
     return {"whole": [], "patches": patches, "patches and samples": patches + samples}[way]
 

@@ -36,7 +36,7 @@ def spatial(
     adata
         Needs ``obsm["spatial"]``.
     n_neighbors, radius
-        As in :func:`spatial_graph`.
+        Nearest neighbours, symmetrised with OR; or, where positive, a radius in spot spacings instead.
     library_key
         Column of ``obs`` that names the slice; slices are not linked.
     stacked

@@ -49,7 +49,9 @@ def bad_embedding(adata: ad.AnnData) -> None:
     adata.obsm["X_bad"] = np.full((adata.n_obs, 3), np.nan)
 
 
-COUNTS = r"expected raw counts; give raw counts in layers\['counts'\], or use an embedding with --use-rep KEY"
+COUNTS = (
+    r"expected raw counts; give raw counts in layers\['counts'\], or an embedding in obsm and its name with --use-rep"
+)
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing file": (lambda path: None, r"input\.h5ad: no such file or folder; give an \.h5ad file"),
     "text": (lambda path: path.write_text("no\n"), r"as h5ad cannot be read \(.*\); check that the copy is complete"),

@@ -331,15 +331,6 @@ def test_bad_data_are_refused_and_nothing_is_written(section: AnnData, refused: 
         assert keys(bad) == before
 
 
-def test_denoising_an_embedding_is_refused_and_nothing_is_written(
-    section: AnnData, quick: dict[str, Any], refused: Callable[..., str]
-) -> None:
-    section.obsm["X_rep"] = np.random.default_rng(0).normal(size=(section.n_obs, 6))
-    before = keys(section)
-    assert "raw counts" in refused(tl.embed, section, use_rep="X_rep", denoised=True, **quick)
-    assert keys(section) == before
-
-
 def test_an_embedding_takes_the_place_of_counts(section: AnnData, quick: dict[str, Any]) -> None:
     section.obsm["X_pca"] = np.random.default_rng(0).normal(size=(section.n_obs, 7))
     without = AnnData(obs=section.obs, obsm=dict(section.obsm))

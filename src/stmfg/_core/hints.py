@@ -75,6 +75,11 @@ def counts_elsewhere(adata: Annotated, *, besides: str | None = None) -> str | N
     return None
 
 
+def place_of_layer(adata: Annotated, layer: str) -> str:
+    """Return where the counts of a layer are, for messages."""
+    return "adata.raw" if layer == RAW and layer not in adata.layers else f"layers[{layer!r}]"
+
+
 def look_like_counts(matrix: Any) -> bool:
     """Whether the first values of a matrix are whole, not negative, and not all alike."""
     if matrix is None or 0 in matrix.shape:
@@ -105,12 +110,12 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
     """Whether values in ``obsm`` are the places of the observations rather than an embedding."""
     if key == SPATIAL or key.lower() in _POSITION_KEYS:
         return True
-    if values.ndim != 2 or values.shape[1] > 3 or SPATIAL not in adata.obsm:
+    if values.ndim != 2 or not 1 <= values.shape[1] <= 3 or SPATIAL not in adata.obsm:
         return False
     xy = _as_numbers(adata.obsm[SPATIAL])
     if xy is None or len(xy) != len(values) or not np.isfinite(values).all():
         return False
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         alike = np.abs(np.corrcoef(values.T, xy.T))[: values.shape[1], values.shape[1] :]
     return bool((np.nan_to_num(alike).max(axis=1) > 0.9999).all())  # in another order or unit, mirrored
 

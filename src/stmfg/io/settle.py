@@ -25,13 +25,7 @@ def settle(adata: AnnData, path: Path) -> AnnData:
     if SPATIAL not in adata.obsm and (elsewhere := positions_elsewhere(adata)):
         logger.warning("%s: obsm['spatial'] is missing; positions are taken from %s", path, elsewhere[0])
         adata.obsm[SPATIAL] = np.asarray(elsewhere[1], dtype=np.float64)
-    if adata.obs_names.has_duplicates:
-        for column in slice_columns(adata):
-            names = adata.obs_names.astype(str) + "_" + adata.obs[column].astype(str)
-            if names.is_unique:
-                logger.warning("%s: names of spots repeat; obs[%r] is put behind each", path, column)
-                adata.obs_names = pd.Index(names.to_numpy(dtype=object))
-                break
+    name_after_slices(adata, slice_columns(adata), path)
     beside = beside_tissue(adata)
     if beside is None or not beside.any():
         return adata
@@ -41,3 +35,14 @@ def settle(adata: AnnData, path: Path) -> AnnData:
         "%s: %d of %d spots are not in tissue (obs['in_tissue'] is 0) and are left out", path, beside.sum(), len(beside)
     )
     return adata[~beside].copy()
+
+
+def name_after_slices(adata: AnnData, columns: list[str], path: Path) -> None:
+    """Put the slice behind names of spots that repeat, where a column makes them unique."""
+    for column in columns if adata.obs_names.has_duplicates else []:
+        if column in adata.obs:
+            names = adata.obs_names.astype(str) + "_" + adata.obs[column].astype(str)
+            if names.is_unique:
+                logger.warning("%s: names of spots repeat; obs[%r] is put behind each", path, column)
+                adata.obs_names = pd.Index(names.to_numpy(dtype=object))
+                return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from stmfg.model.features import FeatureMap, most_variable
 from stmfg.model.graphs import patches, symmetric_operator, walk_operator
@@ -96,8 +97,8 @@ class TrainingData:
         self.operators = operators(graphs, config, device)
         spatial = graphs["spatial"]
         self._edges = np.stack([np.repeat(np.arange(self.n), np.diff(spatial.indptr)), spatial.indices])
-        self._pool = walk_operator(spatial if config.target == "neighbourhood" else spatial * 0)
-        self._pool.data[:] = 1.0  # sums, not means: they stay counts
+        pooled = sparse.identity(self.n, dtype=np.float32, format="csr")
+        self._pool = pooled + spatial if config.target == "neighbourhood" else pooled  # sums, so that they stay counts
         self.counts = counts
         self._depth = depth
         self._batch_size = min(config.batch_size or self.n, self.n)

@@ -270,12 +270,7 @@ class STMFG:
     def transform(
         self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None
     ) -> NDArray[np.float32]:
-        """Embed observations with the trained model.
-
-        Returns
-        -------
-        Embedding, float32 (n_obs, d); NaN in the rows of observations without a single count.
-        """
+        """Embed observations, float32 (n_obs, d); NaN in the rows of observations without a single count."""
         self.fitted()
         result = self._embed(self._read(adata, layer, library_key), align=True)
         result.embedding[result.left_out] = np.nan
@@ -284,16 +279,9 @@ class STMFG:
     def denoise(
         self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None
     ) -> NDArray[np.float32]:
-        """Return the decoder's mean for every observation at the median depth.
+        """Return the decoder's mean for every observation at the median depth, float32 (n_obs, n_vars).
 
-        Returns
-        -------
-        Expected counts, float32 (n_obs, n_vars); NaN for genes that are not decoded and observations left out.
-
-        Raises
-        ------
-        InputError
-            If the model was trained without counts.
+        NaN for genes that are not decoded and observations left out. A model trained without counts raises InputError.
         """
         net = self.fitted()
         if not len(self.decoded):
@@ -377,11 +365,6 @@ class STMFG:
         """Write the model to a folder: ``model.safetensors`` (arrays) and ``model.json`` (everything else).
 
         Of parts that were given as callables only the names are saved; :meth:`load` says which to give again.
-
-        Raises
-        ------
-        InputError
-            If the model is not trained.
         """
         from stmfg.model import files
 

@@ -90,14 +90,15 @@ def adjacency(
     Of the c_i pairs of neighbours that join domain i to the rest of a slice of n observations, shuffling the rest leads
     ``c_i * n_j / (n - n_i)`` to domain j. Shuffling all labels, as squidpy's neighbourhood enrichment does, would only
     say of compact domains, which have few borders, that they are compact. Within a domain, where there is nothing
-    outside to shuffle, all labels are shuffled: ``m * n_i * (n_i - 1) / (n * (n - 1))`` of m pairs of neighbours.
+    outside to shuffle, all labels are shuffled: ``m * n_i * (n_i - 1) / (n * (n - 1))`` of m pairs of neighbours, the
+    join count under nonfree sampling (Cliff and Ord 1981, Spatial Processes: Models and Applications).
 
     Parameters
     ----------
     adata
         Spatial graph in ``obsp["spatial_connectivities"]``; who is linked is a neighbour, whatever the weight.
     key
-        Column of ``obs`` with the domains.
+        Column of ``obs`` with the domains; every observation needs one.
     library_key
         Column of ``obs`` that names the slice; labels are shuffled within each slice.
     key_added
@@ -113,16 +114,6 @@ def adjacency(
         Table with one row for each ordered pair of domains: ``domain``, ``neighbor``, ``observed`` and ``expected``
         pairs of neighbours, each pair once, and their ``ratio``, above 1 where domains touch more than by chance; NaN
         where none are expected. What is expected differs with the order: it is the rest of ``domain`` that is shuffled.
-
-    Raises
-    ------
-    InputError
-        If there is no spatial graph, or an observation has no label.
-
-    References
-    ----------
-    Cliff and Ord (1981), Spatial Processes: Models and Applications (join counts under nonfree
-    sampling: what is expected within a domain).
     """
     found = _complete(adata, key)
     graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")

@@ -16,20 +16,8 @@ def count_contacts(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Count the pairs of neighbours between every two domains, and how many chance would give.
 
-    Chance shuffles the labels outside a domain, within each slice. Of the :math:`c_i` pairs of neighbours that join
-    domain i to the rest of a slice of n spots, :math:`c_i n_j / (n - n_i)` then lead to domain j. Shuffling all labels
-    would say of compact domains, which have few borders, only that they are compact. Within domain i, where there is
-    nothing outside to shuffle, chance deals out all labels: :math:`m n_i (n_i - 1) / (n (n - 1))` of the m pairs of the
-    slice, the join count under nonfree sampling (Cliff and Ord 1981). The means are exact; nothing is drawn.
-
-    Parameters
-    ----------
-    graph
-        Spatial graph (n, n), sparse; who is linked is a neighbour, whatever the weight.
-    codes, k
-        Domain of each spot, from 0, below 0 where it has none and does not count; number of domains.
-    slices
-        Slice of each spot, codes from 0; links between slices do not count.
+    Chance, see :func:`stmfg.tl.adjacency`, is a mean that is exact; nothing is drawn. Links between slices do not
+    count, nor do spots whose code is below 0.
 
     Returns
     -------

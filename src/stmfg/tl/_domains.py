@@ -45,29 +45,14 @@ def embed(
     ----------
     adata
         Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``; coordinates in ``obsm["spatial"]``.
-    preset
-        ``"default"`` or ``"paper"``.
-    use_rep
-        Key of an embedding in ``obsm`` that takes the place of the counts.
-    layer
-        Layer with the raw counts.
-    library_key
-        Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
-        expression is alike, and in tissue only when ``stacked``.
+    preset, random_state, device, options
+        As of :class:`stmfg.STMFG`.
+    use_rep, layer, library_key, checkpoint, progress
+        As in :meth:`stmfg.STMFG.fit`.
     denoised
         Also write the denoised expression.
-    random_state
-        Seed; the same seed gives the same result.
-    device
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
-    checkpoint
-        File to continue training from and to save it to.
-    progress
-        Whether to show a progress bar.
     copy
         Return a changed copy instead of changing ``adata``.
-    options
-        Hyperparameters to change, by their names in :class:`stmfg.Config`.
 
     Returns
     -------
@@ -78,7 +63,7 @@ def embed(
     ``obsm["stmfg_view_weights"]``
         Attention per layer and view, float32; columns named in ``uns["stmfg"]["view_weight_names"]``.
     ``obsp["spatial_connectivities"]``
-        The spatial graph, unless there was one.
+        The spatial graph, unless there was one to use.
     ``layers["stmfg_denoised"]``
         With ``denoised``: expected counts at the median depth, NaN for genes that are not decoded.
     ``uns["stmfg"]``
@@ -87,7 +72,7 @@ def embed(
     Raises
     ------
     InputError
-        If data or options cannot be used; says why in one line.
+        If data or options cannot be used.
     TrainingError
         If the loss becomes non-finite.
     """
