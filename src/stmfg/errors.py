@@ -5,12 +5,13 @@ A message is one line: what was found, what was expected, and the call that fixe
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 SHELL: Final[ContextVar[bool]] = ContextVar("shell", default=False)
@@ -30,6 +31,16 @@ _OPTIONS: Final = (
 )
 
 
+@contextmanager
+def in_shell() -> Iterator[None]:
+    """Let messages name flags rather than arguments."""
+    before = SHELL.set(True)
+    try:
+        yield
+    finally:
+        SHELL.reset(before)
+
+
 def flag(name: str, value: object = None) -> str:
     """Return an option as the user writes it: ``--library-key sample`` or ``library_key='sample'``."""
     if not SHELL.get():
@@ -38,6 +49,11 @@ def flag(name: str, value: object = None) -> str:
         return f"--set {name}" if value is None else f"--set {name}={value}"
     text = "--" + _FLAGS.get(name, name).replace("_", "-")
     return text if value is None else f"{text} {value}"
+
+
+def in_words(python: str, shell: str) -> str:
+    """Return what helps in Python, or in the shell, by where the user works."""
+    return shell if SHELL.get() else python
 
 
 class StmfgError(Exception):

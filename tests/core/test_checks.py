@@ -184,7 +184,7 @@ def changed(value: float) -> np.ndarray[Any, Any]:
 def test_counts_refused(form: Callable[[Any], Any], X: Any, expected: str) -> None:
     said = message(checks.counts, make(form(X)))
     assert expected in said
-    assert "give raw counts in layers['counts'], or use an embedding with --use-rep KEY (obsm has: spatial)" in said
+    assert said.endswith("give raw counts in layers['counts'], or an embedding in obsm and its name with use_rep")
 
 
 def test_counts_of_no_number() -> None:
@@ -203,10 +203,10 @@ def test_nearly_integral_counts_pass() -> None:
 
 
 def test_no_counts_at_all() -> None:
-    nothing = make(None, obsm={"X_pca": np.ones((6, 3))})
+    nothing = make(None, obsm={"X_pca": np.ones((6, 5)), "X_umap": np.ones((6, 4))})
     said = message(checks.counts, nothing)
     assert said.startswith("X is empty")
-    assert "--use-rep KEY (obsm has: X_pca, spatial)" in said
+    assert said.endswith("or use an embedding with use_rep='X_pca'")
     assert "the data has no genes" in message(checks.counts, make()[:, :0])
 
 

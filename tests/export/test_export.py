@@ -22,13 +22,16 @@ from stmfg import export, pl
 from stmfg.cli import main
 from stmfg.errors import MissingDependencyError
 
+BARCODES = [f"AAACAAGTATCT{''.join('ACGT'[i // 4**k % 4] for k in (3, 2, 1, 0))}-1" for i in range(36)]
+CELLS = [f"aaaaaa{'abcdefghijklmnop'[i // 16]}{'abcdefghijklmnop'[i % 16]}-1" for i in range(36)]
+
 quietly = pytest.mark.filterwarnings("ignore")  # of spatialdata, where the test itself calls it
 
 
 @pytest.fixture
 def result() -> AnnData:
     adata = finished(side=6, k=3)
-    adata.obs_names = [f"AAAC{i:03d}-1" for i in range(adata.n_obs)]
+    adata.obs_names = BARCODES
     adata.uns["stmfg_domain_colors"] = np.array(PALETTE[:3], dtype=object)
     return adata
 
@@ -41,20 +44,22 @@ def test_loupe(result: AnnData, tmp_path: Path) -> None:
 
 
 def test_xenium_explorer(result: AnnData, tmp_path: Path) -> None:
+    result.obs_names = CELLS
     result.obs["layer"] = [None, "white, matter", *["grey"] * (result.n_obs - 2)]
     export.xenium_explorer(result, tmp_path / "a.csv", key="layer")
     lines = (tmp_path / "a.csv").read_text().splitlines()
     # A cell without a group is left out, a name with a comma in quotes.
-    assert lines[:3] == ["cell_id,group", 'AAAC001-1,"white, matter"', "AAAC002-1,grey"]
+    assert lines[:3] == ["cell_id,group", 'aaaaaaab-1,"white, matter"', "aaaaaaac-1,grey"]
     assert len(lines) == result.n_obs
 
 
 def test_a_program_for_another_platform_is_warned_of(
     result: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    result.uns["spatial_platform"] = {"platform": "xenium"}
-    export.xenium_explorer(result, tmp_path / "a.csv")
+    result.uns["spatial_platform"] = {"platform": "visium"}
+    export.loupe(result, tmp_path / "a.csv")
     assert caplog.text == ""
+    result.uns["spatial_platform"] = {"platform": "xenium"}
     export.loupe(result, tmp_path / "a.csv")
     assert "Loupe Browser does not open data of the platform xenium" in caplog.text
 
@@ -63,8 +68,7 @@ def test_a_program_for_another_platform_is_warned_of(
 def joint(result: AnnData) -> AnnData:
     """Two slices as several inputs are put together: names of spots end in that of the slice."""
     result.obs["stmfg_slice"] = pd.Categorical(["one"] * 20 + ["two"] * 16)
-    names = [f"AAAC{i % 20:03d}-1" for i in range(36)]
-    result.obs_names = [f"{n}_{s}" for n, s in zip(names, result.obs["stmfg_slice"], strict=True)]
+    result.obs_names = [f"{n}_{s}" for n, s in zip(BARCODES[:20] + CELLS[:16], result.obs["stmfg_slice"], strict=True)]
     result.uns["spatial_platform"] = {"one": {"platform": "visium"}, "two": {"platform": "xenium"}}
     scale = {"one": {"spot_diameter_fullres": 90.0}, "two": {"spot_diameter_fullres": 15.0}}
     result.uns["spatial"] = {name: {"images": {}, "scalefactors": factors} for name, factors in scale.items()}
@@ -78,9 +82,9 @@ def test_one_slice_of_several(
     assert caplog.text == ""
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert len(lines) == 21
-    assert lines[1] == f"AAAC000-1,{joint.obs['stmfg_domain'].iloc[0]}"
+    assert lines[1] == f"{BARCODES[0]},{joint.obs['stmfg_domain'].iloc[0]}"
     export.xenium_explorer(joint, tmp_path / "b.csv", slice_name="two")
-    assert (tmp_path / "b.csv").read_text().splitlines()[1].startswith("AAAC000-1,")
+    assert (tmp_path / "b.csv").read_text().splitlines()[1].startswith(f"{CELLS[0]},")
     assert "name one slice of the result (one, two)" in refused(export.loupe, joint, tmp_path / "c.csv")
     assert "(one, two)" in refused(export.spatialdata, joint, tmp_path / "c.zarr", source=tmp_path)
     del joint.obs["stmfg_slice"]
@@ -95,8 +99,88 @@ def test_slices_run_jointly_are_kept_apart(joint: AnnData, tmp_path: Path) -> No
     export.spatialdata(joint, tmp_path / "b.zarr", slice_name="two")
     store = sd.read_zarr(tmp_path / "b.zarr")
     assert list(store.coordinate_systems) == ["global"]
-    assert store["spots"].index[0] == "AAAC000-1"
+    assert store["spots"].index[0] == CELLS[0]
     assert store["spots"]["radius"].iloc[0] == 7.5  # the scale of that slice
+
+
+HD = [f"s_016um_{i:05d}_{2 * i:05d}-1" for i in range(36)]
+SEGMENTED = [f"cellid_{i:09d}-1" for i in range(36)]
+NUMBERS = [str(i + 1) for i in range(36)]
+
+
+@pytest.mark.parametrize("form", ["{}", "brain_{}", "GSM1-A_{}", "{}_brain", "{}-0", "{}-brain", "x1:{}", "{}_1_2"])
+@pytest.mark.parametrize(
+    ("write", "names"),
+    [
+        (export.loupe, BARCODES),
+        (export.loupe, HD),
+        (export.loupe, SEGMENTED),
+        (export.xenium_explorer, CELLS),
+    ],
+)
+def test_names_are_those_of_the_instrument_again(
+    write: Callable[..., None], names: list[str], form: str, result: AnnData, tmp_path: Path
+) -> None:
+    result.obs_names = [form.format(name) for name in names]
+    write(result, tmp_path / "a.csv")
+    table = pd.read_csv(tmp_path / "a.csv", dtype=str)
+    assert list(table.iloc[:, 0]) == names
+    assert list(table.iloc[:, 1]) == list(result.obs["stmfg_domain"])
+
+
+@pytest.mark.parametrize("column", ["barcode", "Barcode", "cell_id"])
+def test_names_in_a_column(column: str, result: AnnData, tmp_path: Path) -> None:
+    result.obs_names = NUMBERS
+    result.obs[column] = CELLS if column == "cell_id" else BARCODES
+    (export.xenium_explorer if column == "cell_id" else export.loupe)(result, tmp_path / "a.csv")
+    assert list(pd.read_csv(tmp_path / "a.csv").iloc[:, 0]) == list(result.obs[column])
+
+
+def test_names_of_early_versions_and_of_tools_that_take_the_end_off(result: AnnData, tmp_path: Path) -> None:
+    result.obs_names = NUMBERS
+    export.xenium_explorer(result, tmp_path / "a.csv")
+    assert list(pd.read_csv(tmp_path / "a.csv", dtype=str)["cell_id"]) == NUMBERS
+    result.obs_names = [name.removesuffix("-1") for name in BARCODES]
+    export.loupe(result, tmp_path / "b.csv")
+    assert list(pd.read_csv(tmp_path / "b.csv")["Barcode"]) == BARCODES
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([f"spot{i}" for i in range(36)], "names such as 'spot0', which Loupe Browser cannot match"),
+        ([*BARCODES[:35], "x"], "which Loupe Browser cannot match"),
+        ([f"{n}-{i % 2}" for i, n in enumerate(BARCODES)], "are of several slices, and Loupe Browser shows one"),
+        ([f"{'ab'[i % 2]}_{n}" for i, n in enumerate(BARCODES)], "are of several slices"),
+        (NUMBERS, "cannot match"),
+    ],
+)
+def test_names_that_a_viewer_could_not_match_are_refused(
+    names: list[str], said: str, result: AnnData, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    result.obs_names = names
+    assert said in refused(export.loupe, result, tmp_path / "a.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slice_of_one_file_is_chosen_by_its_column(
+    result: AnnData, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    result.obs["section"] = ["left"] * 20 + ["right"] * 16
+    result.uns["stmfg"]["library_key"] = "section"
+    result.obs_names = [f"{n}_{s}" for n, s in zip(BARCODES[:20] + BARCODES[:16], result.obs["section"], strict=True)]
+    assert "name one slice of the result (left, right)" in refused(export.loupe, result, tmp_path / "a.csv")
+    export.loupe(result, tmp_path / "a.csv", slice_name="right")
+    table = pd.read_csv(tmp_path / "a.csv", dtype=str)
+    assert list(table["Barcode"]) == BARCODES[:16]
+    assert list(table["stmfg_domain"]) == list(result.obs["stmfg_domain"][20:])
+
+
+def test_capture_areas_that_space_ranger_put_together_are_one_table(result: AnnData, tmp_path: Path) -> None:
+    result.obs["stmfg_slice"] = ["A"] * 20 + ["B"] * 16
+    result.obs_names = [*BARCODES[:20], *(name.replace("-1", "-2") for name in BARCODES[:16])]
+    export.loupe(result, tmp_path / "a.csv")
+    assert list(pd.read_csv(tmp_path / "a.csv")["Barcode"]) == list(result.obs_names)
 
 
 def test_tables_that_cannot_be_written(result: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
@@ -293,7 +377,7 @@ def test_from_the_shell(
     result.write_h5ad(tmp_path / "out" / "result.h5ad")
     assert main(["export", "out", "--to", "loupe", "-o", "a.csv"]) == 0
     assert capsys.readouterr() == ("stmfg_domain of out for loupe: a.csv\n", "")
-    assert (tmp_path / "a.csv").read_text().startswith("Barcode,stmfg_domain\nAAAC000-1,")
+    assert (tmp_path / "a.csv").read_text().startswith(f"Barcode,stmfg_domain\n{BARCODES[0]},")
     assert main(["export", "out", "--to", "loupe", "-o", "b.csv", "--source", "x.zarr"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "--source goes with --to spatialdata" in line

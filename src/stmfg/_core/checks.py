@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from stmfg._core import hints
 from stmfg._core.blocks import OnDisk, once_per_matrix, row_blocks
 from stmfg._keys import COUNTS, SPATIAL
-from stmfg.errors import InputError, require
+from stmfg.errors import InputError, flag, in_words, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,9 +51,49 @@ def names(adata: Annotated) -> None:
     """Check that observation names are unique; names of genes may repeat."""
     duplicated = adata.obs_names.duplicated()
     if duplicated.any():
+        columns = [column for column in hints.slice_columns(adata) if not _repeats(adata, column)]
+        fix = in_words("adata.obs_names_make_unique()", "give every spot of the file a name of its own")
+        if columns:
+            fix = in_words(f"adata.obs_names += '_' + adata.obs[{columns[0]!r}].astype(str)", fix)
         raise InputError(
             f"{duplicated.sum()} of {adata.n_obs} spot names repeat an earlier one "
-            f"(first {str(adata.obs_names[duplicated][0])!r}); names must be unique: adata.obs_names_make_unique()"
+            f"(first {str(adata.obs_names[duplicated][0])!r}); names must be unique: {fix}"
+        )
+
+
+def _repeats(adata: Annotated, column: str) -> bool:
+    names = pd.DataFrame({"spot": adata.obs_names, "slice": adata.obs[column].to_numpy()})
+    return bool(names.duplicated().any())
+
+
+def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -> None:
+    """Check that the spots are those of tissue, and that slices on top of each other are told apart.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    xy
+        Positions, (n, 2) or (n, 3).
+    library_key
+        Column of ``obs`` that names the slice.
+
+    Raises
+    ------
+    InputError
+        If ``obs["in_tissue"]`` says that spots are beside it, or a column of slices that overlap is not named.
+    """
+    beside = hints.beside_tissue(adata)
+    if beside is not None and beside.any():
+        raise InputError(
+            f"{beside.sum()} of {len(beside)} spots are not in tissue (obs['in_tissue'] is 0) and would be a domain; "
+            "leave them out: adata = adata[adata.obs['in_tissue'].astype(int) == 1].copy()"
+        )
+    column = hints.overlapping_slices(adata, xy) if library_key is None else None
+    if column is not None:
+        raise InputError(
+            f"the slices that obs[{column!r}] names lie on top of each other and would be taken for one tissue; "
+            f"add {flag('library_key', column)}"
         )
 
 
@@ -93,11 +134,16 @@ def coordinates(adata: Annotated) -> NDArray[np.float64]:
         or impossibly far apart.
     """
     where = f"obsm[{SPATIAL!r}]"
-    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{SPATIAL!r}] = array of shape (n_obs, 2)"
+    elsewhere = hints.positions_elsewhere(adata) if SPATIAL not in adata.obsm else None
+    source = f"adata.{elsewhere[0]}" if elsewhere else "array of shape (n_obs, 2)"
+    source += ".to_numpy()" if source.startswith("adata.obs[[") else ""
+    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{SPATIAL!r}] = {source}"
     values = _numbers(require(adata, "obsm", SPATIAL, fix), where, fix)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, 2) or ({adata.n_obs}, 3); {fix}")
     xy = values.astype(np.float64)
+    if xy.shape[1] == 3 and np.isnan(xy[:, 2]).all():  # a column that was never filled
+        xy = xy[:, :2]
     _finite_rows(adata, xy, where)
     if len(xy) and (xy == xy[0]).all():
         raise InputError(f"{where} puts all {len(xy)} spots at one point {tuple(xy[0].tolist())}; {fix}")
@@ -111,8 +157,8 @@ def coordinates(adata: Annotated) -> NDArray[np.float64]:
 def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | OnDisk:
     """Return the checked raw counts as a canonical CSR matrix, or as rows to be read where they are on disk.
 
-    From ``layers[layer]``, by default ``layers["counts"]`` where present, else ``X``; float32 (n_obs, n_vars). It may
-    share memory with ``adata``: do not write to it.
+    From ``layers[layer]``, of ``"raw"`` from ``adata.raw``, by default from ``layers["counts"]`` where present, else
+    ``X``; float32 (n_obs, n_vars). It may share memory with ``adata``: do not write to it.
 
     Raises
     ------
@@ -127,35 +173,61 @@ def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | On
         layer = COUNTS
     if layer is None:
         matrix, where = adata.X, "X"
+    elif layer == hints.RAW and layer not in adata.layers:
+        matrix, where = _raw(adata), hints.place_of_layer(adata, layer)
     else:
         matrix = require(adata, "layers", layer, "name one of these layers, or put raw counts there")
-        where = f"layers[{layer!r}]"
+        where = hints.place_of_layer(adata, layer)
+    try:
+        if matrix is None or adata.n_vars == 0:
+            problem = f"{where} is empty" if matrix is None else "the data has no genes"
+            raise InputError(f"{problem} and raw counts are expected")
+        return _checked(matrix, where)
+    except InputError as error:
+        raise InputError(f"{error}; {_instead_of_counts(adata, layer)}") from error
 
-    keys = ", ".join(map(str, adata.obsm.keys())) or "nothing"
-    use_rep = f"use an embedding with --use-rep KEY (obsm has: {keys})"
-    if matrix is None or adata.n_vars == 0:
-        problem = "X is empty" if matrix is None else "the data has no genes"
-        raise InputError(f"{problem} and raw counts are expected; give them in layers[{COUNTS!r}], or {use_rep}")
 
-    return _checked(matrix, where, f"give raw counts in layers[{COUNTS!r}], or {use_rep}")
+def _raw(adata: Annotated) -> Any:
+    """Return the counts in ``adata.raw`` of the genes that the data have."""
+    if adata.raw is None:
+        raise InputError("adata.raw is missing; name a layer with raw counts")
+    if adata.raw.var_names.equals(adata.var_names):
+        return adata.raw.X
+    missing = adata.var_names.difference(adata.raw.var_names)
+    if len(missing):
+        raise InputError(f"adata.raw lacks {len(missing)} of the genes (first {missing[0]!r}); name a layer instead")
+    return adata.raw[:, adata.var_names].X
+
+
+def _instead_of_counts(adata: Annotated, layer: str | None) -> str:
+    """Say where the data have counts, or what can take their place."""
+    elsewhere = hints.counts_elsewhere(adata, besides=layer)
+    if elsewhere is not None:
+        where = hints.place_of_layer(adata, elsewhere)
+        return f"{where} holds raw counts: use it with {flag('layer', elsewhere)}"
+    keys = list(hints.embeddings(adata))
+    if keys:
+        others = f" (obsm has: {', '.join(keys)})" if len(keys) > 1 else ""
+        return f"give raw counts in layers[{COUNTS!r}], or use an embedding with {flag('use_rep', keys[0])}{others}"
+    return f"give raw counts in layers[{COUNTS!r}], or an embedding in obsm and its name with {flag('use_rep')}"
 
 
 @once_per_matrix
-def _checked(matrix: Any, where: str, fix: str) -> sparse.csr_matrix | OnDisk:
+def _checked(matrix: Any, where: str) -> sparse.csr_matrix | OnDisk:
     """Return a matrix of counts in canonical form."""
     if is_dask(matrix):
         on_disk = OnDisk(matrix)
-        _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where, fix)
+        _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where)
         return on_disk
     if not sparse.issparse(matrix):
         matrix = np.asarray(matrix)
     if matrix.dtype.kind not in "biuf":
-        raise InputError(f"{where} has values of type {matrix.dtype}, expected counts; {fix}")
+        raise InputError(f"{where} has values of type {matrix.dtype}, expected counts")
     if matrix.dtype == np.float16:  # scipy has no sparse matrices of half precision
         matrix = matrix.astype(np.float32)
     csr = sparse.csr_matrix(matrix)
     starts = range(0, csr.nnz, _VALUES_AT_A_TIME)
-    _check_counts(lambda: (csr.data[start : start + _VALUES_AT_A_TIME] for start in starts), where, fix)
+    _check_counts(lambda: (csr.data[start : start + _VALUES_AT_A_TIME] for start in starts), where)
     csr = csr.astype(np.float32, copy=False)
     if not csr.has_canonical_format:
         csr = csr.copy()  # the arrays may be the user's, and the next line works in place
@@ -176,6 +248,9 @@ def representation(adata: Annotated, key: str) -> NDArray[np.float32]:
     where = f"obsm[{key!r}]"
     fix = "give an embedding with one row of numbers per spot, for example PCA"
     values = _numbers(require(adata, "obsm", key, "name one of these keys"), where, fix)
+    if hints.are_positions(adata, key, values):
+        others = ", ".join(hints.embeddings(adata)) or "none"
+        raise InputError(f"{where} holds the positions of the spots, not an embedding; {fix} (obsm has: {others})")
     if values.ndim != 2 or values.shape[1] == 0:
         raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, d) with d >= 1; {fix}")
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite and is reported
@@ -258,9 +333,10 @@ def _finite_rows(adata: Annotated, values: NDArray[Any], where: str) -> None:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         keep = f"adata[np.isfinite(adata.{where}).all(axis=1)].copy()"
+        fix = f"drop them: {keep}" if not bad.all() else "give numbers for the spots"
         raise InputError(
             f"{where} has NaN or infinite values for {bad.sum()} of {len(bad)} spots "
-            f"(first {str(adata.obs_names[bad][0])!r}), expected finite numbers; drop them: {keep}"
+            f"(first {str(adata.obs_names[bad][0])!r}), expected finite numbers; {fix}"
         )
 
 
@@ -269,7 +345,7 @@ def is_dask(matrix: Any) -> bool:
     return type(matrix).__module__.partition(".")[0] == "dask"
 
 
-def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str, fix: str) -> None:
+def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str) -> None:
     """Check stored values, given in parts: finite, non-negative, of a size that is counted, integral, not all zero."""
 
     def fractional(part: NDArray[Any]) -> NDArray[np.bool_]:
@@ -295,6 +371,6 @@ def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str, fix: 
                     first.setdefault(what, part[wrong][0])
     for what, number in found.items():
         if number:
-            raise InputError(f"{where} has {number} {what} values (first {first[what]:g}), expected raw counts; {fix}")
+            raise InputError(f"{where} has {number} {what} values (first {first[what]:g}), expected raw counts")
     if not anything:
-        raise InputError(f"{where} is zero everywhere, expected raw counts; {fix}")
+        raise InputError(f"{where} is zero everywhere, expected raw counts")

@@ -75,6 +75,11 @@ def counts_elsewhere(adata: Annotated, *, besides: str | None = None) -> str | N
     return None
 
 
+def place_of_layer(adata: Annotated, layer: str) -> str:
+    """Return where the counts of a layer are, for messages."""
+    return "adata.raw" if layer == RAW and layer not in adata.layers else f"layers[{layer!r}]"
+
+
 def look_like_counts(matrix: Any) -> bool:
     """Whether the first values of a matrix are whole, not negative, and not all alike."""
     if matrix is None or 0 in matrix.shape:
@@ -105,12 +110,12 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
     """Whether values in ``obsm`` are the places of the observations rather than an embedding."""
     if key == SPATIAL or key.lower() in _POSITION_KEYS:
         return True
-    if values.ndim != 2 or values.shape[1] > 3 or SPATIAL not in adata.obsm:
+    if values.ndim != 2 or not 1 <= values.shape[1] <= 3 or SPATIAL not in adata.obsm:
         return False
     xy = _as_numbers(adata.obsm[SPATIAL])
     if xy is None or len(xy) != len(values) or not np.isfinite(values).all():
         return False
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         alike = np.abs(np.corrcoef(values.T, xy.T))[: values.shape[1], values.shape[1] :]
     return bool((np.nan_to_num(alike).max(axis=1) > 0.9999).all())  # in another order or unit, mirrored
 
@@ -143,10 +148,10 @@ def beside_tissue(adata: Annotated) -> NDArray[np.bool_] | None:
     """Return which spots ``obs["in_tissue"]`` says lie beside the tissue, (n,); None where it does not tell."""
     if _IN_TISSUE not in adata.obs:
         return None
-    column = adata.obs[_IN_TISSUE]
-    numbers = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
-    values = column.astype(str).str.strip().str.lower().map(numbers).astype(float)
-    return None if values.isna().any() else values.to_numpy() == 0
+    codes, values = pd.factorize(adata.obs[_IN_TISSUE])
+    meanings = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+    inside = [meanings.get(str(value).strip().lower()) for value in values]
+    return None if None in inside or (codes < 0).any() else ~np.array(inside, dtype=bool)[codes]
 
 
 def slice_columns(adata: Annotated) -> list[str]:

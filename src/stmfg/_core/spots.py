@@ -88,12 +88,11 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
 
 
 def _only_library(adata: AnnData) -> Mapping[str, Any]:
-    """Return the entry of ``uns["spatial"]`` if there is exactly one."""
-    libraries = adata.uns.get(SPATIAL, {})
-    if not isinstance(libraries, Mapping) or len(libraries) != 1:
-        return {}
-    only = next(iter(libraries.values()))
-    return only if isinstance(only, Mapping) else {}
+    """Return the entry of ``uns["spatial"]`` for a library if there is exactly one; some files have flags beside it."""
+    libraries = adata.uns.get(SPATIAL)
+    values = libraries.values() if isinstance(libraries, Mapping) else ()
+    entries = [each for each in values if isinstance(each, Mapping)]
+    return entries[0] if len(entries) == 1 else {}
 
 
 def _mapping(library: Mapping[str, Any], name: str) -> Mapping[str, Any]:

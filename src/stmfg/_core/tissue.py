@@ -92,6 +92,7 @@ def read_tissue(
     """
     checks.observations(adata)
     coordinates = checks.coordinates(adata)
+    checks.tissue(adata, coordinates, library_key)
     counts = None if use_rep is not None else checks.counts(adata, layer)
     representation = None if use_rep is None else checks.representation(adata, use_rep)
     libraries, slices = None, []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from stmfg.cli._commands import COMMANDS
 from stmfg.cli._parser import build_parser, parse_options
-from stmfg.errors import InputError, MissingDependencyError, StmfgError
+from stmfg.errors import InputError, MissingDependencyError, StmfgError, in_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         given = vars(build_parser(COMMANDS).parse_args(argv))
         name = given.pop("command")
-        with insistent_interrupts():
+        with insistent_interrupts(), in_shell():
             next(command for command in COMMANDS if command.name == name).call(parse_options(given))
     except KeyboardInterrupt as interrupt:
         advice = str(interrupt) or "the same command with --resume continues from the last checkpoint"

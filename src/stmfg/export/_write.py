@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from stmfg._core.files import replacing
 from stmfg._core.labels import labels
-from stmfg._keys import DOMAIN, PLATFORM, SLICE, SPATIAL
-from stmfg.errors import InputError
+from stmfg._keys import DOMAIN, PLATFORM, SLICE, SPATIAL, UNS
+from stmfg.errors import InputError, flag
+from stmfg.export._names import LOUPE, XENIUM_EXPLORER, Viewer, instrument_names
 from stmfg.export._spatialdata import add_domains, from_spots
 from stmfg.io.spatialdata_elements import quiet
 
@@ -25,9 +26,6 @@ __all__ = ["loupe", "spatialdata", "xenium_explorer"]
 
 logger = logging.getLogger("stmfg")
 
-_OPENS: Final = {"Loupe Browser": ("visium", "visiumhd"), "Xenium Explorer": ("xenium",)}
-"""Platforms whose data a program opens."""
-
 
 def loupe(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slice_name: str | None = None) -> None:
     """Write domains as a table of categories for Loupe Browser.
@@ -38,7 +36,8 @@ def loupe(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slice_name: st
     Parameters
     ----------
     adata
-        Result of :func:`stmfg.tl.domains` whose observations have their names from Space Ranger.
+        Result of :func:`stmfg.tl.domains`. Observations have their names from Space Ranger, also in ``obs["barcode"]``,
+        or with the name of a sample before or behind.
     path
         File to write, ``.csv``.
     key
@@ -49,13 +48,14 @@ def loupe(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slice_name: st
     Raises
     ------
     InputError
-        If there are no domains, there are several slices and none is named, or the file cannot be written.
+        If there are no domains, there are several slices and none is named, names are not those of the instrument, or
+        the file cannot be written.
 
     References
     ----------
     10x Genomics, Space Ranger 3.0, Secondary Analysis CSV.
     """
-    _write_table(_choose_slice(adata, slice_name), path, key, "Loupe Browser", ("Barcode", key))
+    _write_table(adata, path, key, slice_name, LOUPE)
 
 
 def xenium_explorer(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slice_name: str | None = None) -> None:
@@ -66,7 +66,8 @@ def xenium_explorer(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slic
     Parameters
     ----------
     adata
-        Result of :func:`stmfg.tl.domains` whose observations have their names from the Xenium run.
+        Result of :func:`stmfg.tl.domains`. Observations have their names from the Xenium run, also in
+        ``obs["cell_id"]``, or with the name of a sample before or behind.
     path, key, slice_name
         As in :func:`loupe`.
 
@@ -79,7 +80,7 @@ def xenium_explorer(adata: AnnData, path: str | Path, *, key: str = DOMAIN, slic
     ----------
     10x Genomics, Xenium Explorer, cell groups; the form of the ``cell_types.csv`` that comes with its data sets.
     """
-    _write_table(_choose_slice(adata, slice_name), path, key, "Xenium Explorer", ("cell_id", "group"))
+    _write_table(adata, path, key, slice_name, XENIUM_EXPLORER)
 
 
 def spatialdata(
@@ -151,14 +152,20 @@ def spatialdata(
 
 def _choose_slice(adata: AnnData, name: str | None) -> AnnData:
     """Return one slice, its observations under the names they had before slices were put together."""
-    names = list(adata.obs[SLICE].astype(str).unique()) if SLICE in adata.obs else []
-    if name is None and not names:
-        return adata
-    name = names[0] if name is None and len(names) == 1 else name
+    column = SLICE if SLICE in adata.obs else adata.uns.get(UNS, {}).get("library_key")
+    names = list(adata.obs[column].astype(str).unique()) if column in adata.obs else []
+    if name is None and len(names) < 2:
+        return _without_slice(adata, names[0]) if column == SLICE and names else adata
     if name not in names:
         known = ", ".join(names) or "it has none"
-        raise InputError(f"slice_name is {name!r}; name one slice of the result ({known})")
-    part = adata[(adata.obs[SLICE].astype(str) == name).to_numpy()].copy()
+        raise InputError(f"{flag('slice_name')} is {name!r}; name one slice of the result ({known})")
+    part = adata[(adata.obs[column].astype(str) == name).to_numpy()].copy()
+    return _without_slice(part, str(name)) if column == SLICE else part
+
+
+def _without_slice(adata: AnnData, name: str) -> AnnData:
+    """Return the observations of a slice as they were before it was joined with others."""
+    part = adata.copy()
     part.obs_names = part.obs_names.str.removesuffix(f"_{name}")
     if name in part.uns.get(PLATFORM, {}):
         part.uns[PLATFORM] = part.uns[PLATFORM][name]
@@ -167,14 +174,24 @@ def _choose_slice(adata: AnnData, name: str | None) -> AnnData:
     return part
 
 
-def _write_table(adata: AnnData, path: str | Path, key: str, program: str, header: tuple[str, str]) -> None:
-    """Write the name and the label of every observation that has one."""
-    rows = pd.DataFrame({header[0]: adata.obs_names, header[1]: labels(adata, key)})
+def _write_table(adata: AnnData, path: str | Path, key: str, slice_name: str | None, viewer: Viewer) -> None:
+    """Write the instrument's name and the label of every observation that has one."""
+    labels(adata, key)
+    if slice_name is not None or not _are_of_one_run(adata, viewer):
+        adata = _choose_slice(adata, slice_name)
+    names = instrument_names(adata, viewer)
+    rows = pd.DataFrame({viewer.header[0]: names, viewer.header[1] or key: labels(adata, key)})
     platform = adata.uns.get(PLATFORM, {}).get("platform")
-    if platform is not None and platform not in _OPENS[program]:
-        logger.warning("%s does not open data of the platform %s, which this is", program, platform)
+    if platform is not None and platform not in viewer.platforms:
+        logger.warning("%s does not open data of the platform %s, which this is", viewer.title, platform)
     with _replacing(Path(path).expanduser()) as partial:
         rows.dropna().to_csv(partial, index=False)
+
+
+def _are_of_one_run(adata: AnnData, viewer: Viewer) -> bool:
+    """Whether the instrument's software gave all names, as it does to several capture areas put together."""
+    names = pd.Series(adata.obs_names.astype(str))
+    return bool(names.is_unique and names.str.fullmatch(viewer.patterns[0]).all())
 
 
 @contextmanager

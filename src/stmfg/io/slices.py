@@ -241,4 +241,5 @@ def _entry(part: AnnData, key: str) -> Any:
     found = part.uns.get(key) or {}
     if key == PLATFORM:
         return found
-    return next(iter(found.values())) if len(found) == 1 else {}
+    libraries = [library for library in found.values() if isinstance(library, dict)]  # not the flags beside it
+    return libraries[0] if len(libraries) == 1 else {}

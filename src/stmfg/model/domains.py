@@ -114,7 +114,11 @@ def find_domains(
         posterior = vote(embedding, result.widths, k, config, random_state, libraries=libraries, clusterer=clusterer)
         posterior = refine(posterior, walk_operator(graph), config.refine)
     labels = fill_empty(posterior)
-    by_size = np.argsort(-np.bincount(labels, minlength=k), kind="stable")
+    # Of equally large domains the one with the first place comes first: rounding decides on the order of clusters.
+    codes = [] if result.libraries is None else [result.libraries[used]]
+    first = np.full(k, len(used))
+    np.minimum.at(first, labels[np.lexsort([*result.coordinates[used].T, *codes])], np.arange(len(used)))
+    by_size = np.lexsort([first, -np.bincount(labels, minlength=k)])
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
     domain_map = transfer.fit(embedding, posterior, widths)

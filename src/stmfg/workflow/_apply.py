@@ -13,7 +13,8 @@ from stmfg._core.timing import recording, stage
 from stmfg._keys import UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
-from stmfg.workflow._input import add_image_features
+from stmfg.io.writing import make_writable
+from stmfg.workflow._input import add_image_features, slices_of
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
 from stmfg.workflow.options import OPTIONS, RunOptions
 
@@ -64,8 +65,9 @@ def run_apply(
             with stage("read"):
                 adata = read(source, platform=chosen.platform) if isinstance(source, (str, Path)) else source
             add_image_features(adata, model.config)
+            make_writable(adata)
             forget_training(adata)
-            tl.apply(adata, model, layer=chosen.layer, library_key=chosen.library_key)
+            tl.apply(adata, model, layer=chosen.layer, library_key=chosen.library_key or slices_of(adata))
         slices, far = adata.uns[UNS]["slices"], adata.uns[UNS]["far"]
         kept = {name: getattr(chosen, name) for name in names}
         record = describe(adata, source, {"model": str(reference), "use_rep": model.use_rep} | kept) | {

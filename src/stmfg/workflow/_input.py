@@ -15,7 +15,9 @@ from stmfg._core.tissue import read_tissue
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
 from stmfg.io._read import read
+from stmfg.io.settle import name_after_slices
 from stmfg.io.slices import read_sheet, read_slices
+from stmfg.io.writing import make_writable
 from stmfg.model import graphs
 from stmfg.workflow.options import SHEET_COLUMNS, RunOptions
 
@@ -29,7 +31,22 @@ if TYPE_CHECKING:
 
 
 def read_input(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
-    """Read one input, or several as slices; their column is then the ``library_key``."""
+    """Read one input, or several as slices; the column of slices that reading found is then the ``library_key``."""
+    adata, options = _read(source, options)
+    if options.library_key is None:
+        options = replace(options, library_key=slices_of(adata))
+    elif isinstance(source, (str, Path)):
+        name_after_slices(adata, [options.library_key], Path(source))
+    return adata, options
+
+
+def slices_of(adata: AnnData) -> str | None:
+    """Return the column that names slices where reading has found several."""
+    several = SLICE in adata.obs and adata.obs[SLICE].nunique() > 1
+    return SLICE if several else None
+
+
+def _read(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
     platform, use_rep = options.platform, options.use_rep
     is_sheet = isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".csv"
     if is_sheet or (isinstance(source, Sequence) and not isinstance(source, str)):
@@ -58,6 +75,7 @@ def add_image_features(adata: AnnData, config: Config) -> None:
 def check_input(adata: AnnData, options: RunOptions) -> None:
     """Run every check that needs no computing, so that bad input is refused at once."""
     checks.text(adata)
+    make_writable(adata)
     tissue = read_tissue(adata, use_rep=options.use_rep, layer=options.layer, library_key=options.library_key)
     graphs.unlinked(tissue.coordinates, None, stacked=options.config.stacked)
     n_used = int((~tissue.left_out).sum())

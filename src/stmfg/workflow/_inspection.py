@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmfg._core import checks
+from stmfg._core import checks, hints
 from stmfg._core.blocks import row_blocks, row_sums
 from stmfg._core.geometry import spacing
-from stmfg._keys import COUNTS, DOMAIN, EMBEDDING, PLATFORM, SPATIAL, SPATIAL_GRAPH, VIEW_WEIGHTS
+from stmfg._keys import COUNTS, DOMAIN, PLATFORM, SLICE, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.platforms import title
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-_SLICE_NAMES: Final = {
-    *("library", "library_id", "sample", "sample_id", "sample_name", "slice", "slice_id", "slide", "slide_id"),
-    *("section", "section_id", "batch", "donor", "donor_id", "animal_id", "region", "capture_area"),
-}
-"""Usual names, in lower case, of columns of ``obs`` that tell slices apart."""
-_DRAWN: Final = ("X_umap", "X_tsne", "X_draw_graph", "X_diffmap")
-"""Embeddings made for plots."""
-_POSITION_COLUMNS: Final = (("x_centroid", "y_centroid"), ("center_x", "center_y"), ("x", "y"), ("X", "Y"))
-"""Columns of ``obs`` in which other tools keep positions."""
 _FEW_COUNTS: Final = 50
 
 
@@ -94,8 +85,9 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
     _inspect_expression(adata, inspection)
     xy = _inspect_positions(adata, inspection)
     _inspect_slices(adata, xy, inspection)
-    if SPATIAL_GRAPH in adata.obsp:
-        inspection.notes.append(f"the spatial graph in obsp[{SPATIAL_GRAPH!r}] would be used in place of one of stMFG")
+    if SPATIAL_GRAPH in adata.obsp and UNS not in adata.uns:
+        note = f"a spatial graph of another tool in obsp[{SPATIAL_GRAPH!r}] is used, if it fits"
+        inspection.notes.append(note)
     if DOMAIN in adata.obs:
         inspection.notes.append("it holds domains of an earlier run; a new run replaces them in its result alone")
     return inspection
@@ -122,22 +114,20 @@ def _kind(adata: AnnData, path: Path) -> str:
 
 def _inspect_expression(adata: AnnData, inspection: Inspection) -> None:
     """Look for counts in the usual place, then in another layer, then for an embedding to take their place."""
-    keys = [key for key in adata.obsm if key not in (SPATIAL, EMBEDDING, VIEW_WEIGHTS, *_DRAWN)]
-    usable = [key for key in keys if not _problem(checks.representation, adata, key)]
-    widths = {key: np.shape(adata.obsm[key])[1] for key in usable}
-    widths = {key: width for key, width in widths.items() if width > 3}  # fewer are positions or a picture
+    widths = hints.embeddings(adata)
     problem = _problem(checks.counts, adata)
-    layers = [layer for layer in adata.layers if problem and not _problem(checks.counts, adata, layer)]
-    layer = layers[0] if layers else COUNTS if COUNTS in adata.layers else None
-    description = "none to use" if problem and not layers else _describe_counts(adata, layer, inspection)
+    elsewhere = hints.counts_elsewhere(adata) if problem else None
+    layer = elsewhere or (COUNTS if COUNTS in adata.layers else None)
+    description = "none to use" if problem and elsewhere is None else _describe_counts(adata, layer, inspection)
     inspection.facts.append(("counts", description))
     shown = ", ".join(f"{key} ({width} columns)" for key, width in widths.items())
     inspection.facts.append(("embeddings", shown or "none in obsm"))
     short_problem = re.split("[;,] ", problem)[0]
-    if layers:
-        inspection.need("--layer", layers[0], f"layers[{layer!r}] holds the raw counts: {short_problem}")
+    if elsewhere is not None:
+        place = hints.place_of_layer(adata, elsewhere)
+        inspection.need("--layer", elsewhere, f"{place} holds the raw counts: {short_problem}")
     elif problem and widths:
-        key = "X_pca" if "X_pca" in widths else next(iter(widths))
+        key = next(iter(widths))
         inspection.need("--use-rep", key, f"obsm[{key!r}] takes the place of counts: {short_problem}")
     elif problem:
         inspection.problems.append(problem)
@@ -158,7 +148,7 @@ def _describe_counts(adata: AnnData, layer: str | None, inspection: Inspection) 
     if adata.n_obs - n_empty < checks.MIN_OBSERVATIONS:
         least = checks.MIN_OBSERVATIONS
         inspection.problems.append(f"only {adata.n_obs - n_empty} spots have counts; at least {least} are needed")
-    where = "X" if layer is None else f"layers[{layer!r}]"
+    where = "X" if layer is None else hints.place_of_layer(adata, layer)
     return f"raw counts in {where}, {median:,.0f} per spot (median); {n_unseen:,} genes are never seen"
 
 
@@ -167,14 +157,6 @@ def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.flo
     if problem := _problem(checks.coordinates, adata):
         inspection.facts.append(("positions", "none to use"))
         inspection.problems.append(problem)
-        keys = [key for key in adata.obsm if key != SPATIAL and "spatial" in key.lower()]
-        columns = [pair for pair in _POSITION_COLUMNS if set(pair) <= set(adata.obs)]
-        if keys:
-            inspection.notes.append(f"obsm[{keys[0]!r}] may be it: adata.obsm[{SPATIAL!r}] = adata.obsm[{keys[0]!r}]")
-        elif columns:
-            x, y = columns[0]
-            fix = f"adata.obsm[{SPATIAL!r}] = adata.obs[[{x!r}, {y!r}]].to_numpy()"
-            inspection.notes.append(f"obs has {x} and {y}: {fix}")
         return None
     xy, about = checks.coordinates(adata), adata.uns.get(PLATFORM)
     unit = f" {about['unit']}," if isinstance(about, dict) and "unit" in about else ""
@@ -185,26 +167,14 @@ def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.flo
 
 def _inspect_slices(adata: AnnData, xy: NDArray[np.float64] | None, inspection: Inspection) -> None:
     """Look for columns that tell slices apart."""
-    columns = [
-        str(column)
-        for column in adata.obs
-        if str(column).lower() in _SLICE_NAMES and 1 < adata.obs[column].nunique() < adata.n_obs
-    ]
-    columns = [column for column in columns if not _problem(checks.library_names, adata, column)]
+    columns = hints.slice_columns(adata)
     shown = "; ".join(f"{column} ({adata.obs[column].nunique()} values)" for column in columns)
     inspection.facts.append(("slices", f"columns of obs that may name them: {shown}" if shown else "one"))
-    overlapping = [c for c in columns if xy is not None and _overlap(xy, checks.library_names(adata, c))]
-    if overlapping:
-        reason = f"the positions of obs[{overlapping[0]!r}] overlap: slices, not to be linked with each other"
-        inspection.need("--library-key", overlapping[0], reason)
-    elif columns:
+    overlapping = None if xy is None else hints.overlapping_slices(adata, xy)
+    if overlapping == SLICE:
+        inspection.notes.append(f"a run keeps the slices of obs[{SLICE!r}] apart")
+    elif overlapping is not None:
+        reason = f"the positions of obs[{overlapping!r}] overlap: slices, not to be linked with each other"
+        inspection.need("--library-key", overlapping, reason)
+    elif columns and columns[0] != SLICE:
         inspection.notes.append(f"if obs[{columns[0]!r}] names slices, add --library-key {columns[0]}")
-
-
-def _overlap(xy: NDArray[np.float64], names: NDArray[np.str_]) -> bool:
-    """Whether the middle of one group lies inside the box of another, as where slices share an origin."""
-    groups = [xy[names == name, :2] for name in np.unique(names)[:200]]
-    low, high = (np.array([np.quantile(group, q, axis=0) for group in groups]) for q in (0.05, 0.95))
-    middle = np.array([np.median(group, axis=0) for group in groups])
-    inside = ((middle[:, None] > low[None]) & (middle[:, None] < high[None])).all(axis=2)
-    return bool((inside.sum(axis=1) > 1).any())

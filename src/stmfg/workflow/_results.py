@@ -22,6 +22,7 @@ from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
 from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
+from stmfg.io.writing import read_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,7 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             figure.savefig(partial / "domains.png", dpi=150)
         with stage("result"):
             _write_result(adata, partial / "result.h5ad")
+            read_back(partial / "result.h5ad", adata)
         with stage("report"):
             report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
