@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import pytest
+from anndata import AnnData
 
+import stmfg
 from stmfg._core.progress import follow, showing
 from stmfg._core.timing import recording, stage
 
@@ -59,3 +62,11 @@ def test_a_stage_that_fails_logs_no_line(caplog: pytest.LogCaptureFixture) -> No
     with pytest.raises(KeyboardInterrupt), showing(show=True), stage("train"):
         raise KeyboardInterrupt
     assert caplog.messages == []
+
+
+def test_the_stages_of_a_call_in_python(
+    section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stmfg")
+    stmfg.tl.domains(section, n_domains=3, progress=True, **quick)
+    assert [message.split(":")[0] for message in caplog.messages][-5:-1] == ["features", "graphs", "train", "embedding"]

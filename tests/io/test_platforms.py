@@ -319,10 +319,13 @@ GEF = "feature_expression/C04.cellbin.gef"
         (_with("merscope", "cell_by_gene.csv", lambda t: "cell,Blank-1\n1,2\n"), "no column of counts (it has: cell"),
         (_with("merscope", "cell_by_gene.csv", lambda t: t.split("\n")[0] + "\n"), "has a header and no rows"),
         (_with("merscope", "cell_by_gene.csv", lambda t: t[:-9]), "row 110 has not as many values as the header"),
-        (_with("merscope", "cell_by_gene.csv", lambda t: t.replace(",0,", ",,", 1)), "cell_by_gene.csv cannot be read"),
+        (
+            _with("merscope", "cell_by_gene.csv", lambda t: t.replace(",0,", ",,", 1)),
+            "row 1 holds what is no",
+        ),
         (
             _with("merscope", "cell_by_gene.csv", lambda t: t.replace(",0,", ",x,", 1)),
-            "cell_by_gene.csv cannot be read",
+            "row 1 holds what is no",
         ),
         (_with("merscope", "cell_by_gene.csv", lambda t: t + t.split("\n")[1] + "\n"), "more than once in the counts"),
         (

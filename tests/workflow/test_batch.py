@@ -166,12 +166,6 @@ def test_a_changed_input_is_run_again(slices: Path, tmp_path: Path, in_process: 
     assert in_process == ["b"]
 
 
-def test_a_run_into_its_folder_counts(slices: Path, tmp_path: Path, in_process: list[str]) -> None:
-    stmfg.workflow.run(slices / "0.h5ad", tmp_path / "out" / "a", **QUICK)
-    batch(sheet(tmp_path / "s.csv", slices, "ab"), tmp_path / "out", **QUICK)
-    assert in_process == ["b"]
-
-
 def test_a_failed_sample_is_tried_again(slices: Path, tmp_path: Path, in_process: list[str]) -> None:
     (tmp_path / "0.h5ad").write_text("cut short")
     path, output = sheet(tmp_path / "s.csv", tmp_path, "a"), tmp_path / "out"
@@ -181,38 +175,12 @@ def test_a_failed_sample_is_tried_again(slices: Path, tmp_path: Path, in_process
     assert "Not finished" not in (output / "index.html").read_text()
 
 
-def test_an_interrupted_sample_continues(
-    slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import stmfg.model.checkpoint
-    import stmfg.model.train
-
-    task = Task("a", str(slices / "0.h5ad"), str(tmp_path / "a"), QUICK)
-    save = stmfg.model.checkpoint.Checkpoint.save
-
-    def interrupted(*args: Any) -> None:
-        save(*args)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(stmfg.model.train, "CHECKPOINT_SECONDS", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(stmfg.model.checkpoint.Checkpoint, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            _sample.run_sample(task)
-    assert _sample.finished_record(task) is None
-    with caplog.at_level("INFO", "stmfg"):
-        assert _sample.run_sample(task) is None
-    assert "continuing at epoch 2" in caplog.text
-    assert _sample.finished_record(task) is not None
-
-
 def test_killed_half_way_and_run_again(slices: Path, tmp_path: Path) -> None:
     """SIGKILL of the whole process group: nothing can tidy up."""
-    record = {"options": {"preset": "default"}, "params": stmfg.Config().replace(**_own()).to_dict(), "input": "x"}
-    (tmp_path / "quick.json").write_text(json.dumps(record | {"version": stmfg.__version__}))
+    (tmp_path / "quick.toml").write_text("\n".join(f"{name} = {value}" for name, value in QUICK.items()))
     path, output = sheet(tmp_path / "s.csv", slices), tmp_path / "out"
-    command = [sys.executable, "-m", "stmfg", "batch", str(path), "-o", str(output), "--n-domains", "3", "--quiet"]
-    command += ["--from", str(tmp_path / "quick.json")]
+    command = [sys.executable, "-m", "stmfg", "batch", str(path), "-o", str(output), "--quiet"]
+    command += ["--config", str(tmp_path / "quick.toml")]
     started = subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True)
     deadline = time.monotonic() + 200
     while not records(output) and time.monotonic() < deadline:
@@ -229,10 +197,6 @@ def test_killed_half_way_and_run_again(slices: Path, tmp_path: Path) -> None:
     assert {name: after[name] for name in before} == before
     assert (output / "index.html").exists()
     assert (pd.read_csv(output / "summary.csv")["status"] == "finished").all()
-
-
-def _own() -> dict[str, Any]:
-    return {name: value for name, value in QUICK.items() if name != "n_domains"}
 
 
 # -- processes -----------------------------------------------------------------------------------------
@@ -262,12 +226,6 @@ def test_a_process_that_is_killed_takes_no_other_with_it(program: Callable[[str]
     assert found["b"] is not None
     assert "ended by SIGKILL: most often the memory was too small" in found["b"].reason
     assert not found["b"].bad_input
-
-
-def test_a_process_that_cannot_start_says_why(program: Callable[[str], None]) -> None:
-    program("echo first >&2; echo no module named torch >&2; exit 1")
-    ((_, failure),) = _workers.run_here(tasks("a"), 1)
-    assert failure == Failure("the process ended with status 1 (no module named torch)", bad_input=False)
 
 
 def test_processes_share_the_processors(program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,12 +308,6 @@ def test_slurm_that_is_not_here(
     assert "Slurm cannot take the samples (Could not detect" in refused(batch, path, tmp_path / "out", slurm={})
     assert "give whole minutes" in refused(batch, path, tmp_path / "out", slurm={"time": "1:00:00"})
     assert not (tmp_path / "out").exists()
-
-
-def test_slurm_without_submitit(slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(stmfg.StmfgError, match=r'pip install "stmfg\[slurm\]"'):
-        batch(sheet(tmp_path / "s.csv", slices, "a"), tmp_path / "out", slurm={})
 
 
 # -- the command ---------------------------------------------------------------------------------------

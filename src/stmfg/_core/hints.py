@@ -148,10 +148,10 @@ def beside_tissue(adata: Annotated) -> NDArray[np.bool_] | None:
     """Return which spots ``obs["in_tissue"]`` says lie beside the tissue, (n,); None where it does not tell."""
     if _IN_TISSUE not in adata.obs:
         return None
-    column = adata.obs[_IN_TISSUE]
-    numbers = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
-    values = column.astype(str).str.strip().str.lower().map(numbers).astype(float)
-    return None if values.isna().any() else values.to_numpy() == 0
+    codes, values = pd.factorize(adata.obs[_IN_TISSUE])
+    meanings = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+    inside = [meanings.get(str(value).strip().lower()) for value in values]
+    return None if None in inside or (codes < 0).any() else ~np.array(inside, dtype=bool)[codes]
 
 
 def slice_columns(adata: Annotated) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pandas as pd
 
 from stmfg._keys import PLATFORM
@@ -28,7 +27,7 @@ def read_slideseq(match: Match) -> AnnData:
     matrix, table = match.need("counts").path, match.need("beads").path
     positions = _read_beads(table)
     if ".mtx" in matrix.name:
-        adata, _ = read_matrix(matrix, lambda names: np.ones(len(names), dtype=bool))
+        adata, _ = read_matrix(matrix)
         if not adata.obs_names.isin(positions.index).any():  # some versions number the beads' names: ACGT-1
             adata.obs_names = adata.obs_names.str.replace(r"-\d+$", "", regex=True)
         adata = place(adata, positions, match.folder)

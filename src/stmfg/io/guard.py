@@ -180,7 +180,8 @@ def zarr_store(path: Path) -> dict[str, int]:
             for key, node in _nodes(metadata, "" if inside == "." else f"{inside}/"):
                 if "pickle" in str(node.get("id", "")) or "pickle" in str(node.get("name", "")):
                     raise InputError(f"{folder} is pickled, which could run code when it is read; {_COPY}")
-                if isinstance(node.get("shape"), list):
+                is_array = "chunks" in node or "chunk_grid" in node  # other nodes have a shape among their attributes
+                if is_array and isinstance(node.get("shape"), list):
                     sizes[key] = math.prod(map(int, node["shape"])) * _itemsize(node)
                     pieces[key] = _pieces(node)
     # Pieces of nothing but zeros are not stored, but every one is looked for.

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    Keep = Callable[[Strings], NDArray[np.bool_]]
+    Keep = Callable[[Strings], tuple[NDArray[np.bool_], NDArray[Any]]]
 
 GENE_EXPRESSION: Final = "Gene Expression"
-_ENTRIES: Final = 5_000_000
+_ENTRIES: Final = 500_000
 """Entries of a matrix read at a time."""
 
 
-def read_matrix(path: Path, keep: Keep) -> tuple[AnnData, dict[str, Any]]:
+def read_matrix(path: Path, keep: Keep | None = None) -> tuple[AnnData, dict[str, Any]]:
     """Read the counts of genes; antibodies, controls and the like are left out.
 
     Parameters
@@ -37,12 +37,13 @@ def read_matrix(path: Path, keep: Keep) -> tuple[AnnData, dict[str, Any]]:
         HDF5 file of version 3, or of the older layout with a group per genome; folder with ``matrix.mtx``; or the
         Matrix Market file itself. Each plain or compressed.
     keep
-        Tells from the barcodes which of them to read, (n,).
+        Tells from the barcodes which of them to read, (n,), and how those are called; all as they are when not given.
 
     Returns
     -------
     Counts (n_spots, n_genes), CSR float32, with ``gene_ids`` and ``feature_types`` in ``var``; attributes of the file.
     """
+    keep = keep or _all_rows
     with reading(str(path), AGAIN):
         if path.is_dir():
             files = sorted(path.glob("*matrix.mtx*"))
@@ -75,7 +76,8 @@ def _read_h5(plain: Path, path: Path, keep: Keep) -> tuple[AnnData, dict[str, An
         # 10x stores genes x spots by column, which is spots x genes by row.
         barcodes, shape = _strings(group["barcodes"]), tuple(map(int, group["shape"][()][::-1]))
         _check_shape(path, shape, barcodes, ids)
-        genes, rows = _genes(kinds), keep(barcodes)
+        genes, (rows, names) = _genes(kinds), keep(barcodes)
+        del barcodes
         starts = group["indptr"][()].astype(np.int64)
         lengths = np.diff(starts)
         n = len(group["data"])
@@ -107,7 +109,7 @@ def _read_h5(plain: Path, path: Path, keep: Keep) -> tuple[AnnData, dict[str, An
         data.resize(end, refcheck=False)
         indices.resize(end, refcheck=False)
         X = sparse.csr_matrix((data, indices, np.cumsum(in_row)), shape=(len(in_row) - 1, int(genes.sum())))
-        return _assemble(X, barcodes[rows], ids[genes], symbols[genes], kinds[genes]), dict(file.attrs)
+        return _assemble(X, names, ids[genes], symbols[genes], kinds[genes]), dict(file.attrs)
 
 
 def _read_mtx(path: Path, keep: Keep) -> AnnData:
@@ -122,9 +124,13 @@ def _read_mtx(path: Path, keep: Keep) -> AnnData:
     spots = barcodes[0].to_numpy(str)
     with unpacked(path) as plain:
         _check_shape(path, io.mminfo(plain)[1::-1], spots, ids)
-        genes, rows = _genes(kinds), keep(spots)
+        genes, (rows, names) = _genes(kinds), keep(spots)
         X = io.mmread(plain).T.tocsr().astype(np.float32)[rows][:, genes]
-    return _assemble(X, spots[rows], ids[genes], symbols[genes], kinds[genes])
+    return _assemble(X, names, ids[genes], symbols[genes], kinds[genes])
+
+
+def _all_rows(barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    return np.ones(len(barcodes), dtype=bool), barcodes.astype(object)
 
 
 def _names(matrix: Path, *kinds: str) -> pd.DataFrame:
@@ -156,7 +162,7 @@ def _genes(kinds: Strings) -> NDArray[np.bool_]:
     return genes
 
 
-def _assemble(X: Any, barcodes: Strings, ids: Strings, symbols: Strings, kinds: Strings) -> AnnData:
+def _assemble(X: Any, barcodes: NDArray[Any], ids: Strings, symbols: Strings, kinds: Strings) -> AnnData:
     """Put counts and names together."""
     from anndata import AnnData
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from stmfg._core.hints import beside_tissue, positions_elsewhere, slice_columns
 from stmfg._keys import SPATIAL
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 logger = logging.getLogger("stmfg")
+
+_ENTRIES: Final = 500_000
+"""Entries of a matrix moved at a time."""
 
 
 def settle(adata: AnnData, path: Path) -> AnnData:
@@ -34,7 +39,50 @@ def settle(adata: AnnData, path: Path) -> AnnData:
     logger.warning(
         "%s: %d of %d spots are not in tissue (obs['in_tissue'] is 0) and are left out", path, beside.sum(), len(beside)
     )
-    return adata[~beside].copy()
+    return keep_rows(adata, ~beside)
+
+
+def keep_rows(adata: AnnData, keep: NDArray[np.bool_]) -> AnnData:
+    """Return some observations of an AnnData that is not needed any more: large matrices are cut without a copy."""
+    matrices = {key: _cut(value, keep) for key, value in adata.layers.items() if _is_rows(value)}
+    counts = _cut(adata.X, keep) if _is_rows(adata.X) else None
+    raw = adata.raw
+    raw_counts = _cut(raw.X, keep) if raw is not None and _is_rows(raw.X) else None
+    for key in matrices:
+        del adata.layers[key]
+    if counts is not None:
+        adata.X = None
+    if raw_counts is not None:
+        del adata.raw
+    part = adata[keep].copy()
+    if counts is not None:
+        part.X = counts
+    if raw_counts is not None:
+        part.raw = type(part)(raw_counts, obs=part.obs[[]], var=raw.var, varm=dict(raw.varm))
+    for key, matrix in matrices.items():
+        part.layers[key] = matrix
+    return part
+
+
+def _is_rows(matrix: Any) -> bool:
+    return isinstance(matrix, (sparse.csr_matrix, sparse.csr_array))
+
+
+def _cut(matrix: Any, keep: NDArray[np.bool_]) -> Any:
+    """Return some rows of a sparse matrix, in its own memory: what is kept moves to the front."""
+    lengths, starts = np.diff(matrix.indptr), matrix.indptr
+    end, first = 0, 0
+    while first < len(keep):
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + _ENTRIES, side="right")) - 1)
+        part = slice(starts[first], starts[last])
+        kept = np.repeat(keep[first:last], lengths[first:last])
+        stop = end + int(kept.sum())
+        for array in (matrix.data, matrix.indices):
+            array[end:stop] = array[part][kept]
+        first, end = last, stop
+    indptr = np.concatenate([starts[:1], np.cumsum(lengths[keep])]).astype(starts.dtype)
+    arrays = (matrix.data[:end], matrix.indices[:end], indptr)
+    return type(matrix)(arrays, shape=(int(keep.sum()), matrix.shape[1]))
 
 
 def name_after_slices(adata: AnnData, columns: list[str], path: Path) -> None:

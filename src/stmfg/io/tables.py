@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Strings = NDArray[np.str_]
 
+_ROWS: Final = 65_536
+"""Rows of a parquet file that are read at a time."""
 AGAIN: Final = "if the file is damaged, copy it again from the output of the instrument"
 
 logger = logging.getLogger("stmfg")
@@ -94,7 +96,10 @@ def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator
         for line in file:
             # numpy parses a line many times faster than pandas, which is slow where there is a column for every bead.
             *key, rest = line.rstrip("\r\n").split(separator, n_keys)
-            values = np.fromstring(rest, dtype=np.float32, sep=separator)
+            try:
+                values = np.fromstring(rest, dtype=np.float32, sep=separator)
+            except (DeprecationWarning, ValueError) as error:
+                raise InputError(f"{path}: row {len(keys) + 1} holds what is no number; {AGAIN}") from error
             if len(key) != n_keys or len(values) != len(used):
                 raise InputError(f"{path}: row {len(keys) + 1} has not as many values as the header; {AGAIN}")
             values = values[used]
@@ -111,7 +116,7 @@ def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator
 def read_header(path: Path, separator: str = ",") -> list[str]:
     """Return the names of the columns of a table."""
     if ".parquet" in path.name:
-        return list(read_parquet(path).columns)
+        return list(read_parquet(path)[:0].columns)
     with reading(str(path)), open_text(path) as file:
         return next((_cells(line, separator) for line in file if not line.startswith("#")), [])
 
@@ -127,20 +132,29 @@ def open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig")
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a parquet file, or say which extra reads it."""
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a parquet file, or those of some columns that it has, in parts; or say which extra reads it."""
     try:
-        with unpacked(path) as plain:
-            return pd.read_parquet(plain)
+        import pyarrow
+        from pyarrow import parquet
     except ImportError as error:
         raise MissingDependencyError(f'{path} needs pyarrow; pip install "stmfg[parquet]"') from error
+    with unpacked(path) as plain, parquet.ParquetFile(plain) as file:
+        present = file.schema_arrow.names
+        used = present if columns is None else [name for name in columns if name in present]
+        parts = [batch.to_pandas() for batch in file.iter_batches(_ROWS, columns=used)]
+        table: pd.DataFrame = (
+            pd.concat(parts, ignore_index=True) if parts else file.schema_arrow.empty_table().to_pandas()[used]
+        )
+    pyarrow.default_memory_pool().release_unused()  # as much as the table, otherwise
+    return table
 
 
 def read_table(path: Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
     """Read some columns of a table, csv or parquet; those in `text` as text, the others as numbers."""
     with reading(str(path)):
         parquet = ".parquet" in path.name
-        table = read_parquet(path) if parquet else pd.read_csv(regular(path), dtype=dict.fromkeys(text, str))
+        table = read_parquet(path, columns) if parquet else pd.read_csv(regular(path), dtype=dict.fromkeys(text, str))
         missing = [name for name in columns if name not in table.columns]
         if missing:
             present = ", ".join(map(str, table.columns[:8]))

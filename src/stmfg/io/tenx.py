@@ -39,9 +39,9 @@ def read_space_ranger(match: Match, *, images: bool) -> AnnData:
     """Read a folder of Space Ranger: spots, or bins of one size, under tissue."""
     matrix = match.need("counts").path
     # The small files first: what is wrong with them shows before the wait for the matrix.
-    positions, about = _read_positions(match.need("positions").path), _read_library(match, images=images)
-    adata, attrs = read_matrix(matrix, lambda barcodes: _under_tissue(positions, barcodes, match.folder))
-    _give_positions(adata, positions)
+    spots, about = _Spots(match), _read_library(match, images=images)
+    adata, attrs = read_matrix(matrix, spots.under_tissue)
+    spots.place(adata)
     _give_library(adata, match, about, attrs)
     adata.uns[PLATFORM] = {"taken": matrix.name, "unit": _PIXELS}
     return adata
@@ -50,9 +50,9 @@ def read_space_ranger(match: Match, *, images: bool) -> AnnData:
 def read_aggregated(match: Match, *, images: bool) -> AnnData:
     """Read what ``spaceranger aggr`` makes of several capture areas: slices, told apart by the ends of the barcodes."""
     matrix = match.need("counts").path
-    positions = _read_positions(match.need("positions").path)
-    adata, _ = read_matrix(matrix, lambda barcodes: _under_tissue(positions, barcodes, match.folder))
-    _give_positions(adata, positions)
+    spots = _Spots(match)
+    adata, _ = read_matrix(matrix, spots.under_tissue)
+    spots.place(adata)
     numbers = adata.obs_names.str.extract(r"-(\d+)$")[0].fillna("1").astype(int).to_numpy()
     names = [str(number) for number in range(1, numbers.max() + 1)]
     table = match.path("samples")
@@ -107,13 +107,13 @@ def read_hd_cells(match: Match, *, images: bool) -> AnnData:
     matrix, outlines = match.need("counts").path, match.need("outlines").path
     about, centres = _read_library(match, images=images), read_centres(outlines)
 
-    def keep(barcodes: Strings) -> NDArray[np.bool_]:
+    def keep(barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         known = np.isin(_cell_numbers(barcodes), centres.index)
         if not known.any():
             raise share_no_name(match.folder, barcodes, centres.index)
         if not known.all():
             logger.warning("%s: %d cells of the matrix have no outline and are left out", match.folder, (~known).sum())
-        return known
+        return known, barcodes[known].astype(object)
 
     adata, attrs = read_matrix(matrix, keep)
     adata.obsm[SPATIAL] = centres.loc[_cell_numbers(adata.obs_names.to_numpy(str))].to_numpy(np.float64)
@@ -136,7 +136,7 @@ def read_xenium(match: Match) -> AnnData:
     columns = ["cell_id", "x_centroid", "y_centroid"]
     positions = read_table(tables[0], columns, text=columns[:1]).set_index("cell_id")
     experiment = _read_json(match.path("experiment"))
-    adata, _ = read_matrix(matrix, lambda barcodes: np.ones(len(barcodes), dtype=bool))
+    adata, _ = read_matrix(matrix)
     adata = place(adata, positions, match.folder)
     adata.uns[PLATFORM] = {"taken": f"{matrix.name}, {tables[0].name}", "unit": "micrometres"}
     adata.uns[PLATFORM] |= {key: str(experiment[key]) for key in _RUN if key in experiment}
@@ -147,7 +147,7 @@ def _read_positions(path: Path) -> pd.DataFrame:
     """Read the positions of all spots, indexed by barcode."""
     with reading(str(path)):
         if ".parquet" in path.name:
-            table = read_parquet(path)
+            table = read_parquet(path, _COLUMNS)
         else:
             with open_text(path) as file:
                 header = file.readline().lstrip('"').startswith("barcode")
@@ -167,25 +167,36 @@ def _read_positions(path: Path) -> pd.DataFrame:
     return positions
 
 
-def _under_tissue(positions: pd.DataFrame, barcodes: Strings, folder: Path) -> NDArray[np.bool_]:
-    """Tell which spots of a matrix lie under tissue."""
-    in_tissue = positions["in_tissue"].reindex(barcodes).to_numpy()
-    known = ~np.isnan(in_tissue)
-    if not known.any():
-        raise share_no_name(folder, barcodes, positions.index)
-    if not known.all():
-        logger.warning("%s: %d spots of the matrix have no position and are left out", folder, (~known).sum())
-    keep = np.asarray(in_tissue == 1)
-    if not keep.any():
-        raise InputError(f"{folder}: none of {known.sum()} spots is in tissue; check in_tissue in the positions file")
-    return keep
+class _Spots:
+    """Positions of all spots, and once the barcodes of a matrix are known, of those of it that lie under tissue."""
 
+    def __init__(self, match: Match) -> None:
+        self.folder = match.folder
+        self.table = _read_positions(match.need("positions").path)
 
-def _give_positions(adata: AnnData, positions: pd.DataFrame) -> None:
-    of_spots = positions.loc[adata.obs_names]
-    for column in ("in_tissue", "array_row", "array_col"):
-        adata.obs[column] = of_spots[column].to_numpy().astype(np.int64)
-    adata.obsm[SPATIAL] = of_spots[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy()
+    def under_tissue(self, barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+        """Tell which spots of a matrix lie under tissue, and return their names."""
+        rows = self.table.index.get_indexer(pd.Index(barcodes))
+        n_known = int((rows >= 0).sum())
+        if not n_known:
+            raise share_no_name(self.folder, barcodes, self.table.index)
+        if n_known < len(rows):
+            logger.warning(
+                "%s: %d spots of the matrix have no position and are left out", self.folder, len(rows) - n_known
+            )
+        keep = (rows >= 0) & (self.table["in_tissue"].to_numpy()[rows] == 1)
+        if not keep.any():
+            raise InputError(
+                f"{self.folder}: none of {n_known} spots is in tissue; check in_tissue in the positions file"
+            )
+        self.table = self.table.iloc[rows[keep]]
+        return keep, self.table.index.to_numpy()
+
+    def place(self, adata: AnnData) -> None:
+        """Give the spots of a matrix their positions."""
+        for column in ("in_tissue", "array_row", "array_col"):
+            adata.obs[column] = self.table[column].to_numpy().astype(np.int64)
+        adata.obsm[SPATIAL] = self.table[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy()
 
 
 def _read_library(match: Match, *, images: bool) -> dict[str, Any]:

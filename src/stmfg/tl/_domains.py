@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stmfg._core import checks
+from stmfg._core.progress import showing
 from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, UNLIKE, UNS
 from stmfg.errors import InputError
 from stmfg.model.domains import Result, find_domains
@@ -83,7 +85,8 @@ def embed(
     adata = adata.copy() if copy else adata
     model = STMFG(n_domains=None, preset=preset, random_state=random_state, device=device, **options)
     where = {"layer": layer, "library_key": library_key}
-    model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, progress=progress, **where)
+    with showing(show=True) if progress else nullcontext():
+        model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
     _write(adata, model, denoised=denoised, **where)
     return adata if copy else None
 
@@ -171,7 +174,8 @@ def domains(
         settings: dict[str, Any] = {"preset": preset or "default", "random_state": random_state, "device": device}
         model = STMFG(n_domains=n_domains, **settings, **options)
         where = {"layer": layer, "library_key": library_key}
-        model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, progress=progress, **where)
+        with showing(show=True) if progress else nullcontext():
+            model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
         result = _write(adata, model, denoised=denoised, **where)
     write_domains(adata, result, key_added)
     return adata if copy else None

@@ -43,17 +43,12 @@ _KINDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     ),
     "S": (f"an integer from 0 to {_MOST_SEED}", lambda value: type(value) is int and 0 <= value <= _MOST_SEED),
     "N": ("0 or a positive integer", lambda value: type(value) is int and value >= 0),
-    "INPUT": ("a path or several", lambda value: _are_texts(value)),
     "NAME=KEY": (
         "NAME=KEY, with KEY in obsm, or 'image'",
-        lambda value: _are_texts(value) and all("=" in view or view == "image" for view in value),
+        lambda value: value == "image" or (isinstance(value, str) and "=" in value),
     ),
 }
 """What a value must be, and whether it is that, by what the help calls it; of all others, as of TEXT."""
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(text, str) and text for text in value)
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,12 @@ class Option:
         if value is None and self.default is None:
             return None
         if self.is_repeatable:
-            value = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+            return tuple(
+                self._check_one(one, label) for one in (value if isinstance(value, (list, tuple)) else [value])
+            )
+        return self._check_one(value, label)
+
+    def _check_one(self, value: Any, label: str) -> Any:
         if isinstance(value, Integral) and not isinstance(value, bool):
             value = int(value)
         expected, is_valid = _KINDS.get(self.metavar, _KINDS["TEXT"])
