@@ -39,6 +39,7 @@ _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
 _MARKER_SPOTS = 5_000  # of a domain
 _CURVE_POINTS = 300
+_EQUAL = 0.005  # weights of views that differ by less are the same
 
 
 def write(
@@ -250,7 +251,7 @@ def _choose_dots(markers: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
 
 
 def _view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> dict[str, Any] | None:
-    """Return the mean weights as layers of (view, weight) for each domain, or None."""
+    """Return the mean weights as layers of (view, weight) for each domain; None where nothing was learnt."""
     if VIEW_WEIGHTS not in adata.obsm:
         return None
     table = mean_view_weights(adata, domains)
@@ -260,9 +261,15 @@ def _view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> dict[str, Any
         layers.setdefault(layer or "all layers", []).append((view, i))
     views = list(dict.fromkeys(view for columns in layers.values() for view, _ in columns))
     values = table.to_numpy()
+    if all(np.ptp(values[:, [i for _, i in columns]], axis=1).max() < _EQUAL for columns in layers.values()):
+        return None  # of one view, or not trained: equal weights would look like a finding
     rows = [[[(views.index(v), float(row[i])) for v, i in columns] for columns in layers.values()] for row in values]
     mean = [float(np.mean([w for row in rows for layer in row for v, w in layer if v == i])) for i in range(len(views))]
-    return {"layers": list(layers), "views": views, "rows": rows, "mean": mean}
+    leading = []
+    for layer, columns in layers.items():
+        shares = values[:, [i for _, i in columns]].mean(axis=0)
+        leading.append((layer, columns[int(shares.argmax())][0], float(shares.max())))
+    return {"layers": list(layers), "views": views, "rows": rows, "mean": mean, "leading": leading}
 
 
 def _curves(history: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -270,7 +277,7 @@ def _curves(history: Mapping[str, Any]) -> list[dict[str, Any]]:
     curves = []
     for name, values in history.items():
         y = np.asarray(values, dtype=np.float64).ravel()
-        if len(y) == 0 or not np.isfinite(y).all():
+        if len(y) == 0 or not np.isfinite(y).all() or not y.any():  # a term of weight zero is zero throughout
             continue
         kept = np.unique(np.linspace(0, len(y) - 1, min(len(y), _CURVE_POINTS)).round().astype(int))
         x = kept * (100 / max(len(y) - 1, 1))
