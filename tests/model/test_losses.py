@@ -83,7 +83,9 @@ def test_gaussian_is_the_mean_square() -> None:
 def test_held_out_error_of_perfect_and_of_useless_features() -> None:
     generator = torch.Generator().manual_seed(0)
     target = torch.randn(50, 4, generator=generator)
-    target = torch.linalg.qr(target - target.mean(0))[0] * 50**0.5  # columns of zero mean and unit variance, none like another
+    target = (
+        torch.linalg.qr(target - target.mean(0))[0] * 50**0.5
+    )  # columns of zero mean and unit variance, none like another
     share = torch.tensor([0.7, 0.3])
     perfect, useless = target[:, :2], target[:, 2:]
     gain = torch.tensor([0.01, -300.0])

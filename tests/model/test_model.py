@@ -318,20 +318,8 @@ def test_denoised_expression_is_on_the_scale_of_the_counts(section: AnnData) -> 
     assert np.corrcoef(np.log(expected), np.log(denoised))[0, 1] > 0.9
 
 
-def test_a_run_can_be_continued(section: AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
-    options = quick | {"epochs": 6}
-    expected = STMFG(**options).fit(section).transform(section)
-    for file in (tmp_path / "checkpoint", str(tmp_path / "checkpoint")):  # the second time it is there
-        model = STMFG(**options).fit(section, checkpoint=file)
-        np.testing.assert_array_equal(model.transform(section), expected)
-
-
 def other_section(adata: AnnData) -> None:
     adata.X = stmfg.datasets.simulate(300, 80, n_domains=4, random_state=9).X
-
-
-def genes_in_another_order(adata: AnnData) -> None:
-    adata.X = sparse.csr_matrix(adata.X.toarray()[:, ::-1])  # the features are the same, what is decoded is not
 
 
 def other_expression_graph(adata: AnnData) -> None:
@@ -339,7 +327,7 @@ def other_expression_graph(adata: AnnData) -> None:
     adata.obsp["stmfg_feature_connectivities"] = graphs.feature_graph(x, n_neighbors=4)
 
 
-@pytest.mark.parametrize("change", [other_section, genes_in_another_order, other_expression_graph])
+@pytest.mark.parametrize("change", [other_section, other_expression_graph])
 def test_a_checkpoint_of_other_data_is_ignored(
     change: Callable[[AnnData], None],
     section: AnnData,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
-import stmfg
 from stmfg import STMFG, tl
+
 
 @pytest.fixture
 def result(section: AnnData, quick: dict[str, Any]) -> AnnData:

@@ -50,7 +50,7 @@ def test_exactly_the_promised_keys_are_written(section: AnnData, quick: dict[str
     before, untouched = keys(section), section.copy()
     assert tl.domains(section, n_domains=4, random_state=7, **quick) is None
     before["obs"] |= {"stmfg_domain", "stmfg_confidence"}
-    before["obsm"] |= {"X_stmfg", "stmfg_view_weights"}
+    before["obsm"] |= {"X_stmfg", "stmfg_components", "stmfg_view_weights"}
     before["obsp"] |= {"spatial_connectivities"}
     before["uns"] |= {"stmfg", "stmfg_domain_colors"}
     assert keys(section) == before
@@ -261,7 +261,7 @@ def test_denoised_expression_on_request(section: AnnData, quick: dict[str, Any])
     before = keys(section)
     tl.embed(section, denoised=True, **quick)
     before["layers"] |= {"stmfg_denoised"}
-    before["obsm"] |= {"X_stmfg", "stmfg_view_weights"}
+    before["obsm"] |= {"X_stmfg", "stmfg_components", "stmfg_view_weights"}
     before["obsp"] |= {"spatial_connectivities"}
     before["uns"] |= {"stmfg"}
     assert keys(section) == before
