@@ -3,7 +3,7 @@
 usage: tables.py
 
 Makes ``results/accuracy.md`` and the tables of ``docs/benchmark.md`` and ``README.md`` anew from
-``results/accuracy.tsv``; a test checks that they agree.
+``results/accuracy.tsv`` and ``results/network.tsv``; a test checks that they agree.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ import protocol
 REFERENCE = "default"
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "results" / "accuracy.tsv"
+NETWORK = HERE / "results" / "network.tsv"
+TISSUES = {
+    "dlpfc": "human cortex (DLPFC, Visium)",
+    "her2st": "breast cancer (her2st arrays)",
+    "st": "olfactory bulb (282 spots)",
+    "starmap": "mouse cortex (STARmap)",
+    "merfish": "hypothalamus (MERFISH)",
+}
+"""Family of a set, by how its name begins."""
 DOCUMENTS = (HERE.parent / "docs" / "benchmark.md", HERE.parent / "README.md")
 OURS = ("floor", "default", "paper")
 BASELINES = ("mixture", "leiden")
@@ -194,7 +203,12 @@ def document(text: str, runs: pd.DataFrame) -> str:
         "short": markdown(short(runs), "set"),
     }
 
+    if NETWORK.is_file():
+        parts["network"] = markdown(families(pd.read_csv(NETWORK, sep="\t")), "tissue")
+
     def fill(match: re.Match[str]) -> str:
+        if match[1] not in parts:
+            return match[0]
         return f"<!-- table {match[1]} -->\n\n{parts[match[1]]}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
@@ -210,6 +224,18 @@ def short(runs: pd.DataFrame) -> pd.DataFrame:
     table = table.rename(columns={REFERENCE: "stMFG"})
     given = [source.name for source in protocol.manifest() if source.rep]
     return table.rename(index={name: f"{name.removesuffix('_pca')} (embedding given)" for name in given})
+
+
+def families(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return mean ARI of the floor and of stMFG by family of tissue, and the mean over families."""
+    runs = runs[(runs["part"] == "default") & runs["variant"].isin(["floor", REFERENCE])]
+    means = runs.groupby(["set", "variant"])["ari"].mean().unstack()[["floor", REFERENCE]]
+    grouped = means.groupby(means.index.map(lambda name: TISSUES[name.split("_")[0]]))
+    values = grouped.mean().reindex(TISSUES.values())
+    values.loc["mean"] = values.mean()
+    table = values.map("{:.3f}".format).rename(columns={REFERENCE: "stMFG"})
+    table.insert(0, "slices", [str(grouped.size().get(name, "")) for name in table.index])
+    return table
 
 
 def main() -> None:

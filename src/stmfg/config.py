@@ -1,8 +1,8 @@
 """Every hyperparameter and its default: the only place they live.
 
-``Config()`` is the ``default`` preset, ``Config.preset("paper")`` the settings inferred for the paper
-(arXiv 2512.16188, from its closest published relative Spatial-MGCN). Why a default is what it is,
-with the measurement, is written in ``docs/method.md``.
+``Config()`` is the ``default`` preset. ``Config.preset("paper")`` has what is stated of the paper (arXiv 2512.16188),
+and the rest from its closest published relative, Spatial-MGCN, or by measurement: ``docs/method.md`` says which is
+which, and ``docs/experiments.md`` why a default is what it is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Config:
     log1p: bool = True
     """Whether to take log(1 + x) after normalisation."""
     n_components: int = 60
-    """Principal components the spatial factors are made from."""
+    """Principal components the spatial factors are made from; spots that are mixtures of cells use the leading 30."""
     factor_steps: int = 5
     """Random-walk steps on the spatial graph over which a factor must agree with its surroundings."""
     min_autocorrelation: float = 0.1
@@ -73,11 +73,12 @@ class Config:
 
     # Loss: half of the molecules are read, the other half is what must be predicted.
     held_out_weight: float = 1.0
-    """Weight of the error of each layer in predicting the held-out factors around a spot."""
+    """Weight of the error of each layer in predicting the held-out factors around a spot; it moves the attention."""
     reconstruction_weight: float = 1.0
-    """Weight of the likelihood of the held-out counts around a spot (zero-inflated negative binomial)."""
+    """Weight of the likelihood of the held-out counts around a spot (zero-inflated negative binomial). Where held-out
+    factors are in the loss it trains the decoder alone."""
     contrastive_weight: float = 0.1
-    """Weight of the contrast between the views of each layer."""
+    """Weight of the contrast between the dimensions of the views of each layer."""
     spatial_weight: float = 0.1
     """Weight of the term that keeps neighbours in tissue close."""
     decoder_genes: int = 500

@@ -33,10 +33,11 @@ def features(
     copy: bool = False,
     **options: Any,
 ) -> AnnData | None:
-    """Compute what the network reads: spatial factors of the expression.
+    """Compute what the network reads: components of spots (mixtures of cells), or spatial factors of single cells.
 
-    Counts are scaled to the median depth, log-transformed, standardised, reduced to principal components
-    and rotated into the factors that agree most with their surroundings in tissue.
+    Counts are scaled to the median depth, log-transformed, standardised and reduced to principal components. Of spots
+    these are taken as they are and with rows of unit length; of cells they are rotated into the factors that agree
+    most with their surroundings in tissue. ``features`` among the options decides which.
 
     Parameters
     ----------

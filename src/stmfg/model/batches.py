@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stmfg._core.blocks import Counts
-from stmfg.model.features import FeatureMap, apply_map, most_variable, select_inputs
+from stmfg.model.features import FeatureMap, apply_map, most_variable, select_inputs, sort_genes, take_genes
 from stmfg.model.graphs import patches, walk_operator
 from stmfg.model.inputs import build_graphs
 from stmfg.model.network import Operator
@@ -88,12 +88,16 @@ def gather_training_data(
     expression, counts, depth, decoded = maps["feature"], None, None, np.zeros(0, dtype=np.int64)
     if spots.counts is not None:
         whole = spots.counts.rows(slice(None))
+        # In an order of the genes' values: permuted genes are then dealt the same molecules.
+        genes = sort_genes(whole, np.arange(whole.shape[1]))
+        whole, place = take_genes(whole, genes), np.argsort(genes)
+        sorted_map = replace(expression.restricted(place), spread=np.zeros(0))
         halves = thin_counts(whole, random_state)
-        read, held_out = (apply_map(expression, Counts(half), log1p=config.log1p) for half in halves)
+        read, held_out = (apply_map(sorted_map, Counts(half), log1p=config.log1p) for half in halves)
         decoded = expression.genes
         if config.decoder_genes:
-            decoded = decoded[most_variable(whole[:, decoded], config.decoder_genes)]
-        counts, depth = halves[1][:, decoded], np.asarray(halves[1].sum(axis=1, dtype=np.float64)).ravel()
+            decoded = decoded[most_variable(whole[:, place[decoded]], config.decoder_genes)]
+        counts, depth = halves[1][:, place[decoded]], np.asarray(halves[1].sum(axis=1, dtype=np.float64)).ravel()
     else:
         read, held_out = split_embedding(factors[:, : expression.width], spots.surroundings, random_state)
     # What slices differ in was found on all molecules: each half is given the slice means of the whole.
@@ -153,6 +157,7 @@ class TrainingData:
         self.share = torch.from_numpy((weight / weight.sum()).astype(np.float32)).to(device)
         spatial = graphs["spatial"]
         self._edges = np.stack([np.repeat(np.arange(self.n), np.diff(spatial.indptr)), spatial.indices])
+        self._links = [graph.indices for graph in graphs.values()]
         self._batch_size = min(config.batch_size or self.n, self.n)
         self.counts = held_out.counts
         self._around, self._own_depth = around, np.ones(self.n) if held_out.depth is None else held_out.depth
@@ -169,7 +174,7 @@ class TrainingData:
 
     def list_arrays(self) -> list[NDArray[Any]]:
         """Return what identifies the data: whoever continues from a checkpoint must have the same."""
-        arrays = [self.features.cpu().numpy(), self.target.cpu().numpy(), self._edges, self._own_depth]
+        arrays = [self.features.cpu().numpy(), self.target.cpu().numpy(), self._edges, self._own_depth, *self._links]
         return arrays if self.counts is None else [*arrays, self.counts.indptr, self.counts.indices, self.counts.data]
 
     def mean_target(self) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from stmfg.model.averages import choose_base
 from stmfg.model.batches import gather_training_data, operators
 from stmfg.model.checkpoint import Checkpoint, fingerprint
 from stmfg.model.domains import Result, assign_domains, find_domains, surroundings
-from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, warn_left_out
+from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, report_views, warn_left_out
 from stmfg.model.network import CountDecoder, STMFGNet, build_network
 from stmfg.model.plugins import Plugins
 from stmfg.model.train import History, pick_device, train
@@ -42,10 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["STMFG"]
 
-logger = logging.getLogger("stmfg")
-
-LITTLE_WEIGHT = 0.1
-"""A further view with less weight than this does next to nothing."""
 ADAPT_FROM = 0.8
 """Share of the model's genes a slice must have for its offset to be told from what is missing."""
 
@@ -182,7 +177,7 @@ class STMFG:
             self._train(spots, fitted.factors, checkpoint, progress=progress)
         with stage("embedding"):
             result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
-        self._report_views(result)
+        report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
             result = find_domains(result, self.n_domains, self.config, self.random_state, self.plugins.clusterer)
             self.domain_map = result.domain_map
@@ -221,16 +216,6 @@ class STMFG:
             file = Checkpoint(Path(checkpoint), fingerprint(settings, data.list_arrays()))
         how: dict[str, Any] = {"random_state": self.random_state, "plugins": self.plugins, "progress": progress}
         self.history = train(self.net, data, self.config, checkpoint=file, **how)
-
-    def _report_views(self, result: Result) -> None:
-        """Warn of further views that do not help to predict expression, and say which join the features."""
-        for name in self.config.extra_views:
-            columns = [i for i, column in enumerate(self.view_weight_names) if column.endswith(f": {name}")]
-            weight, joining = float(result.view_weights[:, columns].mean()), self.maps[name].joining
-            if joining.any():
-                logger.info("the view %r shows separate groups of spots, which join the features", name)
-            elif self.config.epochs and weight < LITTLE_WEIGHT:
-                logger.warning("the view %r does not help to predict expression: its weight is %.2f", name, weight)
 
     def apply(
         self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None, adapt: bool = True

@@ -7,7 +7,7 @@ protein, has spatial factors of its own; the network reads those that show separ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,8 @@ class FeatureMap:
     """The fitted way from counts, or a given representation, to factors or components; saved with the model.
 
     ``genes`` (n_kept,) indexes the columns used; ``center`` and ``scale`` (n_kept,) standardise them; ``loadings``
-    (n_kept, d) lead from counts to the factors, ``rotation`` (n_kept, d) from a representation, and the other is empty.
+    (n_kept, d) lead from counts to the factors, ``rotation`` (n_kept, d) from a representation, and the other is empty;
+    of mixtures they lead to all leading components, which tell slices apart.
     ``autocorrelation`` (d,) tells how spatial each factor is.
     """
 
@@ -58,6 +59,8 @@ class FeatureMap:
     """Which columns the network reads, (d,): all of the expression, and of a further view those with separate modes."""
     mixtures: bool = False
     """Whether the columns are leading components of spots, plain and with rows of unit length, not factors."""
+    spread: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """Of mixtures, what the two parts are divided by, (2,); empty to take it from the observations at hand."""
 
     def restricted(self, columns: NDArray[np.int64]) -> FeatureMap:
         """Return the map for data with other columns: (n_genes,) says where each is now, -1 where it is missing.
@@ -107,8 +110,10 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
         and holds_mixtures(components, float(autocorrelation[0]), spots.coordinates, libraries)
     )
     if mixtures:
-        rotation = np.eye(scores.shape[1], limit_components(N_FEATURES, len(components)))
-        factors = _offsets.align(describe_spots(components[:, : rotation.shape[1]], None), operator, libraries)
+        leading = components[:, : limit_components(N_FEATURES, len(components))]
+        rotation = np.eye(scores.shape[1], components.shape[1])
+        first = replace(first, spread=measure_spread(leading))
+        factors = _offsets.align(describe_spots(leading, first.spread), operator, libraries)
         spread = walk(operator, factors, max(config.factor_steps - 1, 0))
         autocorrelation = np.maximum(measure_moran(spread, operator), 0)
     else:
@@ -144,7 +149,8 @@ def transform(spots: Tissue, maps: dict[str, FeatureMap], *, log1p: bool, align:
     """Apply fitted maps to other observations, (n, d); ``align`` takes off what slices differ in as wholes."""
     operator, libraries = walk_operator(spots.surroundings), spots.libraries if align else None
     sources = {"feature": spots.representation if spots.counts is None else spots.counts} | spots.extra
-    columns = [apply_map(maps[name], sources[name], log1p=log1p, libraries=libraries) for name in maps]
+    how: dict[str, Any] = {"log1p": log1p, "libraries": libraries, "operator": operator}
+    columns = [apply_map(maps[name], sources[name], **how) for name in maps]
     return np.hstack([_offsets.align(x, operator, libraries) for x in columns])
 
 
@@ -192,9 +198,17 @@ def fit_representation(
 
 
 def apply_map(
-    f: FeatureMap, x: Counts | NDArray[Any] | None, *, log1p: bool = True, libraries: NDArray[np.int64] | None = None
+    f: FeatureMap,
+    x: Counts | NDArray[Any] | None,
+    *,
+    log1p: bool = True,
+    libraries: NDArray[np.int64] | None = None,
+    operator: sparse.csr_matrix | None = None,
 ) -> Features:
-    """Apply a fitted map to counts (n, genes) or a representation (n, d); offsets of slices stay."""
+    """Apply a fitted map to counts (n, genes) or a representation (n, d); offsets of slices stay in the columns.
+
+    Directions of components are those from the mean of a slice, however: its offset is taken off before.
+    """
     if isinstance(x, Counts):
         features = np.empty((x.shape[0], f.loadings.shape[1]), dtype=np.float32)
         loadings = f.loadings.astype(np.float32)
@@ -202,13 +216,20 @@ def apply_map(
         for rows, block in x.blocks():
             values = take_genes(normalize(block, target_sum=f.target_sum, log1p=log1p), f.genes)
             features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
-        return describe_spots(features, libraries) if f.mixtures else features
+        return _describe_aligned(f, features, operator, libraries) if f.mixtures else features
     if x is None:
         raise InputError("neither counts nor a representation were given")
     if f.mixtures:
-        return describe_spots(((x - f.center) / f.scale) @ f.rotation, libraries)
+        components = (((x - f.center) / f.scale) @ f.rotation).astype(np.float32)
+        return _describe_aligned(f, components, operator, libraries)
     scores = _compress(_offsets.centred((x - f.center) / f.scale, libraries)).astype(np.float32)
     return np.asarray(scores @ f.rotation, dtype=np.float32)
+
+
+def _describe_aligned(
+    f: FeatureMap, components: Features, operator: sparse.csr_matrix | None, libraries: NDArray[np.int64] | None
+) -> Features:
+    return describe_spots(_offsets.align(components, operator, libraries)[:, : f.width // 2], f.spread)
 
 
 def limit_components(number: int, n: int) -> int:
@@ -216,14 +237,24 @@ def limit_components(number: int, n: int) -> int:
     return max(1, min(number, n // ROWS_PER_COMPONENT))
 
 
-def describe_spots(components: NDArray[Any], libraries: NDArray[np.int64] | None) -> Features:
+def describe_spots(components: NDArray[Any], spread: NDArray[np.float64]) -> Features:
     """Return components (n, d), plain and with rows of unit length, side by side, (n, 2 d).
 
-    The second tell what a spot expresses without how much; each has a first column of unit variance.
+    The second tell what a spot expresses without how much. Each is divided by its ``spread``; where that is empty, so
+    that its first column has unit variance.
     """
-    x = np.asarray(_offsets.centred(components, libraries), dtype=np.float64)
-    rows = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    return np.hstack([part / max(float(part[:, 0].std()), 1e-12) for part in (x, rows)]).astype(np.float32)
+    spread = spread if spread.size else measure_spread(components)
+    return np.hstack([x / by for x, by in zip(_with_unit_rows(components), spread, strict=True)]).astype(np.float32)
+
+
+def measure_spread(components: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the standard deviation of the first component, plain and with rows of unit length, (2,)."""
+    return np.array([max(float(x[:, 0].std()), 1e-12) for x in _with_unit_rows(components)])
+
+
+def _with_unit_rows(components: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x = np.asarray(components, dtype=np.float64)
+    return x, x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
 
 
 def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:

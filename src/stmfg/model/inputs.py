@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmfg")
 
+LITTLE_WEIGHT = 0.1
+"""A further view with less weight than this does next to nothing."""
 SORTED_BY_PLACE = 50_000
 """More observations than this are sorted by place first: what is close in tissue is then close in memory."""
 
@@ -106,6 +108,19 @@ def build_graphs(
         x = x * np.sqrt(np.maximum(weights, 0)).astype(np.float32)
         view_graphs[name] = graphs.feature_graph(x, n_neighbors=config.feature_neighbors)
     return view_graphs
+
+
+def report_views(weights: NDArray[np.float32], columns: list[str], maps: dict[str, FeatureMap], config: Config) -> None:
+    """Warn of further views that do not help to predict expression, and say which join the features.
+
+    Given the weights (n, layers * views), the names of their columns, and the map of every view.
+    """
+    for name in config.extra_views:
+        weight = float(weights[:, [column.endswith(f": {name}") for column in columns]].mean())
+        if maps[name].joining.any():
+            logger.info("the view %r shows separate groups of spots, which join the features", name)
+        elif config.epochs and weight < LITTLE_WEIGHT:
+            logger.warning("the view %r does not help to predict expression: its weight is %.2f", name, weight)
 
 
 def warn_left_out(tissue: Tissue) -> None:
