@@ -69,9 +69,9 @@ def test_sensitivity_has_the_change_of_the_mean_over_sets(tmp_path: Path) -> Non
     names = sensitivity.variants("default")
     rows = [(name, which, seed, 0.5) for name in names for which in "ab" for seed in (0, 1)]
     runs = pd.DataFrame(rows, columns=["variant", "set", "seed", "ari"])
-    runs.loc[(runs["variant"] == "default, temperature=1") & (runs["set"] == "a"), "ari"] = [0.6, 0.8]
+    runs.loc[(runs["variant"] == "default, held_out_weight=10") & (runs["set"] == "a"), "ari"] = [0.6, 0.8]
     said = sensitivity.report(runs)
-    assert "| temperature=1 | 0.700 ± 0.141 | 0.500 ± 0.000 | +0.100 |" in said
+    assert "| held_out_weight=10 | 0.700 ± 0.141 | 0.500 ± 0.000 | +0.100 |" in said
     assert "`paper`" not in said
     sensitivity.draw(runs, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 1000

@@ -365,7 +365,7 @@ def test_spots_left_out_take_the_domain_of_their_own_slice(section: AnnData, qui
     counts[140] = 0
     twin.X = sparse.csr_matrix(counts)
     both = anndata.concat({"a": section, "b": twin}, label="slice", index_unique="-")
-    tl.domains(both, n_domains=4, library_key="slice", **quick)
+    tl.domains(both, n_domains=4, library_key="slice", features="factors", **quick)
     domain = both.obs["stmfg_domain"].astype(str).to_numpy()
     own = both.obsp["spatial_connectivities"][section.n_obs + 140].indices
     assert len(own) >= 6
