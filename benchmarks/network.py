@@ -231,8 +231,11 @@ def report(table: pd.DataFrame) -> str:
             lines.append(f"| {name} | {' | '.join(show(p, name, v) for p, v in columns)} |")
         rows = [*families.iterrows(), ("mean of families", families.mean()), ("sets", cells.mean())]
         lines += [f"| **{name}** | {' | '.join(f'{value:.3f}' for value in row)} |" for name, row in rows]
+        ratios = []
         if {"default", "floor"} <= set(cells):
-            ratios = [f"{n} {cost['default', n, 'default'] / cost['default', n, 'floor']:.2f}" for n in sets]
+            both = {n: cost["default", n, "default"] / cost["default", n, "floor"] for n in sets}
+            ratios = [f"{n} {ratio:.2f}" for n, ratio in both.items() if np.isfinite(ratio)]
+        if ratios:  # rows measured on another machine have no CPU seconds
             lines += ["", f"CPU of the default over the floor's, start-up included: {', '.join(ratios)}."]
     others = [key for key in mean.index if key[0] not in ("default", "training")]
     if others:
@@ -240,7 +243,8 @@ def report(table: pd.DataFrame) -> str:
         for part, name, variant in others:
             key = (part, name, variant)
             of_view = f"{weight[key]:.3f}" if np.isfinite(weight[key]) else "-"
-            cells_ = (show(*key), show("default", name, "default"), of_view, f"{cost[key]:.0f}")
+            seconds = f"{cost[key]:.0f}" if np.isfinite(cost[key]) else "-"
+            cells_ = (show(*key), show("default", name, "default"), of_view, seconds)
             lines.append(f"| {' | '.join((part, name, variant, *cells_))} |")
     return "\n".join(lines) + "\n"
 
