@@ -28,7 +28,7 @@ TESTS = (
     "tests",
     "--ignore=tests/project/test_benchmarks.py",
     "--ignore=tests/project/test_docs.py",
-    "--ignore=tests/test_reliability.py",
+    "--ignore=tests/project/test_reliability.py",
 )
 
 

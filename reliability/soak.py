@@ -45,7 +45,9 @@ def main(runs: int = 200, *, warm: int = 20) -> dict[str, Any]:
                 gc.collect()
                 memory.append(_resident_mb())
                 held.append(_held())
-            left = len(list((root / "tmp").iterdir())) + len(list((root / "out").iterdir())) - 5
+            left = (
+                len(list((root / "tmp").iterdir())) + len(list((root / "out").iterdir())) - len(stmfg.workflow.OUTPUTS)
+            )
         finally:
             tempfile.tempdir = None
     after = np.array(memory[warm:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -24,6 +25,15 @@ import _browser
 from _runs import go, one_thread, tissue
 from stmfg import datasets
 from stmfg.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """Put the level of the log back, which a command sets for its process."""
+    logger = logging.getLogger("stmfg")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,10 @@ def data_address(figure: Figure, **options: Any) -> str:
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # letters that matplotlib's font lacks; the page itself has them
-        figure.savefig(out, format="webp", transparent=True, pil_kwargs=options)
+        try:
+            figure.savefig(out, format="webp", transparent=True, pil_kwargs=options)
+        except (KeyError, ValueError) as error:  # how Pillow says that its WebP part, or the picture, had no memory
+            raise MemoryError(f"Pillow cannot write WebP: {error}") from error
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
 
 
