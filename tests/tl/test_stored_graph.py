@@ -125,6 +125,19 @@ def test_a_graph_without_links_is_replaced(
     assert links(section) > 17
 
 
+@pytest.mark.parametrize(
+    "record", [5, "text", {"graph": 3}, {"graph": {"made_by": "training"}}, {"graph": {"n_obs": "many"}}]
+)
+def test_what_a_file_has_in_place_of_the_record_is_no_record(
+    record: Any, section: AnnData, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    foreign(section)
+    section.uns["stmfg"] = record
+    section.write_h5ad(tmp_path / "a.h5ad")
+    record = run(tmp_path / "a.h5ad", tmp_path / "out", n_domains=3, **quick)
+    assert any("of another tool, is used" in line for line in record["warnings"])
+
+
 def test_a_graph_that_joins_slices_is_replaced(tmp_path: Path) -> None:
     adata = stmfg.datasets.simulate_slices(2, 400, 100, n_domains=3, difficulty=0.4, random_state=3)
     expected = stmfg.tl.domains(adata, n_domains=3, library_key="slice", epochs=20, copy=True)
