@@ -73,6 +73,7 @@ def test_a_graph_made_step_by_step_is_used_and_its_options_recorded(
     assert section.uns["stmfg"]["params"]["spatial_neighbors"] == 6
     record = run(tmp_path / "a.h5ad", tmp_path / "out", n_domains=3, **quick)
     assert links(stmfg.read(tmp_path / "out" / "result.h5ad")) == before
+    assert (record["params"]["spatial_neighbors"], record["spatial_graph"]) == (6, "stmfg.gr.spatial")
     assert record["warnings"] == []
     assert caplog.text == ""
 

@@ -127,6 +127,12 @@ def forget_training(adata: Annotated) -> None:
         adata.uns[UNS] = {RECORD: made}
 
 
+def graph_options(adata: Annotated) -> dict[str, Any]:
+    """Return the hyperparameters that the graph in use was made with; none where another tool made it."""
+    made = _made(adata) or {}
+    return {name: made[name] for name in OPTIONS if name in made}
+
+
 def moved(adata: Annotated, coordinates: NDArray[np.float64], libraries: Any) -> bool:
     """Whether as many positions or slices are others than those the recorded graph was made from."""
     made = _made(adata)
