@@ -55,7 +55,7 @@ def blocks(page: str) -> list[Block]:
 def write_outs(folder: Path) -> None:
     """Write simulated tissue as a Space Ranger folder."""
     adata = simulate(250, 80, random_state=2)
-    adata.obs_names = ["".join("ACGT"[i // 4**p % 4] for p in range(16)) + "-1" for i in range(adata.n_obs)]
+    adata.obs_names = ["".join("ACGT"[i // 4**k % 4] for k in range(16)) + "-1" for i in range(250)]
     matrix = folder / "filtered_feature_bc_matrix"
     matrix.mkdir(parents=True)
     (folder / "spatial").mkdir()
