@@ -6,6 +6,7 @@ expected and the fix. None of them changes its input, and none makes a sparse ma
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stmfg._core.annotated import Annotated
+
+logger = logging.getLogger("stmfg")
 
 MIN_OBSERVATIONS: Final = 4
 """Fewer observations than this have no domains to speak of."""
@@ -89,7 +92,14 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
             f"{beside.sum()} of {len(beside)} spots are not in tissue (obs['in_tissue'] is 0) and would be a domain; "
             "leave them out: adata = adata[adata.obs['in_tissue'].astype(int) == 1].copy()"
         )
-    column = hints.overlapping_slices(adata, xy) if library_key is None else None
+    if library_key is not None:
+        return
+    column = hints.overlapping_slices(adata, xy)
+    if column is None and len(hints.coincident(xy)[0]) > 0.3 * min(len(xy), hints.SPOTS):
+        logger.warning(
+            "most spots lie where others do; if these are several slices, name their column of obs with %s",
+            flag("library_key"),
+        )
     if column is not None:
         raise InputError(
             f"the slices that obs[{column!r}] names lie on top of each other and would be taken for one tissue; "
