@@ -147,7 +147,9 @@ def coordinates(adata: Annotated) -> NDArray[np.float64]:
     elsewhere = hints.positions_elsewhere(adata) if SPATIAL not in adata.obsm else None
     source = f"adata.{elsewhere[0]}" if elsewhere else "array of shape (n_obs, 2)"
     source += ".to_numpy()" if source.startswith("adata.obs[[") else ""
-    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{SPATIAL!r}] = {source}"
+    fix = "give (x, y) in pixels or micrometres" + in_words(
+        f": adata.obsm[{SPATIAL!r}] = {source}", f" in obsm[{SPATIAL!r}] of the file"
+    )
     values = _numbers(require(adata, "obsm", SPATIAL, fix), where, fix)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, 2) or ({adata.n_obs}, 3); {fix}")
@@ -343,7 +345,8 @@ def _finite_rows(adata: Annotated, values: NDArray[Any], where: str) -> None:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         keep = f"adata[np.isfinite(adata.{where}).all(axis=1)].copy()"
-        fix = f"drop them: {keep}" if not bad.all() else "give numbers for the spots"
+        fix = in_words(f"drop them: {keep}", "remove those spots from the file")
+        fix = "give numbers for the spots" if bad.all() else fix
         raise InputError(
             f"{where} has NaN or infinite values for {bad.sum()} of {len(bad)} spots "
             f"(first {str(adata.obs_names[bad][0])!r}), expected finite numbers; {fix}"
