@@ -127,6 +127,21 @@ def test_of_several_samples_one_is_chosen_by_its_file(
         tissue = tissue[::-1].copy()
 
 
+@pytest.mark.parametrize("end", ["", "_S1"])
+@pytest.mark.parametrize("start", ["", "GSM1_a_", "GSM1_filtered_feature_bc_matrix_"])
+@pytest.mark.parametrize("kind", ["visium mtx", "xenium text"])
+def test_a_matrix_of_three_files_beside_the_others(
+    kind: str, start: str, end: str, tissue: AnnData, tmp_path: Path
+) -> None:
+    expected = FOLDERS[kind](tmp_path / "run", tissue)
+    folder = next(p for p in (tmp_path / "run").iterdir() if p.name.endswith("_matrix"))
+    for path in list(folder.iterdir()):
+        stem, dot, ends = path.name.partition(".")
+        path.rename(tmp_path / "run" / f"{start}{stem}{end}{dot}{ends}")
+    folder.rmdir()
+    check(stmfg.read(tmp_path / "run"), tissue, expected)
+
+
 def test_files_of_another_sample_are_not_taken(tissue: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     write_visium(tmp_path / "run", tissue)
     matrix = tmp_path / "run" / "filtered_feature_bc_matrix.h5"

@@ -303,7 +303,7 @@ GEF = "feature_expression/C04.cellbin.gef"
             _without("xenium", "cells.parquet"),
             "has no cells.parquet(.gz) or cells.csv(.gz); add it from the output of Xenium",
         ),
-        (_without("xenium", "cell_feature_matrix.h5"), "has no cell_feature_matrix.h5(.gz) or cell_feature_matrix/;"),
+        (_without("xenium", "cell_feature_matrix.h5"), "has no cell_feature_matrix.h5(.gz) or cell_feature_matrix/ or"),
         (_cut("xenium", "cells.parquet"), "cells.parquet cannot be read"),
         (_cut("xenium", "cell_feature_matrix.h5"), "cell_feature_matrix.h5 cannot be read"),
         (_with("xenium", "experiment.xenium", lambda t: t[:9]), "experiment.xenium cannot be read"),

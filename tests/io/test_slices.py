@@ -98,6 +98,24 @@ def test_platforms_and_images_are_kept_by_slice(two: dict[str, AnnData], caplog:
     assert list(joined.uns["spatial"]) == ["left", "right"]
 
 
+def test_slices_inside_an_input_are_slices_of_their_own(two: dict[str, AnnData]) -> None:
+    two["left"].obs["stmfg_slice"] = ["A"] * 100 + ["B"] * 40
+    two["left"].uns["spatial"] = {name: {"scalefactors": {"spot_diameter_fullres": 5.0}} for name in "AB"}
+    joined = join(two)
+    assert joined.obs["stmfg_slice"].value_counts().to_dict() == {"right": 160, "left_A": 100, "left_B": 40}
+    assert joined.obs_names[0].endswith("_left_A")
+    assert list(joined.uns["spatial"]) == ["left_A", "left_B"]
+
+
+def test_raw_counts_of_all_slices_are_kept(two: dict[str, AnnData]) -> None:
+    for part in two.values():
+        part.raw = part
+        part.X = part.X.log1p()
+    joined = join(two)
+    np.testing.assert_array_equal(joined.layers["raw"][:140].toarray(), two["left"].raw.X.toarray())
+    np.testing.assert_array_equal(joined.layers["raw"][140:].toarray(), two["right"].raw.X.toarray())
+
+
 def test_the_slices_are_not_changed(two: dict[str, AnnData]) -> None:
     before = {name: part.copy() for name, part in two.items()}
     join(two)

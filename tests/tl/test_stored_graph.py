@@ -73,6 +73,7 @@ def test_a_graph_made_step_by_step_is_used_and_its_options_recorded(
     assert section.uns["stmfg"]["params"]["spatial_neighbors"] == 6
     record = run(tmp_path / "a.h5ad", tmp_path / "out", n_domains=3, **quick)
     assert links(stmfg.read(tmp_path / "out" / "result.h5ad")) == before
+    assert (record["params"]["spatial_neighbors"], record["spatial_graph"]) == (6, "stmfg.gr.spatial")
     assert record["warnings"] == []
     assert caplog.text == ""
 
@@ -123,6 +124,19 @@ def test_a_graph_without_links_is_replaced(
     stmfg.tl.domains(section, n_domains=3, **quick)
     assert "is built anew" in caplog.text
     assert links(section) > 17
+
+
+@pytest.mark.parametrize(
+    "record", [5, "text", {"graph": 3}, {"graph": {"made_by": "training"}}, {"graph": {"n_obs": "many"}}]
+)
+def test_what_a_file_has_in_place_of_the_record_is_no_record(
+    record: Any, section: AnnData, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    foreign(section)
+    section.uns["stmfg"] = record
+    section.write_h5ad(tmp_path / "a.h5ad")
+    record = run(tmp_path / "a.h5ad", tmp_path / "out", n_domains=3, **quick)
+    assert any("of another tool, is used" in line for line in record["warnings"])
 
 
 def test_a_graph_that_joins_slices_is_replaced(tmp_path: Path) -> None:

@@ -146,6 +146,22 @@ def test_regions_of_one_tissue_are_no_slices(column: str, section: AnnData, quic
     assert section.obs["stmfg_domain"].nunique() == 3
 
 
+@pytest.mark.parametrize("layout", ["hex", "cells"])
+def test_slices_at_the_same_places_are_told_apart_under_any_name(layout: Any, refused: Callable[..., str]) -> None:
+    adata = stmfg.datasets.simulate_slices(2, 400, 60, n_domains=3, layout=layout, random_state=3)
+    adata.obs["cell_type"] = np.random.default_rng(0).choice(list("abcdefgh"), adata.n_obs)
+    adata.obs["my own name"] = adata.obs.pop("slice")
+    assert refused(stmfg.tl.domains, adata, n_domains=3).endswith("add library_key='my own name'")
+
+
+def test_slices_that_no_column_tells_are_a_warning(
+    section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    section.obsm["spatial"][150:] = section.obsm["spatial"][:150]
+    stmfg.tl.domains(section, n_domains=3, **quick)
+    assert "most spots lie where others do; if these are several slices" in caplog.text
+
+
 def test_slices_that_reading_finds_are_kept_apart(section: AnnData, tmp_path: Path) -> None:
     write_aggregated(tmp_path / "outs", section)
     record = run(tmp_path / "outs", tmp_path / "out", n_domains=3, epochs=2, n_votes=1)

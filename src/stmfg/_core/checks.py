@@ -6,6 +6,7 @@ expected and the fix. None of them changes its input, and none makes a sparse ma
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stmfg._core.annotated import Annotated
+
+logger = logging.getLogger("stmfg")
 
 MIN_OBSERVATIONS: Final = 4
 """Fewer observations than this have no domains to speak of."""
@@ -89,7 +92,14 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
             f"{beside.sum()} of {len(beside)} spots are not in tissue (obs['in_tissue'] is 0) and would be a domain; "
             "leave them out: adata = adata[adata.obs['in_tissue'].astype(int) == 1].copy()"
         )
-    column = hints.overlapping_slices(adata, xy) if library_key is None else None
+    if library_key is not None:
+        return
+    column = hints.overlapping_slices(adata, xy)
+    if column is None and len(hints.coincident(xy)[0]) > 0.3 * min(len(xy), hints.SPOTS):
+        logger.warning(
+            "most spots lie where others do; if these are several slices, name their column of obs with %s",
+            flag("library_key"),
+        )
     if column is not None:
         raise InputError(
             f"the slices that obs[{column!r}] names lie on top of each other and would be taken for one tissue; "
@@ -137,7 +147,9 @@ def coordinates(adata: Annotated) -> NDArray[np.float64]:
     elsewhere = hints.positions_elsewhere(adata) if SPATIAL not in adata.obsm else None
     source = f"adata.{elsewhere[0]}" if elsewhere else "array of shape (n_obs, 2)"
     source += ".to_numpy()" if source.startswith("adata.obs[[") else ""
-    fix = f"give (x, y) in pixels or micrometres: adata.obsm[{SPATIAL!r}] = {source}"
+    fix = "give (x, y) in pixels or micrometres" + in_words(
+        f": adata.obsm[{SPATIAL!r}] = {source}", f" in obsm[{SPATIAL!r}] of the file"
+    )
     values = _numbers(require(adata, "obsm", SPATIAL, fix), where, fix)
     if values.ndim != 2 or values.shape[1] not in (2, 3):
         raise InputError(f"{where} has shape {values.shape}, expected ({adata.n_obs}, 2) or ({adata.n_obs}, 3); {fix}")
@@ -333,7 +345,8 @@ def _finite_rows(adata: Annotated, values: NDArray[Any], where: str) -> None:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         keep = f"adata[np.isfinite(adata.{where}).all(axis=1)].copy()"
-        fix = f"drop them: {keep}" if not bad.all() else "give numbers for the spots"
+        fix = in_words(f"drop them: {keep}", "remove those spots from the file")
+        fix = "give numbers for the spots" if bad.all() else fix
         raise InputError(
             f"{where} has NaN or infinite values for {bad.sum()} of {len(bad)} spots "
             f"(first {str(adata.obs_names[bad][0])!r}), expected finite numbers; {fix}"

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from stmfg._core.geometry import spacing
 from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SLICE, SPATIAL, VIEW_WEIGHTS
 
 if TYPE_CHECKING:
@@ -57,10 +58,15 @@ _DRAWINGS: Final = ("umap", "tsne", "t-sne", "draw_graph", "phate", "fa2")
 """Parts of the names of embeddings that were made to be looked at."""
 _IN_TISSUE: Final = "in_tissue"
 _VALUES: Final = 100_000
-_SPOTS: Final = 20_000
+SPOTS: Final = 20_000
+"""Spots that are looked at."""
 _MIXED: Final = 0.3
 """Share of the spots of a slice that are closer to another slice: few on borders, half where slices overlap."""
 _NEAR: Final = 9
+_COINCIDENT: Final = 0.02
+"""Share of spots at the place of another that one tissue does not have."""
+_MOST_SLICES: Final = 50
+_TOLD_APART: Final = 0.98
 _CLOSER: Final = 0.75
 """On square grids a place between the spots is at most 0.71 spacings away from the next, on hexagonal ones 0.58."""
 
@@ -167,7 +173,27 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
         codes, _ = pd.factorize(np.asarray(adata.obs[column]).astype(str))
         if overlap(xy, codes):
             return column
+    one, other = coincident(xy)
+    if len(one) < _COINCIDENT * min(len(xy), SPOTS):
+        return None
+    # Under any name, what tells slices apart differs wherever two spots are at one place; a type of cells does not.
+    few = {column: adata.obs[column] for column in adata.obs if adata.obs[column].dtype.kind not in "fc"}
+    few = {column: values for column, values in few.items() if 1 < values.nunique() <= _MOST_SLICES}
+    for column in sorted(few, key=lambda name: few[name].nunique()):
+        codes, _ = pd.factorize(np.asarray(few[column]).astype(str))
+        if (codes[one] != codes[other]).mean() > _TOLD_APART:
+            return str(column)
     return None
+
+
+def coincident(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return pairs of spots at one place, of up to 20,000 spots: in one tissue, spots and cells exclude each other."""
+    chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
+    distances, near = cKDTree(xy).query(xy[chosen], k=2)
+    itself = near[:, 0] == chosen
+    other, distance = np.where(itself, near[:, 1], near[:, 0]), np.where(itself, distances[:, 1], distances[:, 0])
+    close = distance < 0.1 * spacing(xy)
+    return chosen[close], other[close]
 
 
 def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
@@ -183,7 +209,7 @@ def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
     codes
         Group of each, (n,).
     """
-    chosen = np.random.default_rng(0).permutation(len(xy))[:_SPOTS]
+    chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
     distances, near = cKDTree(xy).query(xy[chosen], k=min(_NEAR, len(xy)))
     itself = near == chosen[:, None]
     alike = (codes[near] == codes[chosen][:, None]) & ~itself

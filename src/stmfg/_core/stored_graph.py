@@ -7,6 +7,7 @@ is of another tool.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +31,8 @@ RECORD: Final = "graph"
 """In ``uns["stmfg"]``: the record."""
 TRAINING, BY_HAND, DATA = "training", "stmfg.gr.spatial", "another tool"
 """Who made a graph."""
-OPTIONS: Final = ("spatial_neighbors", "spatial_radius")
+OPTIONS: Final[dict[str, type[int] | type[float]]] = {"spatial_neighbors": int, "spatial_radius": float}
+"""Hyperparameters that say how a graph is built."""
 _WHERE: Final = f"obsp[{SPATIAL_GRAPH!r}]"
 
 
@@ -94,23 +96,47 @@ def _of_links(graph: Any, marks: NDArray[np.uint64]) -> str:
     return _total(marks[links.row] * np.uint64(3) + marks[links.col])
 
 
+def _made(adata: Annotated) -> dict[str, Any] | None:
+    """Return the record of the graph; None where there is none, or what a file has in its place is none."""
+    trained = adata.uns.get(UNS)
+    if not isinstance(trained, Mapping):
+        return None
+    made = trained.get(RECORD)
+    if not isinstance(made, Mapping):
+        # Versions before the record left the graph of their training.
+        return {"made_by": TRAINING, "n_obs": -1, "positions": "", "links": ""} if "params" in trained else None
+    try:
+        made = (
+            {"n_obs": int(made["n_obs"])}
+            | {name: str(made[name]) for name in ("made_by", "positions", "links")}
+            | {name: kind(made[name]) for name, kind in OPTIONS.items() if name in made}
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    return made if made["made_by"] == DATA or set(OPTIONS) <= set(made) else None
+
+
 def forget_training(adata: Annotated) -> None:
     """Remove what an earlier training wrote, its spatial graph too, so that it is all made anew."""
-    trained = adata.uns.pop(UNS, {})
-    for key in (EMBEDDING, VIEW_WEIGHTS):
-        adata.obsm.pop(key, None)
-    made = trained.get(RECORD, {})
-    made_by = str(made.get("made_by", TRAINING if "params" in trained else DATA))
-    if made_by == TRAINING:
+    made = _made(adata)
+    for key, slot in ((UNS, adata.uns), (EMBEDDING, adata.obsm), (VIEW_WEIGHTS, adata.obsm)):
+        slot.pop(key, None)
+    if made is not None and made["made_by"] == TRAINING:
         adata.obsp.pop(SPATIAL_GRAPH, None)
-    elif made_by == BY_HAND:
+    elif made is not None and made["made_by"] == BY_HAND:
         adata.uns[UNS] = {RECORD: made}
+
+
+def graph_options(adata: Annotated) -> dict[str, Any]:
+    """Return the hyperparameters that the graph in use was made with; none where another tool made it."""
+    made = _made(adata) or {}
+    return {name: made[name] for name in OPTIONS if name in made}
 
 
 def moved(adata: Annotated, coordinates: NDArray[np.float64], libraries: Any) -> bool:
     """Whether as many positions or slices are others than those the recorded graph was made from."""
-    made = adata.uns.get(UNS, {}).get(RECORD)
-    if made is None or int(made["n_obs"]) != len(coordinates):
+    made = _made(adata)
+    if made is None or made["n_obs"] != len(coordinates):
         return False
     return str(made["positions"]) != _total(_marks(coordinates, libraries))
 
@@ -144,22 +170,19 @@ def stored_graph(
     """
     if SPATIAL_GRAPH not in adata.obsp:
         return StoredGraph()
-    graph, trained = adata.obsp[SPATIAL_GRAPH], adata.uns.get(UNS, {})
-    made = trained.get(RECORD) if isinstance(trained, dict) else None
-    if made is None and "params" in trained:
-        return StoredGraph()  # of a version that kept no record
-    if made is None or str(made["made_by"]) == DATA:
+    graph, made = adata.obsp[SPATIAL_GRAPH], _made(adata)
+    if made is None or made["made_by"] == DATA:
         return _foreign(graph, libraries, given)
     marks = _marks(coordinates, libraries)
-    if str(made["positions"]) != _total(marks):
+    if made["positions"] != _total(marks):
         if made["made_by"] == BY_HAND:
             logger.warning("%s was made from other positions or slices; it is built anew", _WHERE)
         return StoredGraph()
-    if str(made["links"]) != _of_links(graph, marks):
+    if made["links"] != _of_links(graph, marks):
         return _foreign(graph, libraries, given)
     wanted = {name: getattr(config, name) for name in OPTIONS}
-    options = {name: type(wanted[name])(made[name]) for name in OPTIONS}
-    if str(made["made_by"]) != BY_HAND:
+    options = {name: made[name] for name in OPTIONS}
+    if made["made_by"] != BY_HAND:
         return StoredGraph(graph) if options == wanted else StoredGraph()
     differing = [name for name in OPTIONS if name in given and wanted[name] != options[name]]
     if differing:

@@ -65,7 +65,7 @@ def read_zarr(path: Path, lazy: bool | None) -> AnnData:
     if path.suffix.lower() != ".zip":
         return _read_store(path, path, lazy)
     # Images, by far the most of a store, stay in the file.
-    with reading(str(path)), guard.unzipped(path, leave_out=("images/", "labels/", "points/")) as folder:
+    with reading(str(path)), guard.unzipped(path, leave_out=("images/",)) as folder:
         stores = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]  # some zip the folder, some what is in it
         store = next((p for p in stores if any((p / name).exists() for name in ("obs", "tables"))), folder)
         return _read_store(store, path, lazy=False)

@@ -135,7 +135,7 @@ def _all_rows(barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
 
 def _names(matrix: Path, *kinds: str) -> pd.DataFrame:
     """Read a list of names beside a Matrix Market file, which has what is before and behind its name in common."""
-    parts = re.fullmatch(r"(.*?)(?:matrix|MoleculesPerMatchedBead)(.*)\.mtx(?:\.gz)?", matrix.name)
+    parts = re.fullmatch(r"(.*)(?:matrix|MoleculesPerMatchedBead)(.*?)\.mtx(?:\.gz)?", matrix.name)
     before, after = parts.groups() if parts else ("", "")
     for name in (f"{before}{kind}{after}.tsv{end}" for kind in kinds for end in (".gz", "")):
         if (matrix.parent / name).is_file():

@@ -120,7 +120,7 @@ LAYOUTS: Final = (
         "visiumhd",
         "Visium HD",
         {
-            "counts": Part(("filtered_feature_cell_matrix.h5", "filtered_feature_cell_matrix")),
+            "counts": Part(("filtered_feature_cell_matrix.h5", "filtered_feature_cell_matrix", "matrix.mtx")),
             "outlines": Part(("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")),
             **_SCALE,
             **_IMAGES,
@@ -131,7 +131,7 @@ LAYOUTS: Final = (
         "xenium",
         "Xenium",
         {
-            "counts": Part(("cell_feature_matrix.h5", "cell_feature_matrix")),
+            "counts": Part(("cell_feature_matrix.h5", "cell_feature_matrix", "matrix.mtx")),
             "cells": Part(("cells.parquet", "cells.csv"), telling=False),
             "experiment": Part(("experiment.xenium",), needed=False),
         },

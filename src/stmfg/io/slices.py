@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stmfg._core.hints import RAW, look_like_counts
 from stmfg._keys import COUNTS, PLATFORM, SLICE, SPATIAL
 from stmfg.errors import InputError
 from stmfg.io import sheet as _sheet
@@ -161,7 +162,7 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
     import anndata
 
     parts: dict[str, AnnData] = {}
-    for name, adata in slices.items():
+    for name, adata in _apart(slices).items():
         if adata.n_obs == 0:
             raise InputError(f"slice {name!r} has no spots; leave it out")
         part = adata.copy()
@@ -178,6 +179,10 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
     shared = set.intersection(*(set(part.var_names) for part in parts.values()))
     _say_what_is_shared(parts, len(shared), counts=use_rep is None)
     _warn_of_platforms(parts)
+    if all(part.raw is not None and RAW not in part.layers for part in parts.values()):
+        for part in parts.values():  # joining drops it
+            if part.var_names.isin(part.raw.var_names).all() and not look_like_counts(part.X):
+                part.layers[RAW] = part.raw[:, part.var_names].X
     first = next(iter(parts.values()))
     genes = [gene for gene in first.var_names if gene in shared]
     joined = anndata.concat(
@@ -190,6 +195,21 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
         if found:
             joined.uns[key] = found
     return joined
+
+
+def _apart(slices: dict[str, AnnData]) -> dict[str, AnnData]:
+    """Return the slices, those by themselves that reading has found in one input."""
+    apart: dict[str, AnnData] = {}
+    for name, adata in slices.items():
+        inside = adata.obs[SLICE].astype(str) if SLICE in adata.obs and adata.obs[SLICE].nunique() > 1 else None
+        for value in [] if inside is None else inside.unique():
+            part = adata[(inside == value).to_numpy()].copy()
+            if value in part.uns.get(SPATIAL, {}):
+                part.uns[SPATIAL] = {value: part.uns[SPATIAL][value]}
+            apart[f"{name}_{value}"] = part
+        if inside is None:
+            apart[name] = adata
+    return apart
 
 
 def _same_width(parts: dict[str, AnnData], key: str) -> None:

@@ -30,7 +30,7 @@ _BIN: Final = 50  # spots, 25 micrometres: smaller squares have hardly a count
 _LINES: Final = 5_000_000  # of text at a time
 _GENES: Final = ("geneName", "geneID", "gene")
 _COUNTS: Final = ("MIDCount", "MIDCounts", "UMICount", "UMICounts")
-_CELLS: Final = ("CellID", "cellID", "cell_id", "cell")
+_CELLS: Final = ("CellID", "cellID", "cell_id", "cell", "label")
 
 
 def read_stereoseq(match: Match) -> AnnData:

@@ -105,11 +105,14 @@ def _problem(check: Callable[..., object], *arguments: Any) -> str:
 def _kind(adata: AnnData, path: Path) -> str:
     """Name the kind of file or folder, and for an instrument's folder the files it was recognised by."""
     about = adata.uns.get(PLATFORM)
-    is_store = path.suffix in (".h5ad", ".zarr")  # what it was once made from does not matter
+    name = path.name.lower().removesuffix(".gz")
+    is_zarr = path.is_dir() or name.endswith(".zip")
+    # What a store was once made from does not matter.
+    is_store = name.endswith((".h5ad", ".zarr", ".zarr.zip")) or path.parent.name == "tables"
     if not is_store and isinstance(about, dict) and {"platform", "because", "taken"} <= set(about):
         taken = "" if about["taken"] in about["because"] else f"; {about['taken']} is read"
         return f"{title(about['platform'])}, because of {about['because']}{taken}"
-    return "AnnData in HDF5" if path.suffix == ".h5ad" else "AnnData or SpatialData in zarr"
+    return "AnnData or SpatialData in zarr" if is_zarr else "AnnData in HDF5"
 
 
 def _inspect_expression(adata: AnnData, inspection: Inspection) -> None:

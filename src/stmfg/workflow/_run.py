@@ -12,9 +12,9 @@ from stmfg._core import checks
 from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
 from stmfg._core.progress import is_watched, showing
-from stmfg._core.stored_graph import forget_training
+from stmfg._core.stored_graph import RECORD, forget_training, graph_options
 from stmfg._core.timing import recording, stage
-from stmfg._keys import DOMAIN
+from stmfg._keys import DOMAIN, UNS
 from stmfg.errors import InputError
 from stmfg.workflow._input import add_image_features, check_input, read_input
 from stmfg.workflow._results import CHECKPOINT, collected_warnings, describe, reserved, write
@@ -82,7 +82,8 @@ def run(
             agreement = _find_domains(adata, output / CHECKPOINT, options)
             record = describe(adata, source, options.to_dict()) | {
                 "device": device,
-                "params": options.config.to_dict(),
+                "params": options.config.to_dict() | graph_options(adata),
+                "spatial_graph": str(adata.uns[UNS][RECORD]["made_by"]),
                 "stages": stages,
                 "warnings": messages,
                 "input_state": state,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stmfg._core.files import fingerprint
+from stmfg._core.stored_graph import OPTIONS, TRAINING
+from stmfg._keys import SLICE
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.workflow._results import MARKERS, OUTPUTS
 from stmfg.workflow._run import run
@@ -36,8 +39,15 @@ def finished_record(task: Task) -> dict[str, Any] | None:
     options = RunOptions.of(**task.options)
     try:
         record: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        same = RunOptions.of(**record["options"]).to_dict() == options.to_dict()
-        same = same and record["params"] == options.config.to_dict()
+        recorded = RunOptions.of(**record["options"])
+        if recorded.library_key == SLICE and options.library_key is None:  # reading found slices
+            recorded = replace(recorded, library_key=None)
+        # A graph that the data bring has hyperparameters of its own.
+        own = () if record.get("spatial_graph", TRAINING) == TRAINING else tuple(OPTIONS)
+        params = [
+            {k: v for k, v in each.items() if k not in own} for each in (record["params"], options.config.to_dict())
+        ]
+        same = recorded.to_dict() == options.to_dict() and params[0] == params[1]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     same = same and (record.get("input"), record.get("input_state")) == (task.source, fingerprint(task.source))
