@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-import protocol
 
 REFERENCE = "default"
 HERE = Path(__file__).resolve().parent
@@ -30,8 +29,6 @@ TISSUES = {
 }
 """Family of a set, by how its name begins."""
 DOCUMENTS = (HERE.parent / "docs" / "benchmark.md", HERE.parent / "README.md")
-OURS = ("floor", "default", "paper")
-BASELINES = ("mixture", "leiden")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -84,6 +81,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     )
     table["CPU s"] = means["cpu"].mean(axis=1).map("{:.1f}".format)
     table["largest peak MB"] = means["peak_mb"].max(axis=1).map("{:.0f}".format)
+    table = table.replace("nan", "")  # not measured
     return table.sort_values("ARI", ascending=False)
 
 
@@ -200,9 +198,7 @@ def document(text: str, runs: pd.DataFrame) -> str:
         + markdown(summary(runs)),
         "ari": markdown(scores(runs, "ari").loc[ranks(runs).index].drop(columns="sets").T, "set"),
         "paired": f"{markdown(paired(runs))}\n\n{friedman(runs)}",
-        "short": markdown(short(runs), "set"),
     }
-
     if NETWORK.is_file():
         parts["network"] = markdown(families(pd.read_csv(NETWORK, sep="\t")), "tissue")
 
@@ -212,18 +208,6 @@ def document(text: str, runs: pd.DataFrame) -> str:
         return f"<!-- table {match[1]} -->\n\n{parts[match[1]]}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
-
-
-def short(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return ARI of the floor, of the best peer on each set (the best by this very score) and of stMFG."""
-    cells, means = scores(runs, "ari"), by_set(runs, "ari")
-    peers = means.drop(index=[name for name in (*OURS, *BASELINES) if name in means.index])
-    best = peers.idxmax()
-    table = cells.reindex(["floor", REFERENCE]).drop(columns="sets").T.replace("", "-")
-    table.insert(1, "best peer", [f"{cells.loc[best[name], name]} ({best[name]})" for name in table.index])
-    table = table.rename(columns={REFERENCE: "stMFG"})
-    given = [source.name for source in protocol.manifest() if source.rep]
-    return table.rename(index={name: f"{name.removesuffix('_pca')} (embedding given)" for name in given})
 
 
 def families(runs: pd.DataFrame) -> pd.DataFrame:
