@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-
 REFERENCE = "default"
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "results" / "accuracy.tsv"
