@@ -216,12 +216,10 @@ def _draw_space(
 
 
 def _draw_depth(n_obs: int, mean_depth: float, rng: Generator) -> Floats32:
-    """Draw the expected number of counts of each observation, (n,)."""
     return (mean_depth * rng.lognormal(-(_DEPTH_SIGMA**2) / 2, _DEPTH_SIGMA, n_obs)).astype(np.float32)
 
 
 def _domain_names(tissue: Tissue, n_domains: int) -> list[str]:
-    """Name the domains as the tissue's anatomists do."""
     if tissue == "cortex":
         return [*(f"L{i}" for i in range(1, n_domains)), "WM"]
     return [f"D{i}" for i in range(1, n_domains + 1)]
@@ -230,7 +228,6 @@ def _domain_names(tissue: Tissue, n_domains: int) -> list[str]:
 def _annotated(
     counts: sparse.csr_matrix, coords: Floats, domain: Labels, genes: _Genes, names: list[str], assay: _Assay
 ) -> AnnData:
-    """Put what was drawn into an AnnData."""
     obs = pd.DataFrame(
         {"ground_truth": pd.Categorical.from_codes(domain, categories=pd.Index(names))},
         index=[f"{assay.unit}{i}" for i in range(1, len(coords) + 1)],
@@ -243,7 +240,6 @@ def _annotated(
 def _require_tissue(
     n_obs: int, n_genes: int, n_domains: int, tissue: str, layout: str, difficulty: float, random_state: int
 ) -> None:
-    """Check the arguments that all simulations share."""
     _require_choice("tissue", tissue, get_args(Tissue))
     _require_choice("layout", layout, get_args(Layout))
     _require_integer("n_domains", n_domains, 2)

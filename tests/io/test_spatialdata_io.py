@@ -19,7 +19,7 @@ import stmfg
 from _data import write_space_ranger
 from _optional import optional
 from _platforms import write_cosmx, write_merscope, write_saw
-from _tenx import write_visium_hd, write_xenium
+from _tenx import write_hd_cells, write_visium_hd, write_xenium
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of spatialdata; ours are seen in test_platforms
 NO_IMAGES = dict.fromkeys(
@@ -60,6 +60,16 @@ def test_visium_hd(tissue: AnnData, tmp_path: Path) -> None:
     write_visium_hd(tmp_path / "run", tissue)
     options = {"dataset_id": "section", "load_segmentations_only": False, "table": "square_016um"}
     same(stmfg.read(tmp_path / "run"), theirs("visium_hd", tmp_path / "run", **options))
+
+
+def test_cells_of_visium_hd(tissue: AnnData, tmp_path: Path) -> None:
+    write_visium_hd(tmp_path / "run", tissue)
+    write_hd_cells(tmp_path / "run", tissue)
+    store = optional("spatialdata_io").visium_hd(tmp_path / "run", dataset_id="s", load_segmentations_only=True)
+    table, outlines = store.tables["cell_segmentations"], store.shapes["s_cell_segmentations"]
+    table.obsm["spatial"] = np.column_stack([outlines.centroid.x, outlines.centroid.y])
+    assert list(outlines.index) == list(table.obs_names)
+    same(stmfg.read(tmp_path / "run" / "segmented_outputs"), table)
 
 
 def test_xenium(tissue: AnnData, tmp_path: Path) -> None:
