@@ -25,6 +25,7 @@ from stmfg.model.domains import Result, assign_domains, find_domains, surroundin
 from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, report_views, warn_left_out
 from stmfg.model.network import CountDecoder, STMFGNet, build_network
 from stmfg.model.plugins import Plugins
+from stmfg.model.threads import one_thread
 from stmfg.model.train import History, pick_device, train
 
 if TYPE_CHECKING:
@@ -168,15 +169,16 @@ class STMFG:
                 checks.n_domains(self.n_domains, len(order))
             warn_left_out(tissue)
         self.genes = tissue.genes
-        with stage("features"):
-            fitted = _features.fit(spots, self.config, self.random_state)
-            self.maps = fitted.maps
-        with stage("graphs"):
-            graphs = build_graphs(spots, fitted.factors, self.maps, self.config)
-        with stage("train"):
-            self._train(spots, fitted.factors, checkpoint, progress=progress)
-        with stage("embedding"):
-            result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
+        with one_thread():
+            with stage("features"):
+                fitted = _features.fit(spots, self.config, self.random_state)
+                self.maps = fitted.maps
+            with stage("graphs"):
+                graphs = build_graphs(spots, fitted.factors, self.maps, self.config)
+            with stage("train"):
+                self._train(spots, fitted.factors, checkpoint, progress=progress)
+            with stage("embedding"):
+                result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
             result = find_domains(result, self.n_domains, self.config, self.random_state, self.plugins.clusterer)
