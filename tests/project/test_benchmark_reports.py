@@ -113,21 +113,3 @@ def test_what_a_page_says_between_its_tables_stays() -> None:
     ]
     assert "| b | 0.120 | 0.110 | 0.100 |" in found
     assert tables.document(found, runs) == found
-
-
-def test_the_short_table_has_the_best_peer_of_each_set() -> None:
-    rows = [
-        ("a", "default", 0, 0.5, "ok"),
-        ("a", "x", 0, 0.3, "ok"),
-        ("a", "y", 0, 0.4, "ok"),
-        ("a", "leiden", 0, 0.9, "ok"),
-    ]
-    rows += [
-        ("dlpfc_151507_pca", "default", 0, 0.5, "ok"),
-        ("dlpfc_151507_pca", "x", 0, 0.6, "ok"),
-        ("dlpfc_151507_pca", "x", 1, 0.6, "ok"),
-    ]
-    rows += [("dlpfc_151507_pca", "y", 0, None, "skipped: needs counts")]
-    found = tables.short(pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"]))
-    assert found["best peer"].to_dict() == {"a": "0.400 (y)", "dlpfc_151507 (embedding given)": "0.600 ± 0.000 (x)"}
-    assert found["stMFG"].tolist() == ["0.500", "0.500"]

@@ -1,6 +1,7 @@
 """CoSMIM: covariances of neighbourhoods over 64 spatially variable genes at three scales, Leiden. No training.
 
-Settings: its package's defaults (64 genes, 5, 15 and 45 neighbours), K given. The seed is that of its clustering.
+Settings: the defaults of https://github.com/barondu/cosmim (64 genes; 5, 15 and 45 neighbours), K given. The seed
+is that of its clustering.
 """
 
 import common

@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_limits
 def one_thread() -> Iterator[None]:
     """Compute on one thread, so that a result does not depend on the number of cores.
 
-    Threads add numbers in another order, and hundreds of steps of training turn that rounding into other domains (on a
-    Visium slice a third of the spots were numbered otherwise). They do not pay either: there, two threads took six times
-    the CPU seconds for the features and as long on the clock.
+    Threads add numbers in another order, and hundreds of steps of training turn that rounding into other domains: on a
+    Visium slice a third of the spots got another number. Nor do threads pay: there, two took six times the CPU seconds
+    for the features and as long on the clock.
     """
     before = torch.get_num_threads()
     with threadpool_limits(1):
