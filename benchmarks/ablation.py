@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import numpy as np
 import pandas as pd
 
+import network
 import protocol
 import stmfg
 
@@ -25,37 +25,32 @@ HERE = Path(__file__).resolve().parent
 FIELDS = ("variant", "set", "seed", "ari")
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    # The method's own ingredients.
+    # The network.
+    "no training": {"epochs": 0},
+    "network alone votes": {"averages": False},
     "late fusion": {"fusion": "late"},
     "spatial view only": {"views": ("spatial",)},
     "expression view only": {"views": ("feature",)},
+    "trained weights (relu)": {"convolution": "relu"},
+    # The loss.
+    "no held-out factors": {"held_out_weight": 0.0},
+    "no likelihood of counts": {"reconstruction_weight": 0.0},
     "no contrastive term": {"contrastive_weight": 0.0},
     "no spatial term": {"spatial_weight": 0.0},
-    "squared error in place of ZINB": {"reconstruction": "gaussian"},
-    "decoder explains own counts": {"target": "own"},
-    "no training": {"epochs": 0},
-    "trained weights (relu, 64)": {"convolution": "relu", "widths": (64, 64, 64), "epochs": 100, "learning_rate": 1e-3},
-    # Around it.
-    # Lag 0: every direction agrees with itself, and the factors are 15 whitened principal components.
-    "principal components, no factors": {"factor_steps": 0, "n_components": 15, "max_factors": 15},
-    "expression graph not smoothed": {"feature_steps": 0},
-    "no vote": {"scales": "embedding", "n_votes": 1},
-    "embedding alone votes": {"scales": "embedding"},
+    # Features and vote.
+    "factors everywhere": {"features": "factors"},
+    "components everywhere": {"features": "components"},
     "one start": {"n_starts": 1},
+    "two votes in place of four": {"n_votes": 2},
+    "eight votes in place of four": {"n_votes": 8},
     "k-means in place of the mixture": {"clusterer": "kmeans"},
-    "Potts refinement": {"refine": 3.0},
     # Sensitivity.
-    "one layer": {"widths": (0,)},
-    "two layers": {"widths": (0, 0)},
-    "five layers": {"widths": (0, 0, 0, 0, 0)},
+    "one layer": {"n_layers": 1},
+    "five layers": {"n_layers": 5},
     "6 spatial neighbours": {"spatial_neighbors": 6},
     "30 spatial neighbours": {"spatial_neighbors": 30},
-    "radius of 4 spacings": {"spatial_radius": 4.0},
     "5 expression neighbours": {"feature_neighbors": 5},
     "40 expression neighbours": {"feature_neighbors": 40},
-    "temperature 0.1": {"temperature": 0.1},
-    "contrastive weight 1": {"contrastive_weight": 1.0},
-    "spatial weight 1": {"spatial_weight": 1.0},
     "30 components": {"n_components": 30},
 }
 
@@ -97,14 +92,17 @@ def main() -> None:
     run({name: VARIANTS[name] for name in args.variants}, protocol.manifest(), args.data, args.seeds, args.output)
     table = pd.read_csv(args.output, sep="\t")
     means = table.pivot_table(index="variant", columns="set", values="ari", sort=False)
-    spread = table.pivot_table(index="variant", columns="set", values="ari", aggfunc=lambda a: np.std(a), sort=False)
     means = means.reindex([name for name in VARIANTS if name in means.index])
-    print("| variant | " + " | ".join(means.columns) + " | mean | change | largest sd |")
-    print("|---" * (len(means.columns) + 4) + "|")
-    for name, row in means.iterrows():
-        cells = " | ".join(f"{value:.3f}" for value in row)
-        change = row.mean() - means.loc["default"].mean()
-        print(f"| {name} | {cells} | {row.mean():.3f} | {change:+.3f} | {spread.loc[name].max():.3f} |")
+    families = means.T.groupby(network.family).mean().T
+    families["mean of families"] = families.mean(axis=1)
+    change = means - means.loc["default"]
+    families["change"] = families["mean of families"] - families.loc["default", "mean of families"]
+    print("| variant | " + " | ".join(families.columns) + " | worst set |")
+    print("|---" * (families.shape[1] + 2) + "|")
+    for name, row in families.iterrows():
+        cells = " | ".join(f"{value:.3f}" for value in row[:-1])
+        worst = f"{change.loc[name].min():+.3f} ({change.loc[name].idxmin()})" if name != "default" else ""
+        print(f"| {name} | {cells} | {row['change']:+.3f} | {worst} |")
 
 
 if __name__ == "__main__":

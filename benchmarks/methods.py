@@ -117,5 +117,6 @@ METHODS = {
         _peer("graphst", needs_counts=False),
         _peer("spaceflow"),
         _peer("squidpy", needs_counts=False),
+        _peer("cosmim"),
     )
 }

@@ -29,32 +29,27 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
         "spatial_neighbors": (6, 12, 30, 60),
         "spatial_radius": (1.5, 2.0, 3.0, 4.0),
         "feature_neighbors": (5, 10, 25, 40),
-        "widths": ((0,), (0, 0), (0, 0, 0, 0), (0, 0, 0, 0, 0)),
+        "n_layers": (1, 2, 4, 5),
         "contrastive_weight": (0.0, 0.01, 1.0, 10.0),
         "spatial_weight": (0.0, 0.01, 1.0, 10.0),
         "reconstruction_weight": (0.0, 0.1, 10.0),
-        "temperature": (0.05, 0.1, 0.2, 1.0),
+        "held_out_weight": (0.0, 0.1, 10.0),
     },
     "paper": {
         "spatial_radius": (1.5, 2.0, 3.0, 6.0),
         "feature_neighbors": (7, 28),
-        "widths": ((64,), (128, 128, 64)),
-        "contrastive_weight": (0.0, 0.1, 1.0),
+        "n_layers": (1, 3),
+        "contrastive_weight": (0.0, 0.01, 1.0),
         "spatial_weight": (0.0, 1.0, 10.0),
-        "temperature": (0.1, 1.0),
+        "reconstruction_weight": (0.0, 10.0),
     },
 }
 
 
 def variants(preset: str) -> dict[str, dict[str, Any]]:
     """Return the preset and every change of one of its values, by name."""
-    grid = {f"{preset}, {key}={shown(v)}": {key: v} for key, values in GRIDS[preset].items() for v in values}
+    grid = {f"{preset}, {key}={v:g}": {key: v} for key, values in GRIDS[preset].items() for v in values}
     return {name: {"preset": preset, **change} for name, change in {preset: {}, **grid}.items()}
-
-
-def shown(value: Any) -> str:
-    """Return a value as the table names it: of the layers, how many there are."""
-    return f"{len(value)} layers" if isinstance(value, tuple) else f"{value:g}"
 
 
 def report(runs: pd.DataFrame) -> str:
@@ -85,9 +80,9 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
     for axes, (key, values) in zip(panels, grid.items(), strict=True):
         own = getattr(config, key)
         # The radius is off in the preset: neighbours are counted there.
-        steps = sorted({*values, *([own] if key != "spatial_radius" else [])}, key=_number)
+        steps = sorted({*values, *([own] if key != "spatial_radius" else [])})
         for name, style in figures.styles(sets).items():
-            named = {v: "default" if v == own else f"default, {key}={shown(v)}" for v in steps}
+            named = {v: "default" if v == own else f"default, {key}={v:g}" for v in steps}
             y = [means.get((named[v], name), np.nan) for v in steps]
             axes.plot(
                 range(len(steps)), y, lw=1, ms=4, label=name if axes.get_subplotspec().num1 == 0 else None, **style
@@ -95,16 +90,12 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
             if own in steps:
                 at = steps.index(own)
                 axes.plot(at, y[at], "o", ms=9, mfc="none", mec=style["color"], mew=1)
-        axes.set_xticks(range(len(steps)), [f"{_number(v):g}" for v in steps], fontsize=8)
-        axes.set_title("number of layers" if key == "widths" else key, fontsize=9)
+        axes.set_xticks(range(len(steps)), [f"{v:g}" for v in steps], fontsize=8)
+        axes.set_title(key, fontsize=9)
         axes.grid(alpha=0.3)
     figure.supylabel("ARI, mean over seeds", fontsize=9)
     figure.legend(loc="outside lower center", ncols=len(sets), fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)
-
-
-def _number(value: Any) -> float:
-    return len(value) if isinstance(value, tuple) else value
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 usage: tables.py
 
 Makes ``results/accuracy.md`` and the tables of ``docs/benchmark.md`` and ``README.md`` anew from
-``results/accuracy.tsv``; a test checks that they agree.
+``results/accuracy.tsv`` and ``results/network.tsv``; a test checks that they agree.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-import protocol
-
 REFERENCE = "default"
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "results" / "accuracy.tsv"
+NETWORK = HERE / "results" / "network.tsv"
+TISSUES = {
+    "dlpfc": "human cortex (DLPFC, Visium)",
+    "her2st": "breast cancer (her2st arrays)",
+    "st": "olfactory bulb (282 spots)",
+    "starmap": "mouse cortex (STARmap)",
+    "merfish": "hypothalamus (MERFISH)",
+}
+"""Family of a set, by how its name begins."""
 DOCUMENTS = (HERE.parent / "docs" / "benchmark.md", HERE.parent / "README.md")
-OURS = ("floor", "default", "paper")
-BASELINES = ("mixture", "leiden")
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -75,6 +80,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     )
     table["CPU s"] = means["cpu"].mean(axis=1).map("{:.1f}".format)
     table["largest peak MB"] = means["peak_mb"].max(axis=1).map("{:.0f}".format)
+    table = table.replace("nan", "")  # not measured
     return table.sort_values("ARI", ascending=False)
 
 
@@ -191,25 +197,28 @@ def document(text: str, runs: pd.DataFrame) -> str:
         + markdown(summary(runs)),
         "ari": markdown(scores(runs, "ari").loc[ranks(runs).index].drop(columns="sets").T, "set"),
         "paired": f"{markdown(paired(runs))}\n\n{friedman(runs)}",
-        "short": markdown(short(runs), "set"),
     }
+    if NETWORK.is_file():
+        parts["network"] = markdown(families(pd.read_csv(NETWORK, sep="\t")), "tissue")
 
     def fill(match: re.Match[str]) -> str:
+        if match[1] not in parts:
+            return match[0]
         return f"<!-- table {match[1]} -->\n\n{parts[match[1]]}\n\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->.*?<!-- end -->", fill, text, flags=re.DOTALL)
 
 
-def short(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return ARI of the floor, of the best peer on each set (the best by this very score) and of stMFG."""
-    cells, means = scores(runs, "ari"), by_set(runs, "ari")
-    peers = means.drop(index=[name for name in (*OURS, *BASELINES) if name in means.index])
-    best = peers.idxmax()
-    table = cells.reindex(["floor", REFERENCE]).drop(columns="sets").T.replace("", "-")
-    table.insert(1, "best peer", [f"{cells.loc[best[name], name]} ({best[name]})" for name in table.index])
-    table = table.rename(columns={REFERENCE: "stMFG"})
-    given = [source.name for source in protocol.manifest() if source.rep]
-    return table.rename(index={name: f"{name.removesuffix('_pca')} (embedding given)" for name in given})
+def families(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return mean ARI of the floor and of stMFG by family of tissue, and the mean over families."""
+    runs = runs[(runs["part"] == "default") & runs["variant"].isin(["floor", REFERENCE])]
+    means = runs.groupby(["set", "variant"])["ari"].mean().unstack()[["floor", REFERENCE]]
+    grouped = means.groupby(means.index.map(lambda name: TISSUES[name.split("_")[0]]))
+    values = grouped.mean().reindex(TISSUES.values())
+    values.loc["mean"] = values.mean()
+    table = values.map("{:.3f}".format).rename(columns={REFERENCE: "stMFG"})
+    table.insert(0, "slices", [str(grouped.size().get(name, "")) for name in table.index])
+    return table
 
 
 def main() -> None:

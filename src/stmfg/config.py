@@ -1,8 +1,8 @@
 """Every hyperparameter and its default: the only place they live.
 
-``Config()`` is the ``default`` preset, ``Config.preset("paper")`` the settings inferred for the paper
-(arXiv 2512.16188, from its closest published relative Spatial-MGCN). Why a default is what it is,
-with the measurement, is written in ``docs/method.md``.
+``Config()`` is the ``default`` preset. ``Config.preset("paper")`` has what is stated of the paper (arXiv 2512.16188),
+and the rest from its closest published relative, Spatial-MGCN, or by measurement: ``docs/method.md`` says which is
+which, and ``docs/experiments.md`` why a default is what it is.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ class Config:
     """Hyperparameters of one run, stored with every result and model file."""
 
     # Features: what the network reads.
-    features: Literal["factors", "genes"] = "factors"
-    """Principal components rotated into spatial factors (``"factors"``) or scaled genes (``"genes"``)."""
+    features: Literal["auto", "factors", "components"] = "auto"
+    """Principal components (``"components"``), or these rotated into spatial factors (``"factors"``); ``"auto"`` takes
+    components for spots that are mixtures of cells and factors for single cells, see :mod:`stmfg.model.kind`."""
     n_top_genes: int = 0
     """Highly variable genes kept (seurat_v3); 0 keeps every gene seen often enough."""
     min_spot_share: float = 0.025
@@ -35,7 +36,7 @@ class Config:
     log1p: bool = True
     """Whether to take log(1 + x) after normalisation."""
     n_components: int = 60
-    """Principal components the spatial factors are made from."""
+    """Principal components the spatial factors are made from; spots that are mixtures of cells use the leading 30."""
     factor_steps: int = 5
     """Random-walk steps on the spatial graph over which a factor must agree with its surroundings."""
     min_autocorrelation: float = 0.1
@@ -47,7 +48,7 @@ class Config:
     spatial_neighbors: int = 18
     """Nearest neighbours in tissue, symmetrised with OR."""
     spatial_radius: float = 0.0
-    """Radius in spot spacings, used instead of ``spatial_neighbors`` when positive."""
+    """Radius of the spatial view in spot spacings, used instead of the nearest neighbours when positive."""
     stacked: bool = False
     """Whether slices are aligned and the third coordinate joins them: neighbours are then looked for across slices."""
     feature_neighbors: int = 15
@@ -59,10 +60,10 @@ class Config:
     views: tuple[str, ...] = ("spatial", "feature")
     """Graphs convolved side by side, of ``"spatial"``, ``"feature"`` (expression), and any number of ``"NAME=KEY"``,
     whose observations are described by ``obsm[KEY]``, such as image features or protein."""
-    widths: tuple[int, ...] = (0, 0, 0)
-    """Width of each layer; 0 keeps the width of the input."""
+    n_layers: int = 3
+    """Convolutions of each view, each followed by a fusion."""
     convolution: Literal["linear", "relu"] = "linear"
-    """Mean over neighbours, without weights (``"linear"``), or Kipf and Welling's (``"relu"``)."""
+    """Mean over neighbours, without weights (``"linear"``), or trained weights and ReLU (``"relu"``)."""
     fusion: Literal["layer", "late"] = "layer"
     """Views attend to each other after every layer, or once at the end (ablation); or a user's own, see ``extend``."""
     embedding: Literal["concat", "last"] = "concat"
@@ -70,37 +71,39 @@ class Config:
     decoder_width: int = 64
     """Hidden width of the count decoder."""
 
-    # Loss.
-    reconstruction: Literal["zinb", "gaussian"] = "zinb"
-    """Likelihood of the decoder; a given embedding (``use_rep``) always takes the Gaussian one."""
-    target: Literal["own", "neighbourhood"] = "neighbourhood"
-    """Counts the decoder explains, the spot's own or those summed over the spot and its neighbours."""
+    # Loss: half of the molecules are read, the other half is what must be predicted.
+    held_out_weight: float = 1.0
+    """Weight of the error of each layer in predicting the held-out factors around a spot; it moves the attention."""
+    reconstruction_weight: float = 1.0
+    """Weight of the likelihood of the held-out counts around a spot (zero-inflated negative binomial). Where held-out
+    factors are in the loss it trains the decoder alone."""
+    contrastive_weight: float = 0.1
+    """Weight of the contrast between the dimensions of the views of each layer."""
+    spatial_weight: float = 0.1
+    """Weight of the term that keeps neighbours in tissue close."""
     decoder_genes: int = 500
     """At most this many genes, the most variable, are decoded; 0 decodes all."""
-    reconstruction_weight: float = 1.0
-    contrastive_weight: float = 0.1
-    spatial_weight: float = 0.1
-    temperature: float = 0.5
-    """Temperature of the contrastive term."""
     extra_losses: tuple[str, ...] = ()
     """Names of the functions that a user adds to the loss, see ``extend``."""
 
     # Training.
-    epochs: int = 20
-    learning_rate: float = 1e-2
-    weight_decay: float = 5e-4
+    epochs: int = 150
+    """Steps; 0 leaves the network untrained, with equal weights of all views."""
+    learning_rate: float = 2e-2
     batch_size: int = 256
-    """Spots decoded and contrasted in one step; 0 takes them all."""
+    """Spots decoded in one step; 0 takes them all. Every step encodes all spots."""
 
     # Domains.
     clusterer: Literal["mixture", "kmeans", "leiden"] = "mixture"
     """Makes the clusterings that vote; or a user's own, see ``extend``."""
     n_starts: int = 4
     """Starts of one clustering; the likeliest is kept."""
-    n_votes: int = 8
+    n_votes: int = 4
     """Clusterings per scale that vote on the domains; 1 with ``scales="embedding"`` is a single clustering."""
     scales: Literal["every", "embedding"] = "every"
     """Cluster the fused features of every layer and the embedding, or the embedding alone."""
+    averages: bool = True
+    """Whether plain averages over neighbourhoods of several widths vote beside the network."""
     refine: float = 0.0
     """How strongly neighbours in tissue are made to agree afterwards; 0 leaves the domains as they are."""
 
@@ -134,29 +137,17 @@ class Config:
             return cls()
         if name == "paper":
             return cls(
-                features="genes",
-                n_top_genes=3000,
-                min_spot_share=100 / 3600,  # the paper's 100 spots, of a slice of about 3,600
-                target_sum=1e4,
-                log1p=False,
+                features="factors",
                 spatial_radius=4.05,  # 550 px where spots are 137 px apart
                 feature_neighbors=14,
-                feature_steps=0,
-                widths=(128, 64),
+                n_layers=2,
                 convolution="relu",
-                embedding="last",
-                decoder_width=128,
-                target="own",
-                decoder_genes=0,
-                contrastive_weight=10.0,
-                spatial_weight=0.1,
-                epochs=200,
-                learning_rate=1e-3,
-                batch_size=1024,  # the paper takes all spots; contrasting all pairs would be n x n
-                clusterer="kmeans",
-                n_starts=20,
-                n_votes=1,
+                held_out_weight=0.0,
+                epochs=100,
+                learning_rate=1e-2,
+                n_votes=12,
                 scales="embedding",
+                averages=False,
             )
         raise InputError(f"preset {name!r} is unknown; choose from {', '.join(PRESETS)}")
 
@@ -213,9 +204,6 @@ def _problem(name: str, value: Any, default: Any) -> str:
         valid = isinstance(value, tuple) and value and all(isinstance(view, str) and _is_view(view) for view in value)
         valid = valid and len({view.partition("=")[0] for view in value}) == len(value)
         return "" if valid else "a tuple of different views: 'spatial', 'feature', and 'NAME=KEY' for obsm[KEY]"
-    if name == "widths":
-        valid = isinstance(value, tuple) and value and all(type(width) is int and width >= 0 for width in value)
-        return "" if valid else "a tuple with the width of each layer, 0 for the width of the input"
     if name == "extra_losses":
         valid = isinstance(value, tuple) and all(isinstance(loss, str) for loss in value)
         return "" if valid else "a list of functions, given to STMFG or stmfg.tl"
@@ -235,7 +223,7 @@ def _is_view(view: str) -> bool:
     return view in _VIEWS or (bool(key) and name.isidentifier() and name not in _VIEWS)
 
 
-DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "refine")
+DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "averages", "refine")
 """Hyperparameters that matter to the domains alone: a trained embedding can be clustered anew with others."""
 _RETIRED: Final = {"attention_width": 16}
 """Options of earlier versions, with the value that all they did is the same as now."""
@@ -246,9 +234,9 @@ _LEAST: Final[dict[str, float]] = {
     "feature_neighbors": 1,
     "max_factors": 1,
     "n_components": 1,
+    "n_layers": 1,
     "n_starts": 1,
     "n_votes": 1,
-    "temperature": 1e-3,
 }
 CHOICES: Final = {name: get_args(hint) for name, hint in get_type_hints(Config).items() if get_origin(hint) is Literal}
 """What an option can be, where it is one of a few."""

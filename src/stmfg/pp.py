@@ -33,10 +33,11 @@ def features(
     copy: bool = False,
     **options: Any,
 ) -> AnnData | None:
-    """Compute what the network reads: spatial factors of the expression.
+    """Compute what the network reads: components of spots (mixtures of cells), or spatial factors of single cells.
 
-    Counts are scaled to the median depth, log-transformed, standardised, reduced to principal components
-    and rotated into the factors that agree most with their surroundings in tissue.
+    Counts are scaled to the median depth, log-transformed, standardised and reduced to principal components. Of spots
+    these are taken as they are and with rows of unit length; of cells they are rotated into the factors that agree
+    most with their surroundings in tissue. ``features`` among the options decides which.
 
     Parameters
     ----------
@@ -69,11 +70,11 @@ def features(
     adata = adata.copy() if copy else adata
     graph = sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first"))
     tissue = read_tissue(adata, use_rep=use_rep, layer=layer, library_key=library_key)
-    maps, adata.obsm[FEATURES] = _features.fit(
-        replace(tissue, spatial_graph=graph), Config().replace(**options), random_state
-    )
+    config = Config().replace(**options)
+    fitted = _features.fit(replace(tissue, spatial_graph=graph), config, random_state)
+    adata.obsm[FEATURES] = fitted.factors
     if use_rep is None:
-        adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), maps["feature"].genes)
+        adata.var[HIGHLY_VARIABLE] = np.isin(np.arange(adata.n_vars), fitted.maps["feature"].genes)
     return adata if copy else None
 
 

@@ -19,7 +19,7 @@ def test_presets() -> None:
     paper = Config.preset("paper")
     assert paper != Config()
     # What makes it the paper's method (paper.md), whatever the default becomes.
-    assert (paper.features, paper.convolution, paper.widths, paper.clusterer) == ("genes", "relu", (128, 64), "kmeans")
+    assert (paper.convolution, paper.averages, paper.scales) == ("relu", False, "embedding")
     assert (paper.fusion, paper.views) == ("layer", ("spatial", "feature"))
     assert min(paper.reconstruction_weight, paper.contrastive_weight, paper.spatial_weight) > 0
 
@@ -34,10 +34,10 @@ def test_unknown_preset_is_refused(refused: Callable[..., str]) -> None:
 def test_replace_changes_a_copy(preset: str) -> None:
     config = Config.preset(preset)
     before = config.to_dict()
-    changed = config.replace(epochs=7, widths=(3, 0), clusterer="leiden")
-    assert (changed.epochs, changed.widths, changed.clusterer) == (7, (3, 0), "leiden")
+    changed = config.replace(epochs=7, n_layers=5, clusterer="leiden")
+    assert (changed.epochs, changed.n_layers, changed.clusterer) == (7, 5, "leiden")
     assert config.to_dict() == before
-    expected = before | {"epochs": 7, "widths": [3, 0], "clusterer": "leiden"}
+    expected = before | {"epochs": 7, "n_layers": 5, "clusterer": "leiden"}
     assert changed.to_dict() == expected
 
 
@@ -47,7 +47,7 @@ def test_unknown_options_are_named(refused: Callable[..., str]) -> None:
     assert "epochs" in said  # the list of those there are
 
 
-CHOICES = ["features", "convolution", "fusion", "embedding", "reconstruction", "target", "clusterer", "scales"]
+CHOICES = ["features", "convolution", "fusion", "embedding", "clusterer", "scales"]
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -78,16 +78,14 @@ def test_numbers_are_numbers_and_not_negative(value: Any, refused: Callable[...,
     [
         ("epochs", 2.5),
         ("log1p", "no"),
-        ("widths", ()),
-        ("widths", (8, -1)),
-        ("widths", (8, 2.5)),
-        ("widths", 8),
+        ("averages", 1),
+        ("n_layers", 0),
+        ("n_layers", (8, 4)),
         ("views", ()),
         ("views", "spatial"),
         ("views", ("spatial", "image")),
         ("views", ("spatial", "spatial")),
         ("decoder_width", 0),
-        ("temperature", 0),
         ("batch_size", 1),
         ("feature_neighbors", 0),
         ("max_factors", 0),
@@ -105,13 +103,12 @@ def test_without_neighbors_and_radius_there_is_no_graph(refused: Callable[..., s
 
 
 def test_lists_become_tuples() -> None:
-    config = Config(widths=[4, 2], views=["feature", "spatial"])  # type: ignore[arg-type]
-    assert config.widths == (4, 2)
+    config = Config(views=["feature", "spatial"])  # type: ignore[arg-type]
     assert config.views == ("feature", "spatial")
-    assert hash(config) == hash(Config(widths=(4, 2), views=("feature", "spatial")))
+    assert hash(config) == hash(Config(views=("feature", "spatial")))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_json_round_trip(preset: str) -> None:
-    config = Config.preset(preset).replace(widths=(5, 0, 2), epochs=11)
+    config = Config.preset(preset).replace(views=("spatial", "image=X"), epochs=11)
     assert Config(**json.loads(json.dumps(config.to_dict()))) == config

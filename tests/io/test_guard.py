@@ -218,7 +218,7 @@ def test_a_model_file_runs_no_code(section: AnnData, quick: dict[str, Any], tmp_
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("n_in", 2**40), ("n_in", -1), ("genes", 7), ("spot_size", "x"), ("config", {"widths": [2**40]})],
+    [("n_in", 2**40), ("n_in", -1), ("genes", 7), ("spot_size", "x"), ("config", {"decoder_width": 2**50})],
 )
 def test_a_model_file_that_asks_for_too_much_is_refused(
     section: AnnData, quick: dict[str, Any], tmp_path: Path, key: str, value: Any

@@ -10,6 +10,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from stmfg import STMFG
 from stmfg.config import Config
 from stmfg.model import features as _features
 from stmfg.model import graphs
@@ -18,7 +19,6 @@ from stmfg.model.features import (
     Counts,
     apply_map,
     fit_counts,
-    fit_representation,
     normalize,
     select_genes,
     spatial_factors,
@@ -93,45 +93,39 @@ def test_spatial_factors_find_a_smooth_signal_under_larger_noise(section: AnnDat
     np.testing.assert_allclose(np.cov(factors.T, bias=True), np.eye(factors.shape[1]), atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [FACTORS, {"features": "genes"}], ids=["factors", "genes"])
-@pytest.mark.parametrize("log1p", [True, False])
-@pytest.mark.parametrize("target_sum", [0.0, 1e4])
-def test_transform_repeats_fit_on_counts(
-    section: AnnData, operator: sparse.csr_matrix, options: dict[str, Any], log1p: bool, target_sum: float
-) -> None:
-    config = Config().replace(**options, log1p=log1p, target_sum=target_sum)
-    feature_map, features = fit_counts(Counts(section.X), operator, config, 0)
-    assert features.dtype == np.float32
-    assert np.isfinite(features).all()
-    again = apply_map(feature_map, Counts(section.X), log1p=log1p)
-    np.testing.assert_allclose(again, features, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("features", ["factors", "components"])
+@pytest.mark.parametrize("use_rep", [None, "X_rep"])
+@pytest.mark.parametrize("options", [{}, {"log1p": False, "target_sum": 1e4}], ids=["log", "linear"])
+def test_transform_repeats_fit(section: AnnData, features: str, use_rep: str | None, options: dict[str, Any]) -> None:
+    section.obsm["X_rep"] = np.random.default_rng(0).normal(3.0, 2.0, (section.n_obs, 9)).astype(np.float32)
+    model = STMFG(features=features, epochs=0, n_layers=1, n_domains=None, **options).fit(section, use_rep=use_rep)
+    np.testing.assert_allclose(model.transform(section), model.result.embedding, rtol=1e-3, atol=1e-4)
     # A spot's features are its own: they do not depend on the others given with it.
-    np.testing.assert_allclose(apply_map(feature_map, Counts(section.X[:7]), log1p=log1p), features[:7], atol=1e-5)
+    x = section.obsm["X_rep"] if use_rep else section.X
+    few, every = (
+        apply_map(model.maps["feature"], y if use_rep else Counts(y), log1p=model.config.log1p) for y in (x[:7], x)
+    )
+    assert every.dtype == np.float32
+    if features == "components" or not use_rep:  # factors of an embedding are compressed by its median norm
+        np.testing.assert_allclose(few, every[:7], atol=1e-5)
 
 
-def test_transform_repeats_fit_on_a_representation(section: AnnData, operator: sparse.csr_matrix) -> None:
-    x = np.random.default_rng(0).normal(3.0, 2.0, (section.n_obs, 9)).astype(np.float32)
-    feature_map, features = fit_representation(x, operator, Config().replace(**FACTORS))
-    assert features.dtype == np.float32
-    np.testing.assert_allclose(apply_map(feature_map, x), features, rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(features.mean(axis=0), 0, atol=0.2)
+def test_spots_are_described_by_components_and_by_their_direction(section: AnnData) -> None:
+    model = STMFG(features="components", epochs=0, n_domains=None).fit(section)
+    plain, rows = np.split(apply_map(model.maps["feature"], Counts(section.X)), 2, axis=1)
+    assert plain.shape[1] == 15
+    np.testing.assert_allclose([plain[:, 0].std(), rows[:, 0].std()], 1, rtol=1e-4)
+    length = np.linalg.norm(rows, axis=1)
+    np.testing.assert_allclose(length, length[0], rtol=1e-4)
+    cosine = (plain * rows).sum(axis=1) / np.linalg.norm(plain, axis=1) / length
+    np.testing.assert_allclose(cosine, 1, rtol=1e-4)
 
 
-def test_genes_are_scaled_without_centring(section: AnnData, operator: sparse.csr_matrix) -> None:
-    config = Config().replace(features="genes", log1p=False, target_sum=1e4)
-    feature_map, features = fit_counts(Counts(section.X), operator, config, 0)
-    counts = section.X.toarray()
-    share = 1e4 * counts / counts.sum(axis=1, keepdims=True)
-    expected = np.minimum(share / share.std(axis=0), 10)
-    assert sorted(feature_map.genes) == list(range(section.n_vars))
-    np.testing.assert_allclose(features, expected[:, feature_map.genes], rtol=1e-4)
-
-
-def test_genes_are_taken_in_an_order_of_their_values(section: AnnData, operator: sparse.csr_matrix) -> None:
+def test_genes_are_taken_in_an_order_of_their_values(section: AnnData) -> None:
     order = np.random.default_rng(0).permutation(section.n_vars)
-    given, permuted = (fit_counts(Counts(X), operator, Config(), 0) for X in (section.X, section.X[:, order]))
-    assert order[permuted[0].genes].tolist() == given[0].genes.tolist()
-    np.testing.assert_array_equal(permuted[1], given[1])
+    given, permuted = (fit_counts(Counts(X), Config(), 0) for X in (section.X, section.X[:, order]))
+    assert order[permuted[2].genes].tolist() == given[2].genes.tolist()
+    np.testing.assert_array_equal(permuted[0], given[0])
 
 
 def test_a_strong_component_does_not_drown_the_others(operator: sparse.csr_matrix) -> None:
@@ -142,9 +136,9 @@ def test_a_strong_component_does_not_drown_the_others(operator: sparse.csr_matri
     assert np.isfinite(autocorrelation).all()
 
 
-def test_depth_does_not_reach_the_features(section: AnnData, operator: sparse.csr_matrix) -> None:
-    config = Config().replace(**FACTORS)
-    feature_map, features = fit_counts(Counts(section.X), operator, config, 0)
+def test_depth_does_not_reach_the_features(section: AnnData) -> None:
+    config = Config()
+    features, _, feature_map = fit_counts(Counts(section.X), config, 0)
     deeper = sparse.csr_matrix(section.X.multiply(np.arange(1, section.n_obs + 1)[:, None]))
     np.testing.assert_allclose(apply_map(feature_map, Counts(deeper), log1p=config.log1p), features, atol=1e-4)
 

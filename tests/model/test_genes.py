@@ -18,7 +18,9 @@ def feature_map(genes: list[int]) -> FeatureMap:
     n = len(genes)
     loadings = np.arange(2.0 * n).reshape(n, 2) + 1
     none = np.zeros((0, 0))
-    return FeatureMap(np.array(genes), 12.0, np.full(n, 0.5), np.full(n, 2.0), loadings, none, np.ones(2))
+    return FeatureMap(
+        np.array(genes), 12.0, np.full(n, 0.5), np.full(n, 2.0), loadings, none, np.ones(2), np.ones(2, bool)
+    )
 
 
 def counts() -> sparse.csr_matrix:

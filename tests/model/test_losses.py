@@ -11,7 +11,7 @@ import torch
 from scipy.stats import nbinom
 from torch import Tensor
 
-from stmfg.model.losses import gaussian_nll, info_nce, spatial_regularization, zinb_nll
+from stmfg.model.losses import contrast_dimensions, gaussian_nll, held_out_error, spatial_regularization, zinb_nll
 
 MEANS = (1e-5, 0.3, 40.0, 1e5)
 SIZES = (1e-4, 0.7, 50.0, 1e4)
@@ -80,29 +80,37 @@ def test_gaussian_is_the_mean_square() -> None:
     assert gaussian_nll(x, mean).item() == pytest.approx((0 + 4 + 9 + 0) / 4)
 
 
-@pytest.mark.parametrize("temperature", [0.05, 0.5, 2.0])
-def test_info_nce_of_views_that_say_nothing_is_log_n(temperature: float) -> None:
-    same = torch.ones(7, 3)
-    assert info_nce(same, same, temperature).item() == pytest.approx(math.log(7), rel=1e-6)
-
-
-@pytest.mark.parametrize("temperature", [0.05, 0.5, 2.0])
-def test_info_nce_of_orthogonal_rows_has_a_closed_form(temperature: float) -> None:
-    rows = torch.eye(6)
-    told_apart = math.log(1 + 5 * math.exp(-1 / temperature))
-    assert info_nce(rows, rows, temperature).item() == pytest.approx(told_apart, rel=1e-4, abs=1e-6)
-    # Paired with the wrong rows, the true partner's similarity of 1 / temperature counts against them.
-    assert info_nce(rows, rows.roll(1, 0), temperature).item() == pytest.approx(told_apart + 1 / temperature, rel=1e-4)
-
-
-def test_info_nce_is_symmetric_and_blind_to_length() -> None:
+def test_held_out_error_of_perfect_and_of_useless_features() -> None:
     generator = torch.Generator().manual_seed(0)
-    a, b = torch.randn(2, 20, 5, generator=generator)
-    lengths = torch.logspace(-3, 3, 20).unsqueeze(1)
-    value = info_nce(a, b, 0.3).item()
-    assert info_nce(b, a, 0.3).item() == pytest.approx(value, rel=1e-5)
-    assert info_nce(a * lengths, b / lengths, 0.3).item() == pytest.approx(value, rel=1e-5)
-    assert abs(value - info_nce(a, b.flip(0), 0.3).item()) > 1e-3  # what is paired does matter
+    target = torch.randn(50, 4, generator=generator)
+    target = (
+        torch.linalg.qr(target - target.mean(0))[0] * 50**0.5
+    )  # columns of zero mean and unit variance, none like another
+    share = torch.tensor([0.7, 0.3])
+    perfect, useless = target[:, :2], target[:, 2:]
+    gain = torch.tensor([0.01, -300.0])
+    assert held_out_error([perfect * gain + 5], perfect, share).item() == pytest.approx(0, abs=1e-5)
+    assert held_out_error([useless], perfect, share).item() == pytest.approx(1, abs=1e-5)
+    assert held_out_error([torch.zeros(50, 2)], perfect, share).item() == pytest.approx(1, abs=1e-5)
+    mixed = torch.stack([perfect[:, 0], useless[:, 1]], dim=1)  # the first factor is told, the second is not
+    assert held_out_error([mixed, perfect], perfect, share).item() == pytest.approx(0.3 / 2, abs=1e-5)
+
+
+def test_contrast_of_dimensions() -> None:
+    white = torch.linalg.qr(torch.randn(40, 5, generator=torch.Generator().manual_seed(1)))[0]
+    white = torch.linalg.qr(white - white.mean(0))[0]
+    assert contrast_dimensions(white, white).item() == pytest.approx(0, abs=1e-4)
+    gain = torch.logspace(-1, 2, 5)
+    assert contrast_dimensions(white * gain + 3, white).item() == pytest.approx(0, abs=1e-4)
+    assert contrast_dimensions(white, -white).item() == pytest.approx(4, rel=1e-3)
+    rolled = white.roll(1, dims=1)  # every dimension agrees with another one alone: (5 + 0.01 * 5) / 5
+    assert contrast_dimensions(white, rolled).item() == pytest.approx(1.01, rel=1e-3)
+    a, b = torch.randn(2, 40, 5, generator=torch.Generator().manual_seed(2))
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(3))
+    value = contrast_dimensions(a, b).item()
+    assert contrast_dimensions(b, a).item() == pytest.approx(value, rel=1e-5)
+    assert contrast_dimensions(a[order], b[order]).item() == pytest.approx(value, rel=1e-5)
+    assert abs(contrast_dimensions(a, b[order]).item() - value) > 1e-3  # what is paired does matter
 
 
 def sigmoid(c: float) -> float:

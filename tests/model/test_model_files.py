@@ -1,4 +1,4 @@
-"""Model files: an older format is read, a result is a model, and what fits neither is refused in one line."""
+"""Model files: a result is a model, and what fits neither is refused in one line."""
 
 from __future__ import annotations
 
@@ -12,24 +12,7 @@ import numpy as np
 import pytest
 from anndata import AnnData
 
-import stmfg
 from stmfg import STMFG, tl
-
-FORMAT_1 = Path(__file__).parents[1] / "data" / "model_format_1"
-"""Written by the code that wrote format 1, from 120 simulated spots."""
-
-
-def test_format_1_is_read_and_becomes_format_2(tmp_path: Path, refused: Callable[..., str]) -> None:
-    adata = stmfg.datasets.simulate(120, 40, n_domains=3, difficulty=0.3, random_state=4)
-    old = STMFG.load(FORMAT_1)
-    embedding = old.transform(adata)
-    assert embedding.shape == (120, 8)
-    expected = np.load(FORMAT_1 / "embedding.npy")  # of the first five spots, by the code that wrote the model
-    np.testing.assert_allclose(embedding[:5], expected, atol=1e-3)
-    old.save(tmp_path)
-    assert json.loads((tmp_path / "model.json").read_text())["format"] == 2
-    np.testing.assert_array_equal(STMFG.load(tmp_path).transform(adata), embedding)
-    assert "tl.domains" in refused(tl.apply, adata, FORMAT_1)  # it has no domains, and says how to get them
 
 
 @pytest.fixture
@@ -74,10 +57,11 @@ def test_what_holds_no_model_is_refused(result: AnnData, tmp_path: Path, refused
     assert "text" in refused(STMFG.load, tmp_path / "text")
 
 
-def test_a_newer_format_in_a_result_is_refused(result: AnnData, refused: Callable[..., str]) -> None:
+@pytest.mark.parametrize(("number", "advice"), [(1, "fit it again"), (2, "fit it again"), (4, "upgrade")])
+def test_another_format_is_refused(result: AnnData, refused: Callable[..., str], number: int, advice: str) -> None:
     record = json.loads(result.uns["stmfg"]["model"]["record"])
-    result.uns["stmfg"]["model"]["record"] = json.dumps(record | {"format": 3})
-    assert "upgrade" in refused(STMFG.load, result)
+    result.uns["stmfg"]["model"]["record"] = json.dumps(record | {"format": number})
+    assert advice in refused(STMFG.load, result)
 
 
 def test_files_are_small(result: AnnData, tmp_path: Path) -> None:

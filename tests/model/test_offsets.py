@@ -99,9 +99,11 @@ def test_slices_mix_where_they_did_not(both: AnnData) -> None:
     before, after = both.copy(), both.copy()
     stmfg.gr.spatial(before, library_key="slice")
     del before.uns["stmfg"]  # as if of another tool, which is used without the slices being known
+    before.obs = before.obs.rename(columns={"slice": "part"})
+    before.obsm["spatial"] = before.obsm["spatial"] + 1000 * (before.obs["part"] == "slice2").to_numpy()[:, None]
     stmfg.tl.embed(before, epochs=0)
     stmfg.tl.embed(after, epochs=0, library_key="slice")
-    mixing = [metrics.lisi(x.obsm["X_stmfg"], x.obs["slice"]).mean() for x in (before, after)]
+    mixing = [metrics.lisi(x.obsm["X_stmfg"], x.obs[key]).mean() for x, key in ((before, "part"), (after, "slice"))]
     assert mixing[0] < 1.01 < mixing[1]
 
 

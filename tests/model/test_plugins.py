@@ -39,12 +39,14 @@ def small(encoded: Any, batch: Any) -> Tensor:
 
 
 def test_a_clusterer_of_ones_own_finds_the_domains(section: AnnData, quick: dict[str, Any]) -> None:
-    model = STMFG(n_domains=4, clusterer=halves, n_votes=1, scales="embedding", **quick).fit(section)
+    model = STMFG(n_domains=4, clusterer=halves, n_votes=1, scales="embedding", averages=False, **quick).fit(section)
     assert np.bincount(model.result.labels.astype(int)).tolist() == [0, 75, 75, 75, 75]
     adata = section.copy()
     tl.domains(section, n_domains=4, **quick)
-    tl.domains(section, n_domains=4, clusterer=halves, n_votes=1, scales="embedding")  # the embedding stays
-    tl.domains(adata, n_domains=4, clusterer=halves, n_votes=1, scales="embedding", **quick)
+    tl.domains(
+        section, n_domains=4, clusterer=halves, n_votes=1, scales="embedding", averages=False
+    )  # the embedding stays
+    tl.domains(adata, n_domains=4, clusterer=halves, n_votes=1, scales="embedding", averages=False, **quick)
     assert (section.obs["stmfg_domain"] == adata.obs["stmfg_domain"]).all()
     assert adata.uns["stmfg"]["params"]["clusterer"].endswith("halves")
 

@@ -8,7 +8,7 @@ import pytest
 from stmfg.config import Config
 from stmfg.metrics import ari
 from stmfg.model import cluster
-from stmfg.model import vote as _votes
+from stmfg.model.vote import Member, cluster_members, list_members, vote
 
 CONFIG = Config(n_votes=2, n_starts=2)
 MIDDLES = 8.0 * np.eye(4)
@@ -23,15 +23,15 @@ def groups(sizes: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_of_one_slice_the_vote_is_the_consensus() -> None:
     x, truth = groups([100, 100, 100])
-    found = _votes.vote(x, [4], 3, CONFIG, 0)
-    np.testing.assert_array_equal(found, cluster.consensus(_votes.cluster_often(x, [4], 3, CONFIG, 0)))
+    found = vote([Member(x, 2)], 3, CONFIG, 0)
+    np.testing.assert_array_equal(found, cluster.consensus(cluster_members([Member(x, 2)], 3, CONFIG, 0)))
     assert ari(truth, found.argmax(axis=1)) == 1
 
 
 def test_a_slice_keeps_lacking_a_domain_and_names_are_shared() -> None:
     (first, of_first), (second, of_second) = groups([150, 150, 150, 150]), groups([150, 150, 150], seed=1)
     libraries = np.repeat([0, 1], [len(first), len(second)])
-    found = _votes.vote(np.concatenate([first, second]), [4], 4, CONFIG, 0, libraries=libraries)
+    found = vote([Member(np.concatenate([first, second]), 2)], 4, CONFIG, 0, libraries=libraries)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     assert ari(np.concatenate([of_first, of_second]), found.argmax(axis=1)) == 1
 
@@ -39,16 +39,16 @@ def test_a_slice_keeps_lacking_a_domain_and_names_are_shared() -> None:
 def test_the_order_of_slices_changes_nothing() -> None:
     x, _ = groups([130, 140, 150, 160])
     libraries = np.arange(len(x)) % 2
-    there = _votes.vote(x, [4], 4, CONFIG, 0, libraries=libraries)
-    np.testing.assert_array_equal(there, _votes.vote(x, [4], 4, CONFIG, 0, libraries=1 - libraries))
+    there = vote([Member(x, 2)], 4, CONFIG, 0, libraries=libraries)
+    np.testing.assert_array_equal(there, vote([Member(x, 2)], 4, CONFIG, 0, libraries=1 - libraries))
 
 
 @pytest.mark.parametrize("n_votes", [1, 2])
 def test_slices_without_clusterings_of_their_own_take_the_vote_of_all(n_votes: int) -> None:
     x, _ = groups([40, 50, 60] if n_votes > 1 else [200, 200, 200])
     libraries, config = np.arange(len(x)) % 2, CONFIG.replace(n_votes=n_votes)
-    found = _votes.vote(x, [4], 3, config, 0, libraries=libraries)
-    np.testing.assert_array_equal(found, _votes.vote(x, [4], 3, config, 0))
+    found = vote([Member(x, n_votes)], 3, config, 0, libraries=libraries)
+    np.testing.assert_array_equal(found, vote([Member(x, n_votes)], 3, config, 0))
 
 
 def test_a_border_that_differs_between_slices_follows_its_slice() -> None:
@@ -59,8 +59,8 @@ def test_a_border_that_differs_between_slices_follows_its_slice() -> None:
     x = 2.2 * domain[:, None] * np.eye(4)[0] + (x - MIDDLES[truth])
     x[libraries == 1, 0] += 1.1
     x = x.astype(np.float32)
-    alone = _votes.vote(x, [4], 2, CONFIG, 0).argmax(axis=1)
-    found = _votes.vote(x, [4], 2, CONFIG, 0, libraries=libraries).argmax(axis=1)
+    alone = vote([Member(x, 2)], 2, CONFIG, 0).argmax(axis=1)
+    found = vote([Member(x, 2)], 2, CONFIG, 0, libraries=libraries).argmax(axis=1)
     second = libraries == 1
     assert ari(domain[second], found[second]) > ari(domain[second], alone[second]) + 0.05
 
@@ -68,4 +68,13 @@ def test_a_border_that_differs_between_slices_follows_its_slice() -> None:
 def test_more_domains_than_a_slice_has_spots() -> None:
     x, _ = groups([100, 150, 150])
     libraries = (np.arange(len(x)) % 4 == 0).astype(np.int64)
-    assert _votes.vote(x, [4], 250, CONFIG.replace(n_starts=1), 0, libraries=libraries).shape == (400, 250)
+    assert vote([Member(x, 2)], 250, CONFIG.replace(n_starts=1), 0, libraries=libraries).shape == (400, 250)
+
+
+def test_members_are_the_embedding_its_layers_and_averages() -> None:
+    x, _ = groups([20, 20])
+    plain = [np.zeros((40, 3))]
+    members = list_members(x, [1, 3], plain, Config(n_votes=6))
+    assert [(m.values.shape[1], m.n_votes) for m in members] == [(4, 6), (1, 6), (3, 6), (3, 3)]
+    assert len(list_members(x, [1, 3], [], Config(scales="embedding"))) == 1
+    assert [m.n_votes for m in list_members(x, [4], plain, Config(n_votes=1))] == [1, 1]

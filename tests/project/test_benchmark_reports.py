@@ -69,9 +69,9 @@ def test_sensitivity_has_the_change_of_the_mean_over_sets(tmp_path: Path) -> Non
     names = sensitivity.variants("default")
     rows = [(name, which, seed, 0.5) for name in names for which in "ab" for seed in (0, 1)]
     runs = pd.DataFrame(rows, columns=["variant", "set", "seed", "ari"])
-    runs.loc[(runs["variant"] == "default, temperature=1") & (runs["set"] == "a"), "ari"] = [0.6, 0.8]
+    runs.loc[(runs["variant"] == "default, held_out_weight=10") & (runs["set"] == "a"), "ari"] = [0.6, 0.8]
     said = sensitivity.report(runs)
-    assert "| temperature=1 | 0.700 ± 0.141 | 0.500 ± 0.000 | +0.100 |" in said
+    assert "| held_out_weight=10 | 0.700 ± 0.141 | 0.500 ± 0.000 | +0.100 |" in said
     assert "`paper`" not in said
     sensitivity.draw(runs, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 1000
@@ -113,21 +113,3 @@ def test_what_a_page_says_between_its_tables_stays() -> None:
     ]
     assert "| b | 0.120 | 0.110 | 0.100 |" in found
     assert tables.document(found, runs) == found
-
-
-def test_the_short_table_has_the_best_peer_of_each_set() -> None:
-    rows = [
-        ("a", "default", 0, 0.5, "ok"),
-        ("a", "x", 0, 0.3, "ok"),
-        ("a", "y", 0, 0.4, "ok"),
-        ("a", "leiden", 0, 0.9, "ok"),
-    ]
-    rows += [
-        ("dlpfc_151507_pca", "default", 0, 0.5, "ok"),
-        ("dlpfc_151507_pca", "x", 0, 0.6, "ok"),
-        ("dlpfc_151507_pca", "x", 1, 0.6, "ok"),
-    ]
-    rows += [("dlpfc_151507_pca", "y", 0, None, "skipped: needs counts")]
-    found = tables.short(pd.DataFrame(rows, columns=["set", "method", "seed", "ari", "exit"]))
-    assert found["best peer"].to_dict() == {"a": "0.400 (y)", "dlpfc_151507 (embedding given)": "0.600 ± 0.000 (x)"}
-    assert found["stMFG"].tolist() == ["0.500", "0.500"]

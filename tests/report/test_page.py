@@ -228,7 +228,18 @@ def test_more_views_than_two_are_shown(tmp_path: Path) -> None:
     adata.uns["stmfg"]["view_weight_names"] = ["layer 1: spatial", "layer 1: feature", "layer 1: image"]
     text = written(tmp_path, adata)
     assert "any other view" in text
-    assert "20% of <em>image</em>." in re.sub(r"\s+", " ", text)
+    text = re.sub(r"\s+", " ", text)
+    assert "20% of <em>image</em>." in text
+    assert "In layer 1 <em>spatial</em> counts most (50%)." in text
+
+
+def test_weights_that_mean_nothing_are_not_shown(tmp_path: Path) -> None:
+    adata = finished()
+    assert "Error in predicting held-out molecules" not in written(tmp_path, adata)
+    adata.uns["stmfg"]["history"]["held_out"] = np.array([0.2, 0.1])
+    assert "<strong>Error in predicting held-out molecules</strong>: 0.2 → 0.1" in written(tmp_path, adata)
+    adata.obsm["stmfg_view_weights"] = np.full((adata.n_obs, 4), 0.5)
+    assert "View weights</h2>" not in written(tmp_path, adata)
 
 
 def test_the_choice_of_the_number_of_domains_is_shown(tmp_path: Path) -> None:

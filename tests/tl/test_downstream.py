@@ -196,7 +196,7 @@ def test_bad_input(section: AnnData, quick: dict[str, Any], refused: Callable[..
     tl.domains(section, n_domains=3, **quick)
     assert "no domain '9'; name one of 1, 2, 3" in refused(tl.subdomains, section, domain="9", n_domains=2)
     assert "fewer spots" in refused(tl.subdomains, section, domain="1", n_domains=290)
-    assert "widths" in refused(tl.subdomains, section, domain="1", n_domains=2, widths=(8,))
+    assert "n_layers" in refused(tl.subdomains, section, domain="1", n_domains=2, n_layers=4)
     section.obs["partly"] = section.obs["stmfg_domain"].where(section.obs["stmfg_domain"] != "1")
     for function in (tl.markers, tl.adjacency, tl.pseudobulk):
         assert "adata.obs['partly'].notna()" in refused(function, section, key="partly")

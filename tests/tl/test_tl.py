@@ -50,7 +50,7 @@ def test_exactly_the_promised_keys_are_written(section: AnnData, quick: dict[str
     before, untouched = keys(section), section.copy()
     assert tl.domains(section, n_domains=4, random_state=7, **quick) is None
     before["obs"] |= {"stmfg_domain", "stmfg_confidence"}
-    before["obsm"] |= {"X_stmfg", "stmfg_view_weights"}
+    before["obsm"] |= {"X_stmfg", "stmfg_components", "stmfg_view_weights"}
     before["obsp"] |= {"spatial_connectivities"}
     before["uns"] |= {"stmfg", "stmfg_domain_colors"}
     assert keys(section) == before
@@ -88,7 +88,7 @@ def test_what_is_written_has_the_promised_form(solved: AnnData, quick: dict[str,
     np.testing.assert_allclose(weights.reshape(n, 2, 2).sum(axis=2), 1, rtol=1e-5)
     assert record["version"] == stmfg.__version__
     assert (record["random_state"], record["n_domains"]) == (7, 4)
-    assert (record["params"]["epochs"], list(record["params"]["widths"])) == (3, [0, 0])
+    assert (record["params"]["epochs"], record["params"]["n_layers"]) == (3, 2)
     assert set(record["params"]) == set(stmfg.Config().to_dict())
     assert {len(values) for values in record["history"].values()} == {3}
     graph = solved.obsp["spatial_connectivities"]
@@ -234,7 +234,7 @@ def test_an_embedding_keeps_the_hyperparameters_it_was_trained_with(
     solved: AnnData, refused: Callable[..., str]
 ) -> None:
     first = solved.obs["stmfg_domain"].copy()
-    tl.domains(solved, n_domains=4, random_state=7)  # widths are those of the embedding, not the preset's
+    tl.domains(solved, n_domains=4, random_state=7)  # the layers are those of the embedding, not the preset's
     pd.testing.assert_series_equal(solved.obs["stmfg_domain"], first)
     tl.domains(solved, n_domains=4, clusterer="kmeans")
     for options in ({"epochs": 30}, {"preset": "paper"}, {"use_rep": "X_pca"}):
@@ -261,7 +261,7 @@ def test_denoised_expression_on_request(section: AnnData, quick: dict[str, Any])
     before = keys(section)
     tl.embed(section, denoised=True, **quick)
     before["layers"] |= {"stmfg_denoised"}
-    before["obsm"] |= {"X_stmfg", "stmfg_view_weights"}
+    before["obsm"] |= {"X_stmfg", "stmfg_components", "stmfg_view_weights"}
     before["obsp"] |= {"spatial_connectivities"}
     before["uns"] |= {"stmfg"}
     assert keys(section) == before
@@ -365,7 +365,7 @@ def test_spots_left_out_take_the_domain_of_their_own_slice(section: AnnData, qui
     counts[140] = 0
     twin.X = sparse.csr_matrix(counts)
     both = anndata.concat({"a": section, "b": twin}, label="slice", index_unique="-")
-    tl.domains(both, n_domains=4, library_key="slice", **quick)
+    tl.domains(both, n_domains=4, library_key="slice", features="factors", **quick)
     domain = both.obs["stmfg_domain"].astype(str).to_numpy()
     own = both.obsp["spatial_connectivities"][section.n_obs + 140].indices
     assert len(own) >= 6

@@ -119,7 +119,7 @@ def test_options_can_be_given_whole_and_changed() -> None:
         ("min-spot-share = .5", "min_spot_share", 0.5),
         ("clusterer=kmeans", "clusterer", "kmeans"),
         ("log1p=false", "log1p", False),
-        ("widths=[0, 32]", "widths", [0, 32]),
+        ("averages=true", "averages", True),
         ("views=('spatial',)", "views", ("spatial",)),
     ],
 )
@@ -143,11 +143,11 @@ def test_a_hyperparameter_that_is_none(text: str, said: str, refused: Callable[.
 def test_a_file(folder: Path) -> None:
     Path("lab.toml").write_text(
         'input = "a b.h5ad"\nn-domains = "auto"\nseed = 3\nuse_rep = "-odd"\nresume = false\nquiet = true\n'
-        'view = "image"\nwidths = [0]\n'
+        'view = "image"\nn_layers = 2\n'
     )
     assert read_file("lab.toml") == {
         "source": ("a b.h5ad",), "n_domains": "auto", "random_state": 3, "use_rep": "-odd", "resume": False,
-        "quiet": True, "view": ("image",), "widths": [0],
+        "quiet": True, "view": ("image",), "n_layers": 2,
     }  # fmt: skip
     Path("lab.toml").write_text("# nothing yet\n")
     assert read_file("lab.toml") == {}

@@ -102,7 +102,7 @@ def test_result(finished: tuple[Path, dict[str, Any]]) -> None:
     assert list(result.layers) == ["other"]
     assert (result.layers["other"] != given.layers["other"]).nnz == 0
     assert set(result.obs) == {*given.obs, "stmfg_domain", "stmfg_confidence"}
-    assert set(result.obsm) == {*given.obsm, "X_stmfg", "stmfg_view_weights"}
+    assert set(result.obsm) == {*given.obsm, "X_stmfg", "stmfg_components", "stmfg_view_weights"}
     np.testing.assert_array_equal(result.obsm["spatial"], given.obsm["spatial"])
     np.testing.assert_array_equal(result.obs["note"], given.obs["note"])
 

@@ -39,6 +39,13 @@ class Tissue:
     graph_made_by: str  # who made that, or will make one
     graph_options: dict[str, Any]  # hyperparameters it was made with, where that was not with those of the model
     feature_graph: Any | None  # expression graph (n, n), where the AnnData brings one
+    near_graph: Any | None = None
+    """Surroundings over which features must agree, where these are not the spatial graph, (n, n)."""
+
+    @property
+    def surroundings(self) -> Any:
+        """Graph of the surroundings over which features must agree and held-out molecules are counted."""
+        return self.spatial_graph if self.near_graph is None else self.near_graph
 
     @property
     def left_out(self) -> NDArray[np.bool_]:

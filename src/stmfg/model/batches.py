@@ -1,18 +1,20 @@
-"""What one training run works on: features, graphs and counts as tensors, and the spots of each step."""
+"""What one training run works on: half of the molecules to read, the other half to predict; the spots of each step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import sparse
 
-from stmfg.model.features import FeatureMap, most_variable
-from stmfg.model.graphs import patches, symmetric_operator, walk_operator
+from stmfg._core.blocks import Counts
+from stmfg.model.features import FeatureMap, apply_map, most_variable, select_inputs, sort_genes, take_genes
+from stmfg.model.graphs import patches, walk_operator
 from stmfg.model.inputs import build_graphs
 from stmfg.model.network import Operator
+from stmfg.model.offsets import match_slice_means
+from stmfg.model.thinning import split_embedding, thin_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from stmfg._core.tissue import Tissue
     from stmfg.config import Config
 
-__all__ = ["Batch", "TrainingData", "gather_training_data", "operators"]
+__all__ = ["Batch", "HeldOut", "TrainingData", "gather_training_data", "operators"]
 
 TRAIN_AT_MOST = 20_000
 """Spots the network is trained on: patches of tissue that hold about so many. It is applied to all."""
@@ -33,108 +35,173 @@ class Batch:
     """The spots whose loss one step measures; the encoder always sees the whole graph."""
 
     spots: Tensor  # indices, (b,)
-    target: Tensor  # counts (b, genes) or features (b, d) to reconstruct
+    target: Tensor  # held-out counts around each spot (b, genes), or without counts their factors (b, d)
     size: Tensor  # size factors, (b, 1): the target's depth over the median spot's; ones without counts
     library: Tensor  # slice of each spot, (b,)
     neighbors: Tensor  # index pairs linked in the spatial graph, (2, b)
     strangers: Tensor  # random index pairs, (2, b)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What is to be predicted: the other half of the molecules."""
+
+    features: NDArray[np.float32]
+    """Their factors, (n, d)."""
+    autocorrelation: NDArray[np.float64]
+    """How spatial each factor is: its weight in the error, (d,)."""
+    counts: csr_matrix | None = None
+    """Their counts of the decoded genes, (n, genes); None where only an embedding is given."""
+    depth: NDArray[np.float64] | None = None
+    """Their total over all genes, (n,); needed with counts."""
+
+
 def operators(graphs: dict[str, csr_matrix], config: Config, device: torch.device) -> list[Operator]:
-    """Return the propagation along the graph of every view, as its convolutions take it."""
-    normalised = walk_operator if config.convolution == "linear" else symmetric_operator
-    return [Operator(normalised(graphs[view]), device) for view in config.view_names]
+    """Return the mean over neighbours along the graph of every view."""
+    return [Operator(walk_operator(graphs[view]), device) for view in config.view_names]
+
+
+def build_part(graph: Any, rows: NDArray[np.int64]) -> csr_matrix:
+    """Return the links between some of the spots."""
+    return graph[rows][:, rows]
 
 
 def gather_training_data(
     spots: Tissue,
-    features: NDArray[np.float32],
-    graphs: dict[str, csr_matrix],
+    factors: NDArray[np.float32],
     maps: dict[str, FeatureMap],
     config: Config,
     device: torch.device,
+    random_state: int,
 ) -> tuple[TrainingData, NDArray[np.int64]]:
-    """Return what the network is trained on, everything or patches of a large tissue, and the genes to be decoded."""
+    """Return both halves of what the network is trained on, and the genes to be decoded.
+
+    Everything is trained on, or patches of a large tissue.
+    """
     rows = patches(spots.coordinates, TRAIN_AT_MOST, spots.libraries)
     n_libraries = 1 if spots.libraries is None else int(spots.libraries.max()) + 1  # those without a patch, too
-    if len(rows) < len(features):
-        # A spot's neighbours in expression are everywhere: among the patches they are looked for anew.
-        graph, features = graphs["spatial"][rows][:, rows], features[rows]
-        spots = replace(spots.subset(rows), spatial_graph=graph, feature_graph=None)
-        graphs = build_graphs(spots, features, maps, config)
-    counts, depth, decoded = None, None, np.zeros(0, dtype=np.int64)
-    if spots.counts is not None and spots.sums is not None and config.reconstruction == "zinb":
-        counts, depth, decoded = spots.counts.rows(slice(None)), spots.sums[1], maps["feature"].genes
+    if len(rows) < len(factors):
+        near = None if spots.near_graph is None else build_part(spots.near_graph, rows)
+        parts = {"near_graph": near, "spatial_graph": build_part(spots.spatial_graph, rows), "feature_graph": None}
+        spots = replace(spots.subset(rows), **parts)
+        factors = factors[rows]
+    expression, counts, depth, decoded = maps["feature"], None, None, np.zeros(0, dtype=np.int64)
+    if spots.counts is not None:
+        whole = spots.counts.rows(slice(None))
+        # In an order of the genes' values: permuted genes are then dealt the same molecules.
+        genes = sort_genes(whole, np.arange(whole.shape[1]))
+        whole, place = take_genes(whole, genes), np.argsort(genes)
+        sorted_map = replace(expression.restricted(place), spread=np.zeros(0))
+        halves = thin_counts(whole, random_state)
+        read, held_out = (apply_map(sorted_map, Counts(half), log1p=config.log1p) for half in halves)
+        decoded = expression.genes
         if config.decoder_genes:
-            decoded = decoded[most_variable(counts[:, decoded], config.decoder_genes)]
-        counts = counts[:, decoded]
-    return TrainingData(features, graphs, counts, depth, config, device, spots.libraries, n_libraries), decoded
+            decoded = decoded[most_variable(whole[:, place[decoded]], config.decoder_genes)]
+        counts, depth = halves[1][:, place[decoded]], np.asarray(halves[1].sum(axis=1, dtype=np.float64)).ravel()
+    else:
+        read, held_out = split_embedding(factors[:, : expression.width], spots.surroundings, random_state)
+    # What slices differ in was found on all molecules: each half is given the slice means of the whole.
+    libraries = np.zeros(len(factors), dtype=np.int64) if spots.libraries is None else spots.libraries
+    views = factors[:, expression.width :]
+    read, held_out = (
+        np.hstack([match_slice_means(half, factors[:, : expression.width], libraries), views])
+        for half in (read, held_out)
+    )
+    autocorrelation = np.concatenate([m.autocorrelation[m.joining] for m in maps.values()])
+    target = HeldOut(select_inputs(held_out, maps), autocorrelation, counts, depth)
+    graphs = build_graphs(spots, read, maps, config)
+    data = TrainingData(select_inputs(read, maps), graphs, spots.surroundings, target, config, device)
+    data.set_slices(spots.libraries, n_libraries)
+    return data, decoded
 
 
 class TrainingData:
     """Everything a training run reads, on its device.
 
-    Features (n, d) and graphs by view, each (n, n); raw counts of the decoded genes (n, genes) with the depth over all
-    genes (n,), or ``None`` to reconstruct the features; slices as codes (n,), and how many, also those without a spot.
+    Parameters
+    ----------
+    features
+        Input of the network, (n, d), of the first half.
+    graphs
+        Symmetric graphs by view name, each (n, n), of the first half.
+    near
+        Graph of the surroundings over which the other half is averaged or counted, (n, n).
+    held_out
+        The other half.
+    config
+        Hyperparameters.
+    device
+        Where the tensors live.
     """
 
     def __init__(
         self,
         features: NDArray[np.float32],
         graphs: dict[str, csr_matrix],
-        counts: csr_matrix | None,
-        depth: NDArray[np.float64] | None,
+        near: csr_matrix,
+        held_out: HeldOut,
         config: Config,
         device: torch.device,
-        libraries: NDArray[np.int64] | None = None,
-        n_libraries: int = 1,
     ) -> None:
         self.device = device
         self.n = len(features)
-        self._libraries = np.zeros(self.n, dtype=np.int64) if libraries is None else libraries
-        self.n_libraries = n_libraries
+        self.set_slices(None, 1)
         self.features = torch.from_numpy(features).to(device)
         self.operators = operators(graphs, config, device)
+        around = walk_operator(near)
+        target = around @ held_out.features
+        target = (target - target.mean(axis=0)) / np.maximum(target.std(axis=0), 1e-6)
+        self.target = torch.from_numpy(np.asarray(target, dtype=np.float32)).to(device)
+        """Held-out factors averaged over each spot and its neighbours, columns of unit variance, (n, d)."""
+        weight = np.maximum(held_out.autocorrelation, 0) + 1e-6
+        self.share = torch.from_numpy((weight / weight.sum()).astype(np.float32)).to(device)
         spatial = graphs["spatial"]
         self._edges = np.stack([np.repeat(np.arange(self.n), np.diff(spatial.indptr)), spatial.indices])
-        pooled = sparse.identity(self.n, dtype=np.float32, format="csr")
-        self._pool = pooled + spatial if config.target == "neighbourhood" else pooled  # sums, so that they stay counts
-        self.counts = counts
-        self._depth = depth
+        self._links = [graph.indices for graph in graphs.values()]
         self._batch_size = min(config.batch_size or self.n, self.n)
-        self._middle = self.spot_size = 1.0
-        if depth is not None:
-            self._middle = float(np.median(self._pool @ depth))
-            self.spot_size = float(np.median(depth)) / self._middle
-            """Size factor of the median spot alone: 1 unless counts are pooled over neighbours."""
+        self.counts = held_out.counts
+        self._around, self._own_depth = around, np.ones(self.n) if held_out.depth is None else held_out.depth
+        self._around.data[:] = 1.0  # sums over the surroundings: they stay counts
+        self._depth = self._around @ self._own_depth
+        self._middle = max(float(np.median(self._depth)), 1e-12)
+        self.spot_size = 2 * float(np.median(self._own_depth)) / self._middle
+        """Size factor of the median spot alone, at the depth of both halves together."""
+
+    def set_slices(self, libraries: NDArray[np.int64] | None, n_libraries: int) -> None:
+        """Say which slice each spot is of, codes (n,), and how many there are, also without a spot here."""
+        self._libraries = np.zeros(self.n, dtype=np.int64) if libraries is None else libraries
+        self.n_libraries = n_libraries
+
+    def list_arrays(self) -> list[NDArray[Any]]:
+        """Return what identifies the data: whoever continues from a checkpoint must have the same."""
+        arrays = [self.features.cpu().numpy(), self.target.cpu().numpy(), self._edges, self._own_depth, *self._links]
+        return arrays if self.counts is None else [*arrays, self.counts.indptr, self.counts.indices, self.counts.data]
 
     def mean_target(self) -> NDArray[np.float64]:
         """Return the mean count of each decoded gene at size factor one on each slice, (n_libraries, genes)."""
-        if self.counts is None or self._depth is None:
+        if self.counts is None:
             raise ValueError("there are no counts to decode")
-        weight = np.asarray(self._pool.sum(axis=0)).ravel()
+        degree = np.asarray(self._around.sum(axis=0)).ravel()
         means = []
         for code in range(self.n_libraries):
-            w = weight * (self._libraries == code)
-            w = w if w.any() else weight  # none of the slice's spots is trained on
-            means.append(np.asarray(w @ self.counts).ravel() * self._middle / max(float(w @ self._depth), 1e-12))
+            weight = degree * (self._libraries == code)
+            weight = weight if weight.any() else degree  # none of the slice's spots is trained on
+            depth = max(float(weight @ self._own_depth), 1e-12)
+            means.append(np.asarray(weight @ self.counts).ravel() * self._middle / depth)
         return np.stack(means)
 
     def batch(self, generator: torch.Generator) -> Batch:
         """Draw the spots and pairs of one step."""
         spots = torch.randperm(self.n, generator=generator)[: self._batch_size]
         rows = spots.numpy()
-        if self.counts is not None and self._depth is not None:
-            pool = self._pool[rows]
-            target, depth = torch.from_numpy((pool @ self.counts).toarray().astype(np.float32)), pool @ self._depth
-            size = torch.from_numpy((depth / self._middle).astype(np.float32)).unsqueeze(1)
+        if self.counts is not None:
+            target = torch.from_numpy((self._around[rows] @ self.counts).toarray().astype(np.float32))
+            size = torch.from_numpy((self._depth[rows] / self._middle).astype(np.float32)).unsqueeze(1)
         else:
-            target = self.features[spots.to(self.device)]
-            size = torch.ones(len(rows), 1)
-        pairs = max(self._batch_size, 1)
+            target, size = self.target[spots.to(self.device)], torch.ones(len(rows), 1)
         n_edges = self._edges.shape[1]
-        chosen = torch.randint(max(n_edges, 1), (pairs,), generator=generator).numpy()
-        neighbors = self._edges[:, chosen] if n_edges else np.zeros((2, pairs), dtype=np.int64)
-        strangers = torch.randint(self.n, (2, pairs), generator=generator)
+        chosen = torch.randint(max(n_edges, 1), (len(rows),), generator=generator).numpy()
+        neighbors = self._edges[:, chosen] if n_edges else np.zeros((2, len(rows)), dtype=np.int64)
+        strangers = torch.randint(self.n, (2, len(rows)), generator=generator)
         library, linked = torch.from_numpy(self._libraries[rows]), torch.from_numpy(neighbors.astype(np.int64))
         return Batch(*(x.to(self.device) for x in (spots, target, size, library, linked, strangers)))

@@ -137,27 +137,47 @@ def agreement(posteriors: Sequence[Posterior]) -> NDArray[np.float64]:
     return np.asarray(np.divide(together - expected, excess, out=np.ones_like(excess), where=excess != 0))
 
 
-def consensus(posteriors: Sequence[Posterior], *, max_iter: int = 20) -> Posterior:
-    """Vote of several clusterings of the same observations, each (n, k).
+def consensus(posteriors: Sequence[Posterior], *, n_starts: int = 8) -> Posterior:
+    """Vote of several clusterings.
 
-    Starts from the clustering that agrees best with all others (adjusted Rand index), matches the
-    clusters of each to it (Hungarian method), averages, and repeats until the labels stay. Clusterings
-    stuck in a poor optimum disagree with each other and are outvoted. A row's largest value is the share of the vote.
+    From a first guess, the clusters of each clustering are matched to it (Hungarian method), averaged, and this is
+    repeated until the labels stay. First guesses are clusterings from the one that agrees best with all others
+    (adjusted Rand index) to the one that agrees least; the outcome that the clusterings support most is kept.
+    Clusterings stuck in a poor optimum disagree with each other and are outvoted.
+
+    Parameters
+    ----------
+    posteriors
+        Clusterings of the same observations, each (n, k).
+    n_starts
+        First guesses at most.
+
+    Returns
+    -------
+    Mean posterior after matching, (n, k): a row's largest value is the share of the vote.
     """
+    order = np.argsort(-agreement(posteriors).mean(axis=1), kind="stable")
+    firsts = order[:: max(1, len(order) // n_starts)][:n_starts]
+    outcomes = [_match_and_average(posteriors, posteriors[first]) for first in firsts]
+    return max(outcomes, key=lambda shares: float(shares.max(axis=1).mean()))
+
+
+def _match_and_average(posteriors: Sequence[Posterior], first: Posterior, *, max_iter: int = 20) -> Posterior:
+    """Match the clusters of each clustering to a first guess, average, and repeat until the labels stay."""
     from scipy.optimize import linear_sum_assignment
 
-    vote = posteriors[int(agreement(posteriors).mean(axis=1).argmax())]
+    shares = first
     for _ in range(max_iter):
-        total = np.zeros_like(vote)
+        total = np.zeros_like(shares)
         for posterior in posteriors:
-            mine, theirs = linear_sum_assignment(-(posterior.T @ vote))
+            mine, theirs = linear_sum_assignment(-(posterior.T @ shares))
             total[:, theirs] += posterior[:, mine]
         total /= len(posteriors)
-        settled = bool((total.argmax(axis=1) == vote.argmax(axis=1)).all())
-        vote = total
+        settled = bool((total.argmax(axis=1) == shares.argmax(axis=1)).all())
+        shares = total
         if settled:
             break
-    return vote
+    return shares
 
 
 def map_clusters(posteriors: Sequence[Posterior], reference: Posterior) -> Posterior:

@@ -13,15 +13,17 @@ from threadpoolctl import threadpool_limits
 from stmfg._core import checks
 from stmfg._core.timing import stage
 from stmfg.model import transfer
+from stmfg.model.averages import average
 from stmfg.model.cluster import fill_empty, refine
 from stmfg.model.graphs import walk_operator
-from stmfg.model.vote import choose_n_domains, vote
+from stmfg.model.vote import choose_n_domains, list_members, vote
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
     from stmfg.config import Config
+    from stmfg.model.averages import Base
     from stmfg.model.plugins import Clusterer
 
 
@@ -45,6 +47,8 @@ class Result:
     """Who built it: this model, :func:`stmfg.gr.spatial`, or another tool."""
     left_out: NDArray[np.bool_]
     """Which observations have no count, (n,)."""
+    base: Base | None = None
+    """What is averaged over neighbourhoods, for members of the vote beside the network; None without them."""
     libraries: NDArray[np.int64] | None = None
     """Slice of each observation, codes from 0; None of a single slice."""
     slices: list[str] = field(default_factory=list)
@@ -79,6 +83,7 @@ class Result:
             graph=self.graph[rows][:, rows],
             graph_made_by=self.graph_made_by,
             left_out=self.left_out[rows],
+            base=None if self.base is None else self.base.subset(rows),
             libraries=None if self.libraries is None else self.libraries[rows],
             slices=self.slices,
         )
@@ -111,7 +116,11 @@ def find_domains(
     with stage("domains"):
         apart = None if result.libraries is None or config.stacked else result.libraries[used]
         libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
-        posterior = vote(embedding, result.widths, k, config, random_state, libraries=libraries, clusterer=clusterer)
+        averages = []
+        if config.averages and result.base is not None:
+            averages = average(result.base.subset(used), result.coordinates[used], k, libraries)
+        members = list_members(embedding, result.widths, averages, config)
+        posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer)
         posterior = refine(posterior, walk_operator(graph), config.refine)
     labels = fill_empty(posterior)
     # Of equally large domains the one with the first place comes first: rounding decides on the order of clusters.

@@ -18,12 +18,14 @@ from stmfg.config import Config
 from stmfg.errors import InputError
 from stmfg.model import features as _features
 from stmfg.model import genes as _genes
+from stmfg.model.averages import choose_base
 from stmfg.model.batches import gather_training_data, operators
 from stmfg.model.checkpoint import Checkpoint, fingerprint
 from stmfg.model.domains import Result, assign_domains, find_domains, surroundings
-from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, warn_left_out
+from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, report_views, warn_left_out
 from stmfg.model.network import CountDecoder, STMFGNet, build_network
 from stmfg.model.plugins import Plugins
+from stmfg.model.threads import one_thread
 from stmfg.model.train import History, pick_device, train
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from stmfg._core.annotated import Annotated
     from stmfg._core.tissue import Tissue
+    from stmfg.model.averages import Base
     from stmfg.model.transfer import DomainMap
 
     Graphs = dict[str, sparse.csr_matrix]
@@ -166,14 +169,17 @@ class STMFG:
                 checks.n_domains(self.n_domains, len(order))
             warn_left_out(tissue)
         self.genes = tissue.genes
-        with stage("features"):
-            self.maps, features = _features.fit(spots, self.config, self.random_state)
-        with stage("graphs"):
-            graphs = build_graphs(spots, features, self.maps, self.config)
-        with stage("train"):
-            self._train(spots, features, graphs, checkpoint, progress=progress)
-        with stage("embedding"):
-            result = self._encode(tissue, order, features, graphs)
+        with one_thread():
+            with stage("features"):
+                fitted = _features.fit(spots, self.config, self.random_state)
+                self.maps = fitted.maps
+            with stage("graphs"):
+                graphs = build_graphs(spots, fitted.factors, self.maps, self.config)
+            with stage("train"):
+                self._train(spots, fitted.factors, checkpoint, progress=progress)
+            with stage("embedding"):
+                result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
+        report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
             result = find_domains(result, self.n_domains, self.config, self.random_state, self.plugins.clusterer)
             self.domain_map = result.domain_map
@@ -187,21 +193,18 @@ class STMFG:
         return read_tissue(adata, config=self.config, given=given, **where)
 
     def _train(
-        self,
-        spots: Tissue,
-        features: NDArray[np.float32],
-        graphs: Graphs,
-        checkpoint: str | Path | None,
-        *,
-        progress: bool,
+        self, spots: Tissue, factors: NDArray[np.float32], checkpoint: str | Path | None, *, progress: bool
     ) -> None:
-        """Train a new network on everything, or on patches of a large tissue."""
-        data, self.decoded = gather_training_data(spots, features, graphs, self.maps, self.config, self.device)
+        """Train a new network: from one half of the molecules, predict the other."""
+        data, self.decoded = gather_training_data(
+            spots, factors, self.maps, self.config, self.device, self.random_state
+        )
         self.spot_size = data.spot_size
+        n_in = data.features.shape[1]
         self.net = build_network(
             self.config,
-            features.shape[1],
-            features.shape[1] if data.counts is None else len(self.decoded),
+            n_in,
+            n_in if data.counts is None else len(self.decoded),
             counts=data.counts is not None,
             n_libraries=data.n_libraries,
             random_state=self.random_state,
@@ -211,10 +214,8 @@ class STMFG:
             self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
         file = None
         if checkpoint is not None:
-            matrices = [m for m in (data.counts, *graphs.values()) if m is not None]
-            arrays = [features, *(array for m in matrices for array in (m.indptr, m.indices, m.data))]
             settings = [self.config.to_dict(), self.random_state, __version__]
-            file = Checkpoint(Path(checkpoint), fingerprint(settings, arrays))
+            file = Checkpoint(Path(checkpoint), fingerprint(settings, data.list_arrays()))
         how: dict[str, Any] = {"random_state": self.random_state, "plugins": self.plugins, "progress": progress}
         self.history = train(self.net, data, self.config, checkpoint=file, **how)
 
@@ -311,11 +312,16 @@ class STMFG:
                 f"obsm[{self.use_rep!r}] has {spots.representation.shape[1]} columns, the model was trained on "
                 f"{len(maps['feature'].center)}; give the embedding the model was trained on"
             )
-        features = _features.transform(spots, maps, log1p=self.config.log1p, align=align)
-        return self._encode(tissue, order, features, build_graphs(spots, features, maps, self.config))
+        factors = _features.transform(spots, maps, log1p=self.config.log1p, align=align)
+        return self._encode(tissue, order, factors, build_graphs(spots, factors, maps, self.config))
 
     def _encode(
-        self, tissue: Tissue, order: NDArray[np.int64], features: NDArray[np.float32], graphs: Graphs
+        self,
+        tissue: Tissue,
+        order: NDArray[np.int64],
+        factors: NDArray[np.float32],
+        graphs: Graphs,
+        base: Base | None = None,
     ) -> Result:
         net, left_out = self.fitted(), tissue.left_out
         if tissue.spatial_graph is not None:
@@ -326,24 +332,25 @@ class STMFG:
             place = np.argsort(order)
             graph = sparse.csr_matrix(graphs["spatial"][place][:, place])
         with torch.inference_mode():
-            x = torch.from_numpy(features).to(self.device)
+            x = torch.from_numpy(_features.select_inputs(factors, self.maps)).to(self.device)
             encoded = net.encode(x, operators(graphs, self.config, self.device))
         near = surroundings(graph, tissue.coordinates, left_out, tissue.libraries)
 
-        def scatter(values: torch.Tensor) -> NDArray[np.float32]:
+        def scatter(values: NDArray[np.float32]) -> NDArray[np.float32]:
             rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
-            rows[order] = values.cpu().numpy()
+            rows[order] = values
             rows[left_out] = near @ rows
             return rows
 
         return Result(
-            embedding=scatter(encoded.embedding),
-            view_weights=scatter(torch.cat(encoded.weights, dim=1)),
+            embedding=scatter(encoded.embedding.cpu().numpy()),
+            view_weights=scatter(torch.cat(encoded.weights, dim=1).cpu().numpy()),
             widths=net.scales,
             coordinates=tissue.coordinates,
             graph=graph,
             graph_made_by=tissue.graph_made_by,
             left_out=left_out,
+            base=None if base is None else replace(base, values=scatter(base.values)),
             libraries=tissue.libraries,
             slices=tissue.slices,
         )
@@ -351,7 +358,7 @@ class STMFG:
     @property
     def view_weight_names(self) -> list[str]:
         """Names of the columns of the view weights, ``"layer 1: spatial"`` and so on."""
-        last = len(self.config.widths)
+        last = self.config.n_layers
         depths = [last] if self.config.fusion == "late" else range(1, last + 1)
         return [f"layer {depth}: {view}" for depth in depths for view in self.config.view_names]
 

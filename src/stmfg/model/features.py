@@ -1,13 +1,14 @@
 """From counts to the network's input: normalisation, principal components, spatial factors. Arrays only.
 
-Nothing is made dense before the principal components: centring is implicit. A further view, such as features of the
-tissue image or protein, has spatial factors of its own, put beside those of the expression.
+Nothing is made dense before the principal components: centring is implicit. Spots that are mixtures of cells are
+described by components, single cells by spatial factors. A further view, such as features of the tissue image or
+protein, has spatial factors of its own; the network reads those that show separate groups of spots.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from stmfg.errors import InputError
 from stmfg.model import offsets as _offsets
 from stmfg.model.components import Middle, principal_axes
 from stmfg.model.graphs import walk, walk_operator
+from stmfg.model.kind import holds_mixtures, measure_moran
+from stmfg.model.modes import find_joining_factors
 
 if TYPE_CHECKING:
     from stmfg._core.tissue import Tissue
@@ -27,15 +30,22 @@ Features = NDArray[np.float32]
 
 CLIP = 10.0
 """Scaled expression is clipped here, as scanpy's ``scale(max_value=10)`` does."""
+N_FEATURES = 15
+"""Components that are the features of spots."""
+N_LEADING = 30
+"""Components that are kept for averages that vote beside the network."""
+ROWS_PER_COMPONENT = 15
+"""Observations needed for each component."""
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """The fitted way from counts, or a given representation, to features; saved with the model.
+    """The fitted way from counts, or a given representation, to factors or components; saved with the model.
 
     ``genes`` (n_kept,) indexes the columns used; ``center`` and ``scale`` (n_kept,) standardise them; ``loadings``
-    (n_kept, d) lead from counts to the factors, ``rotation`` (n_kept, d) from a representation; they are empty where
-    the values are taken as they are. ``autocorrelation`` (d,) tells how spatial each factor is.
+    (n_kept, d) lead from counts to the factors, ``rotation`` (n_kept, d) from a representation, and the other is empty;
+    of mixtures they lead to all leading components, which tell slices apart.
+    ``autocorrelation`` (d,) tells how spatial each factor is.
     """
 
     genes: NDArray[np.int64]
@@ -45,6 +55,12 @@ class FeatureMap:
     loadings: NDArray[Any]
     rotation: NDArray[np.float64]
     autocorrelation: NDArray[np.float64]
+    joining: NDArray[np.bool_]
+    """Which columns the network reads, (d,): all of the expression, and of a further view those with separate modes."""
+    mixtures: bool = False
+    """Whether the columns are leading components of spots, plain and with rows of unit length, not factors."""
+    spread: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """Of mixtures, what the two parts are divided by, (2,); empty to take it from the observations at hand."""
 
     def restricted(self, columns: NDArray[np.int64]) -> FeatureMap:
         """Return the map for data with other columns: (n_genes,) says where each is now, -1 where it is missing.
@@ -62,54 +78,89 @@ class FeatureMap:
 
     @property
     def width(self) -> int:
-        """Number of features."""
-        last = self.rotation if self.rotation.size else self.loadings
-        return last.shape[1] if last.size else len(self.genes)
+        """Number of columns."""
+        return len(self.autocorrelation)
 
 
-def fit(spots: Tissue, config: Config, random_state: int) -> tuple[dict[str, FeatureMap], Features]:
-    """Fit the maps of the expression, or the embedding in its place, and of every further view, and apply them.
+class Fitted(NamedTuple):
+    """What :func:`fit` makes of observations."""
 
-    Returns
-    -------
-    The maps by view, ``"feature"`` first, and the features of all of them side by side, (n, d).
-    """
-    operator, libraries = walk_operator(spots.spatial_graph), spots.libraries
+    maps: dict[str, FeatureMap]
+    """Maps by view, ``"feature"``, the expression, first."""
+    factors: Features
+    """Columns of all maps side by side, (n, d)."""
+    components: Features
+    """Leading components of the expression, centred within slices, (n, at most ``N_LEADING``)."""
+
+
+def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
+    """Fit the maps of the expression, or the embedding in its place, and of every further view, and apply them."""
+    operator, libraries = walk_operator(spots.surroundings), spots.libraries
     if spots.counts is not None:
-        fitted = {"feature": fit_counts(spots.counts, operator, config, random_state, libraries)}
+        components, scores, first = fit_counts(spots.counts, config, random_state, libraries)
     elif spots.representation is not None:
-        fitted = {"feature": fit_representation(spots.representation, operator, config, libraries)}
+        components, scores, first = fit_representation(spots.representation, libraries)
     else:
         raise InputError("neither counts nor a representation were given")
+    # Between slices, the batch would pass for the most spatial factor of all.
+    rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config)
+    components = _offsets.align(components[:, : limit_components(N_LEADING, len(components))], operator, libraries)
+    mixtures = config.features == "components" or (
+        config.features == "auto"
+        and holds_mixtures(components, float(autocorrelation[0]), spots.coordinates, libraries)
+    )
+    if mixtures:
+        leading = components[:, : limit_components(N_FEATURES, len(components))]
+        rotation = np.eye(scores.shape[1], components.shape[1])
+        first = replace(first, spread=measure_spread(leading))
+        factors = _offsets.align(describe_spots(leading, first.spread), operator, libraries)
+        spread = walk(operator, factors, max(config.factor_steps - 1, 0))
+        autocorrelation = np.maximum(measure_moran(spread, operator), 0)
+    else:
+        factors = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
+    maps = {"feature": _complete(first, rotation, autocorrelation, mixtures=mixtures)}
+    columns = [factors]
     for name, x in spots.extra.items():
-        fitted[name] = fit_representation(x, operator, config, libraries, alike=False)
-    return {name: pair[0] for name, pair in fitted.items()}, _beside([pair[1] for pair in fitted.values()])
+        _, scores, view = fit_representation(x, libraries, alike=False)
+        rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config, least=1)
+        columns.append(_offsets.align((scores @ rotation).astype(np.float32), operator, libraries))
+        joining = find_joining_factors(columns[-1], spots.surroundings)
+        maps[name] = replace(_complete(view, rotation, autocorrelation), joining=joining)
+    return Fitted(maps, np.hstack(columns), components)
+
+
+def _complete(
+    feature_map: FeatureMap, rotation: NDArray[Any], autocorrelation: NDArray[Any], *, mixtures: bool = False
+) -> FeatureMap:
+    """Return a map of components with a rotation of them: a few columns to keep, not one a component."""
+    more: dict[str, Any] = {"autocorrelation": autocorrelation, "mixtures": mixtures}
+    more["joining"] = np.ones(len(autocorrelation), dtype=bool)
+    if feature_map.loadings.size:
+        return replace(feature_map, loadings=(feature_map.loadings @ rotation).astype(np.float32), **more)
+    return replace(feature_map, rotation=rotation, **more)
+
+
+def select_inputs(factors: Features, maps: dict[str, FeatureMap]) -> Features:
+    """Return the columns that the network reads, (n, d)."""
+    return factors[:, np.concatenate([feature_map.joining for feature_map in maps.values()])]
 
 
 def transform(spots: Tissue, maps: dict[str, FeatureMap], *, log1p: bool, align: bool = True) -> Features:
     """Apply fitted maps to other observations, (n, d); ``align`` takes off what slices differ in as wholes."""
-    operator, libraries = walk_operator(spots.spatial_graph), spots.libraries if align else None
+    operator, libraries = walk_operator(spots.surroundings), spots.libraries if align else None
     sources = {"feature": spots.representation if spots.counts is None else spots.counts} | spots.extra
-    values = [apply_map(maps[name], sources[name], log1p=log1p, libraries=libraries) for name in maps]
-    factors = [m.loadings.size or m.rotation.size for m in maps.values()]
-    return _beside([_offsets.align(x, operator, libraries) if f else x for x, f in zip(values, factors, strict=True)])
-
-
-def _beside(parts: list[Features]) -> Features:
-    return np.hstack(parts) if len(parts) > 1 else parts[0]
+    how: dict[str, Any] = {"log1p": log1p, "libraries": libraries, "operator": operator}
+    columns = [apply_map(maps[name], sources[name], **how) for name in maps]
+    return np.hstack([_offsets.align(x, operator, libraries) for x in columns])
 
 
 def fit_counts(
-    counts: Counts,
-    operator: sparse.csr_matrix,
-    config: Config,
-    random_state: int,
-    libraries: NDArray[np.int64] | None = None,
-) -> tuple[FeatureMap, Features]:
-    """Fit the map from raw counts (n, genes) and apply it.
+    counts: Counts, config: Config, random_state: int, libraries: NDArray[np.int64] | None = None
+) -> tuple[Features, Features, FeatureMap]:
+    """Find the principal components of raw counts (n, genes), twice (n, c), and the map that leads to them.
 
     Genes, their moments and the principal axes are found on at most ``FIT_AT_MOST`` spots. Of several slices, the
-    variation within slices decides on axes and factors, and their offsets are taken off.
+    variation within slices decides on the axes.
     """
     rows = subsample(counts.shape[0], FIT_AT_MOST, random_state)
     sample = counts.rows(rows)
@@ -119,69 +170,91 @@ def fit_counts(
     target = config.target_sum or float(np.median(totals[totals > 0]))
     x = take_genes(normalize(sample, target_sum=target, log1p=config.log1p), genes)
     center, scale = moments(x)
-    none = np.zeros((0, 0))
-    if config.features == "genes":  # Spatial-MGCN scales without centring
-        feature_map = FeatureMap(genes, target, np.zeros_like(center), scale, none, none, np.zeros(0))
-        return feature_map, apply_map(feature_map, counts, log1p=config.log1p)
     middle = Middle(center)
     if libraries is not None:
         middle = Middle(_offsets.slice_means(x, libraries[rows]), libraries[rows])
     loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, random_state)
-    components = FeatureMap(genes, target, center, scale, loadings, none, np.zeros(0))
-    scores = apply_map(components, counts, log1p=config.log1p)
-    # Between slices, the batch would pass for the most spatial factor of all.
-    rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config)
-    folded = (loadings @ rotation).astype(np.float32)  # a few columns to keep, not one a component
-    features = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
-    return replace(components, loadings=folded, autocorrelation=autocorrelation), features
+    none, all_ones = np.zeros((0, 0)), np.ones(loadings.shape[1])
+    feature_map = FeatureMap(genes, target, center, scale, loadings, none, all_ones, all_ones.astype(bool))
+    components = apply_map(feature_map, counts, log1p=config.log1p)
+    return components, components, feature_map
 
 
 def fit_representation(
-    x: NDArray[Any],
-    operator: sparse.csr_matrix,
-    config: Config,
-    libraries: NDArray[np.int64] | None = None,
-    *,
-    alike: bool = True,
-) -> tuple[FeatureMap, Features]:
-    """Fit the map from a representation (n, d) and apply it; columns not ``alike`` in unit are scaled each."""
-    center, scale, none = x.mean(axis=0, dtype=np.float64), np.ones(x.shape[1]), np.zeros((0, 0))
+    x: NDArray[Any], libraries: NDArray[np.int64] | None = None, *, alike: bool = True
+) -> tuple[Features, Features, FeatureMap]:
+    """Centre a representation (n, d), also with its rows compressed; columns not ``alike`` in unit are scaled each."""
+    center, scale = x.mean(axis=0, dtype=np.float64), np.ones(x.shape[1])
     if not alike:
         deviation = x.std(axis=0, dtype=np.float64)
         scale = np.where(deviation > 1e-6 * np.maximum(np.abs(center), 1.0), deviation, 1.0)
-    elif config.features == "genes":  # taken as it is
-        scale *= max(float(x.std()), 1e-12)
-    feature_map = FeatureMap(np.arange(x.shape[1]), 0.0, center, scale, none, none, np.zeros(0))
-    if config.features == "genes":
-        return feature_map, apply_map(feature_map, x)
+    all_ones = np.ones(x.shape[1])
+    feature_map = FeatureMap(
+        np.arange(x.shape[1]), 0.0, center, scale, np.zeros((0, 0)), np.eye(x.shape[1]), all_ones, all_ones.astype(bool)
+    )
+    components = ((x - center) / scale).astype(np.float32)
     scores = _compress(_offsets.centred((x - center) / scale, libraries)).astype(np.float32)
-    within = _offsets.centred(scores, libraries)
-    rotation, autocorrelation = spatial_factors(within, operator, config, least=4 if alike else 1)
-    features = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
-    return replace(feature_map, rotation=rotation, autocorrelation=autocorrelation), features
+    return components, scores, feature_map
 
 
 def apply_map(
-    f: FeatureMap, x: Counts | NDArray[Any] | None, *, log1p: bool = True, libraries: NDArray[np.int64] | None = None
+    f: FeatureMap,
+    x: Counts | NDArray[Any] | None,
+    *,
+    log1p: bool = True,
+    libraries: NDArray[np.int64] | None = None,
+    operator: sparse.csr_matrix | None = None,
 ) -> Features:
-    """Apply a fitted map to counts (n, genes) or a representation (n, d); offsets of slices stay."""
+    """Apply a fitted map to counts (n, genes) or a representation (n, d); offsets of slices stay in the columns.
+
+    Directions of components are those from the mean of a slice, however: its offset is taken off before.
+    """
     if isinstance(x, Counts):
-        features = np.empty((x.shape[0], f.width), dtype=np.float32)
+        features = np.empty((x.shape[0], f.loadings.shape[1]), dtype=np.float32)
         loadings = f.loadings.astype(np.float32)
-        shift = (f.center / f.scale) @ f.loadings if f.loadings.size else 0
+        shift = (f.center / f.scale) @ f.loadings
         for rows, block in x.blocks():
             values = take_genes(normalize(block, target_sum=f.target_sum, log1p=log1p), f.genes)
-            if loadings.size:
-                features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
-            else:
-                features[rows] = np.minimum(values.toarray() / f.scale, CLIP)
-        return features
+            features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
+        return _describe_aligned(f, features, operator, libraries) if f.mixtures else features
     if x is None:
         raise InputError("neither counts nor a representation were given")
-    if not f.rotation.size:
-        return np.asarray((x - f.center) / f.scale, dtype=np.float32)
+    if f.mixtures:
+        components = (((x - f.center) / f.scale) @ f.rotation).astype(np.float32)
+        return _describe_aligned(f, components, operator, libraries)
     scores = _compress(_offsets.centred((x - f.center) / f.scale, libraries)).astype(np.float32)
     return np.asarray(scores @ f.rotation, dtype=np.float32)
+
+
+def _describe_aligned(
+    f: FeatureMap, components: Features, operator: sparse.csr_matrix | None, libraries: NDArray[np.int64] | None
+) -> Features:
+    return describe_spots(_offsets.align(components, operator, libraries)[:, : f.width // 2], f.spread)
+
+
+def limit_components(number: int, n: int) -> int:
+    """Return how many components to take of n observations: few observations do not tell many from noise."""
+    return max(1, min(number, n // ROWS_PER_COMPONENT))
+
+
+def describe_spots(components: NDArray[Any], spread: NDArray[np.float64]) -> Features:
+    """Return components (n, d), plain and with rows of unit length, side by side, (n, 2 d).
+
+    The second tell what a spot expresses without how much. Each is divided by its ``spread``; where that is empty, so
+    that its first column has unit variance.
+    """
+    spread = spread if spread.size else measure_spread(components)
+    return np.hstack([x / by for x, by in zip(_with_unit_rows(components), spread, strict=True)]).astype(np.float32)
+
+
+def measure_spread(components: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the standard deviation of the first component, plain and with rows of unit length, (2,)."""
+    return np.array([max(float(x[:, 0].std()), 1e-12) for x in _with_unit_rows(components)])
+
+
+def _with_unit_rows(components: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x = np.asarray(components, dtype=np.float64)
+    return x, x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
 
 
 def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:

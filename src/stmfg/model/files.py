@@ -26,13 +26,15 @@ from stmfg.model.plugins import Plugins
 from stmfg.model.transfer import DomainMap
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from stmfg._core.annotated import Annotated
     from stmfg.model.estimator import STMFG
 
     Arrays = dict[str, Any]
 
-FORMAT = 2
-"""Version of the model files. 2: one matrix from genes to factors, where 1 had two; domains, where 1 had none."""
+FORMAT = 3
+"""Version of the model files. The network of format 3 learns from held-out molecules and has other parts."""
 _ARRAYS, _RECORD, _RESULT = "model.safetensors", "model.json", "result.h5ad"
 
 
@@ -41,7 +43,7 @@ def packed(model: STMFG) -> dict[str, Any]:
     net = model.fitted()
     arrays: Arrays = {}
     for name, feature_map in model.maps.items():
-        arrays |= {f"{_prefix(name)}{k}": np.asarray(v) for k, v in vars(feature_map).items()}
+        arrays |= {f"{_prefix(name)}{k}": _storable(v) for k, v in vars(feature_map).items()}
     arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
     arrays["decoded"] = model.decoded
     if model.domain_map is not None:
@@ -116,6 +118,8 @@ def _unpack(
 ) -> STMFG:
     if record["format"] > FORMAT:
         raise InputError(f"{name} is of format {record['format']}, newer than {FORMAT}; upgrade stmfg")
+    if record["format"] < FORMAT:
+        raise InputError(f"{name} was made by stmfg {record['version']}, whose network was another; fit it again")
     try:
         config = Config.from_dict(record["config"])
     except InputError as error:
@@ -140,11 +144,13 @@ def _unpack(
 
 def _feature_map(prefix: str, arrays: Arrays) -> FeatureMap:
     parts = _below(prefix, arrays)
-    parts["target_sum"] = float(parts["target_sum"].item())
-    if parts["loadings"].size and parts["rotation"].size:  # format 1
-        folded = (parts["loadings"] @ parts["rotation"]).astype(np.float32)
-        parts |= {"loadings": folded, "rotation": np.zeros((0, 0))}
-    return FeatureMap(**parts)
+    parts |= {"target_sum": float(parts["target_sum"].item()), "mixtures": bool(parts["mixtures"].item())}
+    return FeatureMap(**parts | {"joining": parts["joining"].astype(bool)})
+
+
+def _storable(value: Any) -> NDArray[Any]:
+    array = np.asarray(value)
+    return array.astype(np.uint8) if array.dtype == bool else array
 
 
 def _prefix(view: str) -> str:

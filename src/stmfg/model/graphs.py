@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["feature_graph", "spatial_graph", "symmetric_operator", "walk", "walk_operator"]
+__all__ = ["feature_graph", "spatial_graph", "walk", "walk_operator"]
 
 
 BLOCK = 100_000
@@ -193,13 +193,6 @@ def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
     with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
     degree = np.asarray(with_self.sum(axis=1)).ravel()
     return sparse.csr_matrix(sparse.diags_array(1 / degree) @ with_self, dtype=np.float32)
-
-
-def symmetric_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Return :math:`D^{-1/2} (A + I) D^{-1/2}` (Kipf and Welling 2017, eq. 2) of a graph A without diagonal, (n, n)."""
-    with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
-    scale = sparse.diags_array(1 / np.sqrt(np.asarray(with_self.sum(axis=1)).ravel()))
-    return sparse.csr_matrix(scale @ with_self @ scale, dtype=np.float32)
 
 
 def walk(operator: sparse.csr_matrix, x: NDArray[Any], steps: int) -> NDArray[Any]:

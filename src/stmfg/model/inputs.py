@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmfg")
 
+LITTLE_WEIGHT = 0.1
+"""A further view with less weight than this does next to nothing."""
 SORTED_BY_PLACE = 50_000
 """More observations than this are sorted by place first: what is close in tissue is then close in memory."""
 
@@ -47,9 +49,13 @@ def prepare(tissue: Tissue, config: Config) -> tuple[Tissue, NDArray[np.int64]]:
     if used.libraries is not None:  # a slice may have lost all its spots
         codes, libraries = np.unique(used.libraries, return_inverse=True)
         used = replace(used, libraries=libraries if len(codes) > 1 else None)
+    near = None
+    if graph is None and config.spatial_radius and config.spatial_neighbors:
+        near = build_spatial_graph(used, config.replace(spatial_radius=0.0))
     return replace(
         used,
         spatial_graph=build_spatial_graph(used, config) if graph is None else _clean_graph(graph, order),
+        near_graph=near,
         feature_graph=None if used.feature_graph is None else _clean_graph(used.feature_graph, order),
     ), order
 
@@ -75,31 +81,46 @@ def _clean_graph(graph: Any, order: NDArray[np.int64]) -> sparse.csr_matrix:
 
 
 def build_graphs(
-    spots: Tissue, features: NDArray[np.float32], maps: dict[str, FeatureMap], config: Config
+    spots: Tissue, factors: NDArray[np.float32], maps: dict[str, FeatureMap], config: Config
 ) -> dict[str, sparse.csr_matrix]:
     """Return the graph of every view, (n, n), between prepared observations.
 
-    Further views link neighbours in expression and in the view together: neighbours in the view alone mix what differs
-    in expression. Where the image tells two halves of one domain apart it is the same in all others. ``maps`` say which
-    columns of the features (n, d) belong to which view.
+    A further view whose factors join the features links what is alike in expression and view together: neighbours in
+    the view alone mix what differs in expression. Any other links what is alike in the view, and the attention finds
+    out whether that helps. ``maps`` say which columns of the factors (n, d) belong to which view.
     """
-    spatial, first, end = spots.spatial_graph, maps["feature"], 0
-    view_graphs = {"spatial": spatial}
-    if "feature" in config.views and spots.feature_graph is not None:
-        view_graphs["feature"] = spots.feature_graph
+    view_graphs = {"spatial": spots.spatial_graph}
+    operator, expression, end = graphs.walk_operator(spots.surroundings), maps["feature"], 0
     for name, feature_map in maps.items():
-        columns, weights = np.arange(end, end := end + feature_map.width), feature_map.autocorrelation
-        if name in view_graphs or name not in config.view_names:
-            continue
-        if name != "feature":
-            columns = np.concatenate([np.arange(first.width), columns])
-            weights = np.concatenate([first.autocorrelation, weights])
+        start, end = end, end + feature_map.width
+        columns, weights = np.arange(start, end), feature_map.autocorrelation
+        if name == "feature":
+            if name not in config.views:
+                continue
+            if spots.feature_graph is not None:
+                view_graphs[name] = spots.feature_graph
+                continue
+        elif feature_map.joining.any():
+            columns = np.concatenate([np.arange(expression.width), columns[feature_map.joining]])
+            weights = np.concatenate([expression.autocorrelation, weights[feature_map.joining]])
         # Smoothed in tissue, and the more spatial ones counting more.
-        x = graphs.walk(graphs.walk_operator(spatial), features[:, columns], config.feature_steps)
-        if weights.size:
-            x = x * np.sqrt(np.maximum(weights, 0)).astype(np.float32)
+        x = graphs.walk(operator, factors[:, columns], config.feature_steps)
+        x = x * np.sqrt(np.maximum(weights, 0)).astype(np.float32)
         view_graphs[name] = graphs.feature_graph(x, n_neighbors=config.feature_neighbors)
     return view_graphs
+
+
+def report_views(weights: NDArray[np.float32], columns: list[str], maps: dict[str, FeatureMap], config: Config) -> None:
+    """Warn of further views that do not help to predict expression, and say which join the features.
+
+    Given the weights (n, layers * views), the names of their columns, and the map of every view.
+    """
+    for name in config.extra_views:
+        weight = float(weights[:, [column.endswith(f": {name}") for column in columns]].mean())
+        if maps[name].joining.any():
+            logger.info("the view %r shows separate groups of spots, which join the features", name)
+        elif config.epochs and weight < LITTLE_WEIGHT:
+            logger.warning("the view %r does not help to predict expression: its weight is %.2f", name, weight)
 
 
 def warn_left_out(tissue: Tissue) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["gaussian_nll", "info_nce", "spatial_regularization", "zinb_nll"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["contrast_dimensions", "gaussian_nll", "held_out_error", "spatial_regularization", "zinb_nll"]
 
 
 def zinb_nll(x: Tensor, mu: Tensor, theta: Tensor, pi_logits: Tensor) -> Tensor:
@@ -50,15 +55,55 @@ def gaussian_nll(x: Tensor, mean: Tensor) -> Tensor:
     return (x - mean).square().mean()
 
 
-def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Contrast two views (n, d) of each spot with those of the other spots, in both directions.
+def held_out_error(layers: Sequence[Tensor], target: Tensor, share: Tensor) -> Tensor:
+    """Squared error of held-out factors given each layer's fused features, mean over layers.
 
-    InfoNCE (van den Oord et al. 2018, eq. 4) on cosine similarities over the temperature: the positive pair is row i of
-    both views, the negatives are all other rows of the other view. Nats; log(n) for unrelated views.
+    Each factor has a free gain, since diffusion shrinks what it averages: what counts is the pattern, not its size.
+
+    Parameters
+    ----------
+    layers
+        Fused features, each (n, d).
+    target
+        Factors of the held-out molecules around each spot, (n, d), columns of zero mean and unit variance.
+    share
+        Weight of each factor, (d,), adding up to one.
+
+    Returns
+    -------
+    Scalar, 1 for features that say nothing and 0 for perfect ones.
     """
-    similarity = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
-    same = torch.arange(len(a), device=a.device)
-    return (F.cross_entropy(similarity, same) + F.cross_entropy(similarity.T, same)) / 2
+    total = target.new_zeros(())
+    for layer in layers:
+        h = layer - layer.mean(0)
+        gain = (h * target).sum(0) / h.square().sum(0).clamp(min=1e-12)
+        total = total + ((target - gain * h).square().mean(0) * share).sum()
+    return total / len(layers)
+
+
+def contrast_dimensions(a: Tensor, b: Tensor, redundancy: float = 0.01) -> Tensor:
+    """Contrast two views dimension by dimension (Zbontar et al. 2021, Barlow twins, eq. 1), mean over dimensions.
+
+    A dimension must agree with itself across the views and differ from the other dimensions. Spots are not contrasted
+    with each other: in InfoNCE the neighbours of a spot, which belong to its domain, are negatives.
+
+    Parameters
+    ----------
+    a, b
+        Two views of the same spots, (n, d).
+    redundancy
+        Weight of the second part.
+
+    Returns
+    -------
+    Scalar, 0 where the views agree and no two dimensions are alike.
+    """
+    a, b = (v - v.mean(0) for v in (a, b))
+    a, b = (v / (v.square().mean(0) + 1e-8).sqrt() for v in (a, b))
+    correlation = a.T @ b / len(a)
+    same = correlation.diagonal()
+    others = correlation.square().sum() - same.square().sum()
+    return ((1 - same).square().sum() + redundancy * others) / len(correlation)
 
 
 def spatial_regularization(z: Tensor, neighbors: Tensor, strangers: Tensor) -> Tensor:

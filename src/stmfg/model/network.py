@@ -6,7 +6,6 @@ every preset; what differs is in :class:`stmfg.config.Config`.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -23,10 +22,25 @@ if TYPE_CHECKING:
 
     from stmfg.config import Config
 
-__all__ = ["CountDecoder", "Encoded", "GraphConv", "Operator", "STMFGNet", "ViewFusion", "build_network"]
+__all__ = [
+    "CountDecoder",
+    "Encoded",
+    "GraphConv",
+    "Operator",
+    "STMFGNet",
+    "ViewFusion",
+    "build_network",
+    "project_to_simplex",
+]
 
 ATTENTION_WIDTH = 16
 """Hidden width of the view attention."""
+BIAS_RATE = 3.0
+"""How much faster the bias of a view is stepped than the rest of the attention."""
+WEIGHT_RATE = 0.1
+"""How much slower the weights of convolutions are stepped than the attention."""
+JITTER = 0.02
+"""Standard deviation of what two networks differ in at their start."""
 
 
 class _SparseProduct(torch.autograd.Function):
@@ -75,47 +89,86 @@ def _to_torch(matrix: csr_matrix, device: torch.device) -> Tensor:
 class GraphConv(nn.Module):
     r"""Graph convolution of one view.
 
-    ``relu``: :math:`H' = \mathrm{ReLU}(\hat A H W + b)` (Kipf and Welling 2017, eq. 2, :math:`\hat A` with
-    symmetric normalisation). ``linear``: :math:`H' = \hat A H`, without weights while the width stays the
-    same (as Wu et al. 2019, SGC, and He et al. 2020, LightGCN): the layer is plain diffusion along its
-    graph, and all that is learned is where to look. Trained weights in its place measured worse, see
-    ``docs/experiments.md``.
+    ``start=None``: :math:`H' = \hat A H`, plain diffusion along the graph (as Wu et al. 2019, SGC): all that is
+    learned is where to look. With first weights :math:`W_0`: :math:`H' = \mathrm{ReLU}(\hat A H (W_0 + r D) + b)` (Kipf
+    and Welling 2017, eq. 2), D starting at zero. r makes the steps of D smaller than those of the attention.
 
     Shapes: H (n, n_in) -> H' (n, n_out).
     """
 
-    def __init__(self, n_in: int, n_out: int, *, linear: bool) -> None:
+    def __init__(self, start: Tensor | None, *, relu: bool) -> None:
         super().__init__()
-        self.bias = None if linear else nn.Parameter(torch.zeros(n_out))
-        self.linear: nn.Module = nn.Identity()
-        if not linear or n_in != n_out:
-            self.linear = nn.Linear(n_in, n_out, bias=False)
-            nn.init.xavier_uniform_(self.linear.weight)
+        self.relu = relu
+        self.start: Tensor | None
+        if start is None:
+            self.start = None
+            return
+        self.register_buffer("start", start.clone())
+        self.change = nn.Parameter(torch.zeros_like(start))
+        self.bias = nn.Parameter(torch.zeros(start.shape[1]))
 
     def forward(self, operator: Operator, h: Tensor) -> Tensor:
-        """Convolve features along one graph."""
-        h = operator(self.linear(h))  # W first: the product with the graph is then the narrow one
-        return h if self.bias is None else F.relu(h + self.bias)
+        """Convolve features h (n, n_in) along one graph."""
+        if self.start is None:
+            return operator(h)
+        h = operator(h) @ (self.start + WEIGHT_RATE * self.change) + self.bias
+        return torch.relu(h) if self.relu else h
+
+
+def mirrored_starts(n_in: int, depth: int) -> list[Tensor]:
+    """First weights of ReLU layers that let everything through: every feature as the pair x, -x.
+
+    ReLU(x) - ReLU(-x) = x (Shang et al. 2016, CReLU), so that layers of width 2 n_in and a last one of width n_in
+    without ReLU begin as plain diffusion, which random weights do not find back to in a few hundred steps.
+
+    Returns
+    -------
+    One matrix (n_in or 2 n_in, 2 n_in or n_in) a layer.
+    """
+    one = torch.eye(n_in)
+    out, back = torch.cat([one, -one], dim=1), torch.cat([one, -one], dim=0)
+    starts = []
+    for layer in range(depth):
+        first, last = layer == 0, layer == depth - 1
+        start = one if first and last else out if first else back if last else back @ out
+        starts.append(start + JITTER * torch.randn(start.shape))
+    return starts
+
+
+def project_to_simplex(logits: Tensor) -> Tensor:
+    """Sparsemax over the columns (Martins and Astudillo 2016, algorithm 1): as softmax, but weights reach zero.
+
+    Shapes: (n, v) -> (n, v), rows add up to one.
+    """
+    logits = logits - logits.max(dim=1, keepdim=True).values
+    ordered = logits.sort(dim=1, descending=True).values
+    total = ordered.cumsum(dim=1)
+    rank = torch.arange(1, logits.shape[1] + 1, dtype=logits.dtype, device=logits.device)
+    support = (1 + rank * ordered > total).sum(dim=1, keepdim=True).clamp(min=1)
+    return (logits - (total.gather(1, support - 1) - 1) / support).clamp(min=0)
 
 
 class ViewFusion(nn.Module):
-    r"""Attention of a spot over its views (Wang et al. 2023, Spatial-MGCN, eqs. 6-8).
+    r"""Attention of a spot over its views: :math:`w_v = q \cdot \tanh(W h_v + b) + c_v`, sparsemax, weighted sum.
 
-    :math:`w_v = q \cdot \tanh(W h_v + b)`, softmax over the views v, weighted sum. q starts at zero:
-    every view counts the same until training finds a reason.
+    After Wang et al. 2023, Spatial-MGCN, eqs. 6-8, with two changes: :math:`c_v` says what holds of a view in all
+    spots, and sparsemax takes the place of softmax, so that a useless view ends at zero. q and c start at zero: every
+    view counts the same until held-out molecules give a reason.
 
     Shapes: views (n, v, d) -> fused (n, d), weights (n, v).
     """
 
-    def __init__(self, n_in: int, width: int) -> None:
+    def __init__(self, n_in: int, n_views: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(n_in, width)
-        self.query = nn.Linear(width, 1, bias=False)
-        nn.init.zeros_(self.query.weight)
+        self.hidden = nn.Parameter(torch.randn(ATTENTION_WIDTH, n_in) / n_in**0.5)
+        self.offset = nn.Parameter(torch.zeros(ATTENTION_WIDTH))
+        self.query = nn.Parameter(torch.zeros(ATTENTION_WIDTH))
+        self.bias = nn.Parameter(torch.zeros(n_views))
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Fuse views."""
-        weights = torch.softmax(self.query(torch.tanh(self.hidden(views))).squeeze(-1), dim=1)
+        """Fuse views (n, v, d)."""
+        logits = torch.tanh(views @ self.hidden.T + self.offset) @ self.query + BIAS_RATE * self.bias
+        weights = project_to_simplex(logits)
         return (weights.unsqueeze(-1) * views).sum(1), weights
 
 
@@ -203,15 +256,21 @@ class STMFGNet(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        widths = [n_in, *(width or n_in for width in config.widths)]
-        linear = config.convolution == "linear"
+        starts: list[Tensor | None] = [None] * config.n_layers
+        if config.convolution == "relu":
+            starts = [*mirrored_starts(n_in, config.n_layers)]
+        widths = [n_in if start is None else start.shape[1] for start in starts]
+        # The views of a layer start alike, so that their features can be compared.
         self.convolutions = nn.ModuleList(
-            nn.ModuleList(GraphConv(a, b, linear=linear) for _ in config.views) for a, b in itertools.pairwise(widths)
+            nn.ModuleList(GraphConv(start, relu=depth + 1 < config.n_layers) for _ in config.views)
+            for depth, start in enumerate(starts)
         )
-        fused = widths[-1:] if config.fusion == "late" else widths[1:]
-        self.fusions = nn.ModuleList(fusion(width) if fusion else ViewFusion(width, ATTENTION_WIDTH) for width in fused)
+        fused = widths[-1:] if config.fusion == "late" else widths
+        self.fusions = nn.ModuleList(
+            fusion(width) if fusion else ViewFusion(width, len(config.views)) for width in fused
+        )
         self.n_in = n_in
-        self.scales = fused if config.embedding == "concat" else fused[-1:]
+        self.scales = [n_in] * (len(fused) if config.embedding == "concat" else 1)
         n_embedding = sum(self.scales)
         self.decoder: nn.Module = (
             CountDecoder(n_embedding, config.decoder_width, n_out, n_libraries)
@@ -235,7 +294,9 @@ class STMFGNet(nn.Module):
                 inputs = per_view  # each view goes its own way until the end
                 continue
             fused, weight = self.fusions[0 if late else depth](stacked)
-            layers.append(fused)
+            # What a pair x, -x says together: the features that a layer of plain diffusion would have.
+            paired = fused.shape[1] == 2 * self.n_in
+            layers.append(fused[:, : self.n_in] - fused[:, self.n_in :] if paired else fused)
             weights.append(weight)
             inputs = [fused] * len(operators)
         embedding = torch.cat(layers, dim=1) if self.config.embedding == "concat" else layers[-1]

@@ -28,7 +28,7 @@ N_STEPS = 2
 def means(x: NDArray[Any], libraries: Codes) -> Floats:
     """Mean of each slice: of x (n, d) and codes (n,) from 0, (n_slices, d)."""
     sums = np.stack([np.bincount(libraries, weights=column) for column in x.T], axis=1)
-    return np.asarray(sums / np.bincount(libraries)[:, None])
+    return np.asarray(sums / np.maximum(np.bincount(libraries), 1)[:, None])
 
 
 def slice_means(x: csr_matrix, libraries: Codes) -> Floats:
@@ -43,6 +43,11 @@ def slice_means(x: csr_matrix, libraries: Codes) -> Floats:
 def centred(x: NDArray[Any], libraries: Codes | None) -> NDArray[Any]:
     """Take the mean of its slice off each row of x (n, d); with ``None`` for slices, nothing."""
     return x if libraries is None else np.asarray(x - means(x, libraries)[libraries], dtype=x.dtype)
+
+
+def match_slice_means(x: NDArray[np.float32], whole: NDArray[np.float32], libraries: Codes) -> NDArray[np.float32]:
+    """Shift x (n, d) so that each slice has the mean it has in another array of the same shape."""
+    return np.asarray(x + (means(whole, libraries) - means(x, libraries))[libraries], dtype=np.float32)
 
 
 def align(features: NDArray[np.float32], operator: csr_matrix | None, libraries: Codes | None) -> NDArray[np.float32]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_ITER = 50
 QUANTILES = 200
 """Steps of the stored distribution of distances."""
+RIDGE = 0.05
+"""Share of the covariance that is replaced by the mean variance in every direction (Friedman 1989): layers diffuse the
+same features, so that in some directions next to nothing varies, and a new slice would lie far off there."""
 FAR = 0.99
 """A spot is far from every domain when it lies beyond this share of the spots the domains were found on."""
 
@@ -115,7 +118,7 @@ def _within(x: Array, posterior: Array, means: Array) -> Array:
     n, d = x.shape
     cross = (posterior.T @ x / n).T @ means
     about = x.T @ x / n - cross - cross.T + (means.T * posterior.mean(axis=0)) @ means
-    return np.asarray(about + FLOOR * np.eye(d))
+    return np.asarray((1 - RIDGE) * about + (FLOOR + RIDGE * np.trace(about) / d) * np.eye(d))
 
 
 def _distance(x: Array, means: Array, covariance: Array) -> Array:

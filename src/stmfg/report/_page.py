@@ -39,6 +39,8 @@ _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
 _MARKER_SPOTS = 5_000  # of a domain
 _CURVE_POINTS = 300
+_ALIKE = 0.1  # the view that counts most is named where it leads by so much
+_EQUAL = 0.005  # weights of views that differ by less are the same
 
 
 def write(
@@ -250,7 +252,7 @@ def _choose_dots(markers: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
 
 
 def _view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> dict[str, Any] | None:
-    """Return the mean weights as layers of (view, weight) for each domain, or None."""
+    """Return the mean weights as layers of (view, weight) for each domain; None where nothing was learnt."""
     if VIEW_WEIGHTS not in adata.obsm:
         return None
     table = mean_view_weights(adata, domains)
@@ -260,9 +262,27 @@ def _view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> dict[str, Any
         layers.setdefault(layer or "all layers", []).append((view, i))
     views = list(dict.fromkeys(view for columns in layers.values() for view, _ in columns))
     values = table.to_numpy()
+    spans = [np.ptp(values[:, [i for _, i in columns]], axis=1) for columns in layers.values()]
+    if np.nanmax(spans) < _EQUAL:  # of one view, or not trained: equal weights would look like a finding
+        return None
     rows = [[[(views.index(v), float(row[i])) for v, i in columns] for columns in layers.values()] for row in values]
-    mean = [float(np.mean([w for row in rows for layer in row for v, w in layer if v == i])) for i in range(len(views))]
-    return {"layers": list(layers), "views": views, "rows": rows, "mean": mean}
+    leading = []
+    for layer, columns in layers.items():
+        shares = np.nanmean(values[:, [i for _, i in columns]], axis=0)
+        second, first = np.sort(shares)[-2:]
+        view = columns[int(shares.argmax())][0] if first - second >= _ALIKE else ""
+        leading.append((layer, view, float(first)))
+    by_view = np.array(
+        [[np.mean([w for layer in row for v, w in layer if v == view]) for view in range(len(views))] for row in rows]
+    )
+    return {
+        "layers": list(layers),
+        "views": views,
+        "rows": rows,
+        "mean": np.nanmean(by_view, axis=0).tolist(),
+        "leading": leading,
+        "most": [(int(i), float(by_view[i, v])) for v, i in enumerate(np.nanargmax(by_view, axis=0))],
+    }
 
 
 def _curves(history: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -270,7 +290,7 @@ def _curves(history: Mapping[str, Any]) -> list[dict[str, Any]]:
     curves = []
     for name, values in history.items():
         y = np.asarray(values, dtype=np.float64).ravel()
-        if len(y) == 0 or not np.isfinite(y).all():
+        if len(y) == 0 or not np.isfinite(y).all() or not y.any():  # a term of weight zero is zero throughout
             continue
         kept = np.unique(np.linspace(0, len(y) - 1, min(len(y), _CURVE_POINTS)).round().astype(int))
         x = kept * (100 / max(len(y) - 1, 1))

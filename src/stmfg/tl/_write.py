@@ -13,6 +13,7 @@ from stmfg._core.palette import palette
 from stmfg._core.stored_graph import DATA, OPTIONS, RECORD, TRAINING, moved, record
 from stmfg._keys import (
     COLORS,
+    COMPONENTS,
     CONFIDENCE,
     DOMAIN,
     EMBEDDING,
@@ -44,6 +45,7 @@ def write_embedding(adata: AnnData, model: STMFG, result: Result, library_key: s
     libraries = None if model.config.stacked else result.libraries
     graph = record(result.graph, result.graph_made_by, result.coordinates, libraries, options)
     adata.obsm[EMBEDDING], adata.obsm[VIEW_WEIGHTS] = result.embedding, result.view_weights
+    adata.obsm.pop(COMPONENTS, None)  # of another run
     adata.uns[UNS] = {
         "version": __version__,
         "params": {k: np.asarray(v) if isinstance(v, list) else v for k, v in model.config.to_dict().items()},
@@ -57,12 +59,16 @@ def write_embedding(adata: AnnData, model: STMFG, result: Result, library_key: s
     for name, value in (("use_rep", model.use_rep), ("library_key", library_key)):
         if value is not None:
             adata.uns[UNS][name] = value
+    if result.base is not None:
+        adata.obsm[COMPONENTS] = result.base.values
+        adata.uns[UNS]["mixtures"], adata.uns[UNS]["n_joined"] = result.base.mixtures, result.base.n_joined
     if result.left_out.any():
         adata.uns[UNS]["left_out"] = adata.obs_names[result.left_out].to_numpy(dtype=object)
 
 
 def read_embedding(adata: AnnData, library_key: str | None = None) -> Result:
     """Read what :func:`write_embedding` wrote, to be clustered anew."""
+    from stmfg.model.averages import Base
     from stmfg.model.domains import Result
 
     run = "run stmfg.tl.domains(adata) first"
@@ -76,6 +82,9 @@ def read_embedding(adata: AnnData, library_key: str | None = None) -> Result:
             f"positions or slices are not those that obsm[{EMBEDDING!r}] was trained on; "
             f"del adata.obsm[{EMBEDDING!r}] to train anew"
         )
+    base = None
+    if COMPONENTS in adata.obsm and "mixtures" in trained:
+        base = Base(np.asarray(adata.obsm[COMPONENTS]), bool(trained["mixtures"]), int(trained["n_joined"]))
     return Result(
         embedding=embedding,
         view_weights=np.asarray(adata.obsm.get(VIEW_WEIGHTS, embedding[:, :0])),
@@ -84,6 +93,7 @@ def read_embedding(adata: AnnData, library_key: str | None = None) -> Result:
         graph=sparse.csr_matrix(require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")),
         graph_made_by=str(trained.get(RECORD, {}).get("made_by", DATA)),
         left_out=np.isin(adata.obs_names, trained.get("left_out", [])),
+        base=base,
         libraries=libraries,
     )
 

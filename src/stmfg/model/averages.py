@@ -1,0 +1,121 @@
+"""Plain averages over neighbourhoods: members of the vote beside the layers of the network. Arrays only.
+
+What varies most between the spots of an array, each of them a mixture of cells, already varies by region: there the
+principal components are averaged, once as they are and once with rows of unit length (what a spot expresses, without
+how much). A single cell differs from its neighbour by its type first: there the spatial factors are averaged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stmfg.model import graphs
+from stmfg.model.features import select_inputs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    from stmfg.model.features import Fitted
+
+WIDTHS_OF_SPOTS = (6, 18, 50)
+"""Nearest neighbours averaged over on a grid of spots: one ring of a hexagonal grid, two, nearly four."""
+WIDTHS_OF_CELLS = (6, 18, 50, 120)
+"""The same of cells, of which a spot of an array holds several."""
+STEPS = 2
+"""Averages are taken over, and over again."""
+PART_OF_DOMAIN = 6
+"""A neighbourhood holds at most that part of an average domain: small tissue gets narrow ones."""
+LEAST_WIDTH = 6
+LEAST_RATIO = 1.25
+"""Widths that are closer than that are one."""
+N_COMPONENTS = (15, 30)
+"""Leading components that are averaged; two numbers, as none is best."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is averaged: leading components of spots, or spatial factors of cells."""
+
+    values: NDArray[np.float32]
+    """(n, d); the last ``n_joined`` columns are factors of further views that join the features."""
+    mixtures: bool
+    """Whether observations are mixtures of cells."""
+    n_joined: int = 0
+
+    def subset(self, rows: NDArray[Any]) -> Base:
+        """Return the same of some observations."""
+        return Base(self.values[rows], self.mixtures, self.n_joined)
+
+
+def choose_base(fitted: Fitted) -> Base:
+    """Choose what to average: the components of spots or the factors of cells, and what further views add."""
+    expression = fitted.maps["feature"]
+    values = fitted.components if expression.mixtures else fitted.factors[:, : expression.width]
+    joined = select_inputs(fitted.factors, fitted.maps)[:, expression.width :]
+    if joined.size:  # k-means, from which a mixture starts, sees the variance of each column
+        joined = joined * (values[:, :1].std() / np.maximum(joined.std(axis=0), 1e-12))
+    return Base(np.hstack([values, joined.astype(np.float32)]), expression.mixtures, joined.shape[1])
+
+
+def choose_widths(n: float, n_domains: int, *, mixtures: bool) -> list[int]:
+    """Return the widths to average over, in neighbours, of slices of n observations: a small part of a domain."""
+    widest = max(LEAST_WIDTH, int(n / n_domains / PART_OF_DOMAIN))
+    widths: list[int] = []
+    for width in WIDTHS_OF_SPOTS if mixtures else WIDTHS_OF_CELLS:
+        narrowed = min(width, widest)
+        if all(narrowed >= LEAST_RATIO * other for other in widths):
+            widths.append(narrowed)
+    return widths
+
+
+def average(
+    base: Base, coordinates: NDArray[np.float64], n_domains: int, libraries: NDArray[np.int64] | None = None
+) -> list[NDArray[np.float64]]:
+    """Return the averages that vote, each (n, d).
+
+    Parameters
+    ----------
+    base
+        What is averaged.
+    coordinates
+        Positions, (n, 2) or (n, 3).
+    n_domains
+        Number of domains.
+    libraries
+        Slice of each observation, codes (n,): no average is taken across slices.
+    """
+    n = len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
+    inputs = _prepare_inputs(base, plain=libraries is None)
+    averages = []
+    for width in choose_widths(n, n_domains, mixtures=base.mixtures):
+        graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=width, libraries=libraries)
+        operator = graphs.walk_operator(graph)
+        for x in inputs:
+            averaged = x
+            for _ in range(STEPS):
+                averaged = operator @ averaged
+                averages.append(averaged)
+    return averages
+
+
+def _prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float64]]:
+    """Return what is averaged, each (n, d): one for cells; for spots a few components, of unit rows and also plain.
+
+    Slices differ in depth, which unit rows leave out: of several slices these alone are averaged.
+    """
+    values = base.values.astype(np.float64)
+    if not base.mixtures:
+        return [values]
+    n_components = values.shape[1] - base.n_joined
+    components, joined = values[:, :n_components], values[:, n_components:]
+    numbers = sorted({min(number, n_components) for number in N_COMPONENTS})
+    parts = [components[:, :number] for number in numbers]
+    rows = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in parts]
+    unit = values[:, :1].std()
+    joined_rows = [joined * (x[:, :1].std() / max(unit, 1e-12)) for x in rows]
+    described = [np.hstack(pair) for pair in zip(rows, joined_rows, strict=True)]
+    return described + ([np.hstack([x, joined]) for x in parts] if plain else [])
