@@ -29,7 +29,8 @@ from PIL import Image
 import measure
 import protocol
 import stmfg
-from stmfg import datasets, metrics
+from pictured import simulate_pictured
+from stmfg import metrics
 from stmfg.io import join
 
 HERE = Path(__file__).resolve().parent
@@ -107,32 +108,6 @@ def add_image(adata: ad.AnnData, folder: Path) -> ad.AnnData:
     return adata
 
 
-def simulate_pictured(seed: int, n: int = 1500) -> tuple[ad.AnnData, pd.Series]:
-    """Simulate tissue of three domains, one of which only the image tells from its other half."""
-    from scipy.spatial import cKDTree
-
-    adata = datasets.simulate(n, 150, n_domains=3, tissue="blobs", difficulty=0.5, random_state=seed)
-    truth = adata.obs["ground_truth"].astype(str).to_numpy()
-    xy = adata.obsm["spatial"] - adata.obsm["spatial"].min(axis=0)
-    middle = np.median(xy[truth == "D1", 0])
-    truth = np.where((truth == "D1") & (xy[:, 0] < middle), "D0", truth)
-    scale = 0.1
-    height, width = (xy.max(axis=0) * scale + 10).astype(int)[::-1]
-    y, x = np.mgrid[:height, :width] / scale
-    nearest = truth[cKDTree(xy).query(np.column_stack([x.ravel(), y.ravel()]))[1]].reshape(height, width)
-    density = np.where(nearest == "D0", 0.5, 0.2)[..., None]
-    density = density + 0.1 * np.random.default_rng(seed).standard_normal((height, width, 1))
-    density = density.clip(0) * [0.65, 0.70, 0.29] + 0.4 * np.array([0.07, 0.99, 0.11])
-    bare = ad.AnnData(adata.X, obs=pd.DataFrame(index=adata.obs_names), var=pd.DataFrame(index=adata.var_names))
-    bare.obsm["spatial"] = xy
-    picture = np.clip(256 * 10**-density - 1, 0, 255).astype(np.uint8)
-    factors = {"tissue_hires_scalef": scale, "spot_diameter_fullres": 55.0}
-    bare.uns["spatial"] = {"slice": {"images": {"hires": picture}, "scalefactors": factors}}
-    stmfg.pp.image(bare)
-    del bare.uns["spatial"]
-    return bare, pd.Series(truth, index=adata.obs_names)
-
-
 def read_joint(name: str, data: Path, sources: dict[str, protocol.Source]) -> tuple[ad.AnnData, pd.Series]:
     """Return a section joined with its unlabelled neighbours, and the labels of the one."""
     first, truth = read_set(sources[name], data)
@@ -171,7 +146,9 @@ def runs(parts: list[str], data: Path, seed: int, before: Path | None) -> Iterat
             joined, labels = read_joint(name, data, sources)
             yield Run("joint", name, "joint", joined, labels, options | {"library_key": "stmfg_slice"})
     if "views" in parts:
-        adata, truth = simulate_pictured(seed)
+        adata, truth = simulate_pictured(seed=seed)
+        stmfg.pp.image(adata)
+        del adata.uns["spatial"]
         options = {"n_domains": 4, "random_state": seed}
         yield Run("views", "simulated", "blind", adata, truth, options)
         yield Run("views", "simulated", "image", adata, truth, options | {"views": views["image"]}, view="image")

@@ -9,44 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from anndata import AnnData
-from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from _commands import stmfg_here
+from pictured import simulate_pictured
 from stmfg import STMFG, pp, tl
-from stmfg.datasets import simulate
 from stmfg.errors import MissingKeyError
 from stmfg.metrics import ari
 
 VIEWS = ("spatial", "feature", "image=stmfg_image")
 
 
-def pictured(n: int = 1500, seed: int = 0) -> tuple[AnnData, NDArray[np.str_]]:
-    """Tissue of three domains in the counts, one of which only the image tells from its other half."""
-    adata = simulate(n, 150, n_domains=3, tissue="blobs", difficulty=0.5, random_state=seed)
-    truth = adata.obs["ground_truth"].astype(str).to_numpy()
-    xy = adata.obsm["spatial"] - adata.obsm["spatial"].min(axis=0)
-    middle = np.median(xy[truth == "D1", 0])
-    truth = np.where((truth == "D1") & (xy[:, 0] < middle), "D0", truth)
-    scale = 0.1
-    height, width = (xy.max(axis=0) * scale + 10).astype(int)[::-1]
-    y, x = np.mgrid[:height, :width] / scale
-    nearest = truth[cKDTree(xy).query(np.column_stack([x.ravel(), y.ravel()]))[1]].reshape(height, width)
-    noise = np.random.default_rng(seed).standard_normal((height, width, 1))
-    density = np.where(nearest == "D0", 0.5, 0.2)[..., None] + 0.1 * noise
-    density = density.clip(0) * [0.65, 0.70, 0.29] + 0.4 * np.array([0.07, 0.99, 0.11])
-    adata.obsm["spatial"] = xy
-    adata.uns["spatial"] = {
-        "slice": {
-            "images": {"hires": np.clip(256 * 10**-density - 1, 0, 255).astype(np.uint8)},
-            "scalefactors": {"tissue_hires_scalef": scale, "spot_diameter_fullres": 55.0},
-        }
-    }
-    return adata, truth
-
-
 def test_the_image_finds_what_the_counts_do_not_show() -> None:
-    adata, truth = pictured()
+    adata, truth = simulate_pictured()
     pp.image(adata)
     without = tl.domains(adata, n_domains=4, copy=True)
     tl.domains(adata, n_domains=4, views=VIEWS)
@@ -100,7 +74,7 @@ def test_a_view_has_a_name_and_a_key(view: str, refused: Callable[..., str]) -> 
 def test_a_run_describes_the_image_by_itself_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adata, _ = pictured(300)
+    adata, _ = simulate_pictured(300)
     adata.write_h5ad(tmp_path / "slice.h5ad")
     monkeypatch.chdir(tmp_path)
     for output, given in (("a", ["slice.h5ad", "--view", "image"]), ("b", ["--from", "a"])):

@@ -371,7 +371,7 @@ def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str) -> No
         "impossibly large": lambda part: np.isfinite(part) & (part > _LARGEST_COUNT),
         "non-integer": lambda part: np.isfinite(part) & fractional(part) if part.dtype.kind == "f" else part < part,
     }
-    found = dict.fromkeys(checks, 0)
+    n_wrong = dict.fromkeys(checks, 0)
     first: dict[str, float] = {}
     anything = False
     with np.errstate(invalid="ignore"):
@@ -380,9 +380,9 @@ def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str) -> No
             for what, check in checks.items():
                 wrong = check(part)
                 if wrong.any():
-                    found[what] += int(wrong.sum())
+                    n_wrong[what] += int(wrong.sum())
                     first.setdefault(what, part[wrong][0])
-    for what, number in found.items():
+    for what, number in n_wrong.items():
         if number:
             raise InputError(f"{where} has {number} {what} values (first {first[what]:g}), expected raw counts")
     if not anything:

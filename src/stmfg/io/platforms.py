@@ -330,16 +330,16 @@ def _matches(rows: list[Layout], folders: tuple[Path, ...], chosen: Path | None)
 
 def _match(layout: Layout, folder: Path, entries: list[Path], chosen: Path | None) -> Match:
     """Collect the files of a sample: the one that a file is of, the only one, or the first that has all of them."""
-    found = {name: _search(entries, part) for name, part in layout.parts.items()}
-    samples = list({file.sample: file for file in reversed(next(iter(found.values())))}.values())[::-1]
+    files_of = {name: _search(entries, part) for name, part in layout.parts.items()}
+    samples = list({file.sample: file for file in reversed(next(iter(files_of.values())))}.values())[::-1]
     wanted = [file.sample for file in samples] or [""]
     if chosen is not None:
-        wanted = [file.sample for files in found.values() for file in files if file.path == chosen]
-        found = {name: [file for file in files if file.path == chosen] or files for name, files in found.items()}
+        wanted = [file.sample for files in files_of.values() for file in files if file.path == chosen]
+        files_of = {name: [file for file in files if file.path == chosen] or files for name, files in files_of.items()}
     matches = []
     for sample in wanted:
         files = {}
-        for name, candidates in found.items():
+        for name, candidates in files_of.items():
             fitting = [file for file in candidates if file.sample == sample]
             if not fitting and len(samples) < 2:
                 # A sample alone in its folder may have its name on some of the files only.

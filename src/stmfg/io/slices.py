@@ -48,11 +48,11 @@ def slice_names(paths: Sequence[str | Path]) -> list[str]:
     InputError
         If a path is given twice.
     """
-    found = [Path(path).expanduser() for path in paths]
-    where = [path.resolve() for path in found]
+    inputs = [Path(path).expanduser() for path in paths]
+    where = [path.resolve() for path in inputs]
     for i, path in enumerate(where):
         if path in where[:i]:
-            raise InputError(f"{found[i]} is given twice; give every slice once")
+            raise InputError(f"{inputs[i]} is given twice; give every slice once")
     names = []
     for path in where:
         path = path.parent if path.name == "outs" else path
@@ -191,9 +191,9 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
     joined.obs[SLICE] = joined.obs[SLICE].astype("category").cat.set_categories(list(parts))
     for key in (SPATIAL, PLATFORM):
         entries = {name: _entry(part, key) for name, part in parts.items()}
-        found = {name: entry for name, entry in entries.items() if entry}
-        if found:
-            joined.uns[key] = found
+        by_slice = {name: entry for name, entry in entries.items() if entry}
+        if by_slice:
+            joined.uns[key] = by_slice
     return joined
 
 
@@ -246,8 +246,8 @@ def _say_what_is_shared(parts: dict[str, AnnData], n_shared: int, *, counts: boo
 
 def _warn_of_platforms(parts: dict[str, AnnData]) -> None:
     """Say that slices of several platforms differ by more than is taken off."""
-    found = {name: str(part.uns.get(PLATFORM, {}).get("platform", "")) for name, part in parts.items()}
-    platforms = sorted(set(found.values()) - {""})
+    platform_of = {name: str(part.uns.get(PLATFORM, {}).get("platform", "")) for name, part in parts.items()}
+    platforms = sorted(set(platform_of.values()) - {""})
     if len(platforms) > 1:
         logger.warning(
             "the slices are of several platforms (%s), whose spots differ in size and in the genes they detect; "
@@ -258,8 +258,8 @@ def _warn_of_platforms(parts: dict[str, AnnData]) -> None:
 
 def _entry(part: AnnData, key: str) -> Any:
     """Return what ``uns[key]`` says about a slice: its one library, or its platform."""
-    found = part.uns.get(key) or {}
+    entry = part.uns.get(key) or {}
     if key == PLATFORM:
-        return found
-    libraries = [library for library in found.values() if isinstance(library, dict)]  # not the flags beside it
+        return entry
+    libraries = [library for library in entry.values() if isinstance(library, dict)]  # not the flags beside it
     return libraries[0] if len(libraries) == 1 else {}

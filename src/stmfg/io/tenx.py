@@ -214,8 +214,8 @@ def _give_library(adata: AnnData, match: Match, library: dict[str, Any], attrs: 
         name for name in (match.need("counts").sample, folder.name, folder.parent.name) if name not in ("", "outs")
     ]
     name = as_text([*np.ravel(attrs.get("library_ids", [])), *names, "library"][0])
-    said = {k: as_text(attrs[k]) for k in ("chemistry_description", "software_version") if k in attrs}
-    adata.uns[SPATIAL] = {name: library | {"metadata": said}}
+    versions = {k: as_text(attrs[k]) for k in ("chemistry_description", "software_version") if k in attrs}
+    adata.uns[SPATIAL] = {name: library | {"metadata": versions}}
 
 
 def _read_json(path: Path | None) -> dict[str, Any]:

@@ -35,13 +35,13 @@ def patch_features(image: NDArray[np.uint8], xy: NDArray[np.float64], width: flo
     def around(values: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray(ndimage.uniform_filter(values, side, mode="nearest")[rows, columns])
 
-    found = []
+    features: list[NDArray[Any]] = []
     for stain in _stains(image):
         mean = around(stain)
         deviation = np.sqrt(np.maximum(around((stain - stain.mean()) ** 2) - (mean - stain.mean()) ** 2, 0))
         textures = [around(ndimage.gaussian_gradient_magnitude(stain, sigma)) for sigma in (_FINE, _COARSE)]
-        found += [mean, deviation, *textures]
-    return np.column_stack(found).astype(np.float32)
+        features += [mean, deviation, *textures]
+    return np.column_stack(features).astype(np.float32)
 
 
 def _stains(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -264,7 +264,7 @@ def _compare(
         (df * variance + prior_df * prior) / (df + prior_df) if np.isfinite(prior_df) else np.full_like(variance, prior)
     )
     covariance = inverse @ inverse.T  # the pseudoinverse of design.T @ design
-    found = {}
+    rows = {}
     for i, name in enumerate(names[1:], 1):
         contrast = np.zeros(design.shape[1])
         contrast[i], contrast[0] = 1.0, -1.0
@@ -276,11 +276,11 @@ def _compare(
         t = effect / np.maximum(error, np.finfo(float).tiny)
         margin = stats.t.ppf((1 + _LEVEL) / 2, total) * error
         p = 2 * stats.t.sf(np.abs(t), total)
-        found[name] = {
+        rows[name] = {
             "effect": effect, "ci_low": effect - margin, "ci_high": effect + margin,
             "t": t, "df": np.full_like(t, total), "p": p,
         }  # fmt: skip
-    return found
+    return rows
 
 
 def moderation(variance: NDArray[np.float64], df: int) -> tuple[float, float]:

@@ -70,8 +70,8 @@ def markers(
         normalised counts, ``score`` (t), ``share_in`` and ``share_out`` (of observations in which the gene is seen),
         ``p_adjusted`` (Benjamini-Hochberg over the genes of a domain).
     """
-    found = _complete(adata, key)
-    table = marker_genes(checks.counts(adata, layer), found, adata.var_names.to_numpy(), n_genes)
+    domain = _complete(adata, key)
+    table = marker_genes(checks.counts(adata, layer), domain, adata.var_names.to_numpy(), n_genes)
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = table.set_axis(table.index.astype(str), axis=0)  # as it comes back from a file
     return adata if copy else None
@@ -115,13 +115,13 @@ def adjacency(
         pairs of neighbours, each pair once, and their ``ratio``, above 1 where domains touch more than by chance; NaN
         where none are expected. What is expected differs with the order: it is the rest of ``domain`` that is shuffled.
     """
-    found = _complete(adata, key)
+    domain = _complete(adata, key)
     graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")
     slices = np.zeros(adata.n_obs) if library_key is None else library_names(adata, library_key)
-    k = len(found.categories)
-    observed, expected = count_contacts(graph, np.asarray(found.codes), k, pd.factorize(slices)[0])
+    k = len(domain.categories)
+    observed, expected = count_contacts(graph, np.asarray(domain.codes), k, pd.factorize(slices)[0])
     adata = adata.copy() if copy else adata
-    names = np.asarray(found.categories, dtype=object)
+    names = np.asarray(domain.categories, dtype=object)
     adata.uns[key_added] = pd.DataFrame(
         {
             "domain": np.repeat(names, k),
@@ -255,11 +255,11 @@ def _sums(counts: sparse.csr_matrix | OnDisk, number: NDArray[np.integer[Any]], 
 
 def _complete(adata: AnnData, key: str) -> pd.Categorical[Any]:
     """Return the labels of all observations, refusing a column that leaves some without."""
-    found = labels(adata, key)
-    missing = int((found.codes < 0).sum())
+    domain = labels(adata, key)
+    missing = int((domain.codes < 0).sum())
     if missing:
         raise InputError(
             f"obs[{key!r}] has no label for {missing} of {adata.n_obs} spots; "
             f"leave them out first: adata[adata.obs[{key!r}].notna()].copy()"
         )
-    return found
+    return domain

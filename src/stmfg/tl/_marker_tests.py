@@ -79,33 +79,33 @@ def moments(counts: Any, domains: Any) -> Moments:
     return Moments([str(c) for c in labels.categories], sizes, *sums)
 
 
-def rank(found: Moments, gene_names: Sequence[str] | NDArray[Any], n_genes: int = 5) -> pd.DataFrame:
+def rank(moments: Moments, gene_names: Sequence[str] | NDArray[Any], n_genes: int = 5) -> pd.DataFrame:
     """Rank genes by Welch's t of one domain against the rest; a domain of one spot borrows the variance of the rest.
 
     Only genes higher inside than outside are listed, at most ``n_genes`` of each domain. The table is that of
     :func:`marker_genes`; its index is the position of the gene in ``gene_names``.
     """
     names = np.asarray(gene_names, dtype=object)
-    if len(names) != found.log_sum.shape[1]:
-        raise InputError(f"{len(names)} gene names for {found.log_sum.shape[1]} genes; give one name for every column")
-    total = found.sizes.sum()
-    expressed = np.flatnonzero(found.seen.sum(axis=0) > 0)
-    if len(found.domains) < 2 or len(expressed) == 0:
+    if len(names) != moments.log_sum.shape[1]:
+        raise InputError(f"{len(names)} gene names for {moments.log_sum.shape[1]} genes; give one for every column")
+    total = moments.sizes.sum()
+    expressed = np.flatnonzero(moments.seen.sum(axis=0) > 0)
+    if len(moments.domains) < 2 or len(expressed) == 0:
         return pd.DataFrame({c: pd.Series(dtype=object if c in _COLUMNS[:2] else float) for c in _COLUMNS})
 
     def inside_and_outside(sums: NDArray[np.float64], i: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         own = sums[i, expressed]
         rest = sums[:, expressed].sum(axis=0) - own
-        return own / found.sizes[i], rest / (total - found.sizes[i])
+        return own / moments.sizes[i], rest / (total - moments.sizes[i])
 
     tables = []
-    for i, domain in enumerate(found.domains):
-        n_in, n_out = found.sizes[i], total - found.sizes[i]
-        mean_in, mean_out = inside_and_outside(found.log_sum, i)
-        square_in, square_out = inside_and_outside(found.log_square_sum, i)
+    for i, domain in enumerate(moments.domains):
+        n_in, n_out = moments.sizes[i], total - moments.sizes[i]
+        mean_in, mean_out = inside_and_outside(moments.log_sum, i)
+        square_in, square_out = inside_and_outside(moments.log_square_sum, i)
         t, p = _welch(mean_in, square_in, n_in, mean_out, square_out, n_out)
-        count_in, count_out = inside_and_outside(found.count_sum, i)
-        share_in, share_out = inside_and_outside(found.seen, i)
+        count_in, count_out = inside_and_outside(moments.count_sum, i)
+        share_in, share_out = inside_and_outside(moments.seen, i)
         adjusted = stats.false_discovery_control(p)
         best = np.argsort(-t, kind="stable")[:n_genes]
         best = best[t[best] > 0]
