@@ -3,6 +3,7 @@
 from stmfg.tl._abundance import abundance, composition
 from stmfg.tl._after import adjacency, markers, pseudobulk, subdomains
 from stmfg.tl._domains import apply, domains, embed
+from stmfg.tl._summary import summary
 
 __all__ = [
     "abundance",
@@ -14,4 +15,5 @@ __all__ = [
     "markers",
     "pseudobulk",
     "subdomains",
+    "summary",
 ]
