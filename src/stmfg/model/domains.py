@@ -19,8 +19,12 @@ from stmfg.model.graphs import walk_operator
 from stmfg.model.vote import choose_n_domains, list_members, vote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
+    import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from stmfg.config import Config
     from stmfg.model.averages import Base
@@ -95,11 +99,13 @@ def find_domains(
     config: Config,
     random_state: int,
     clusterer: Clusterer | None = None,
+    device: torch.device | str = "cpu",
 ) -> Result:
     """Cluster an embedding: choose how many domains, let clusterings vote, name the domains by their size.
 
     Exactly so many come out, none empty; ``"auto"`` takes the number with the most evidence, see
-    :func:`stmfg.model.vote.choose_n_domains`. A user's ``clusterer`` takes the place of ``config.clusterer``.
+    :func:`stmfg.model.vote.choose_n_domains`. A user's ``clusterer`` takes the place of ``config.clusterer``. Averages
+    and mixtures are computed on ``device``.
 
     Raises
     ------
@@ -116,12 +122,13 @@ def find_domains(
     with stage("domains"):
         apart = None if result.libraries is None or config.stacked else result.libraries[used]
         libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
-        averages = []
+        averages: Iterable[Tensor] = []
         if config.averages and result.base is not None:
-            averages = average(result.base.subset(used), result.coordinates[used], k, libraries)
+            averages = average(result.base.subset(used), result.coordinates[used], k, libraries, device)
         members = list_members(embedding, result.widths, averages, config)
-        posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer)
-        posterior = refine(posterior, walk_operator(graph), config.refine)
+        posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
+        if config.refine:
+            posterior = refine(posterior, walk_operator(graph), config.refine)
     labels = fill_empty(posterior)
     # Of equally large domains the one with the first place comes first: rounding decides on the order of clusters.
     codes = [] if result.libraries is None else [result.libraries[used]]

@@ -181,7 +181,9 @@ class STMFG:
                 result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
-            result = find_domains(result, self.n_domains, self.config, self.random_state, self.plugins.clusterer)
+            result = find_domains(
+                result, self.n_domains, self.config, self.random_state, self.plugins.clusterer, self.device
+            )
             self.domain_map = result.domain_map
         self.result = result
         return self
