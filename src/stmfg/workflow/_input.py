@@ -14,7 +14,7 @@ from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
-from stmfg.io._read import read
+from stmfg.io._read import read_for_run
 from stmfg.io.settle import name_after_slices
 from stmfg.io.slices import read_sheet, read_slices
 from stmfg.io.writing import make_writable
@@ -59,7 +59,7 @@ def _read(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
         if is_sheet:
             return read_sheet(str(source), platform=platform, use_rep=use_rep, columns=SHEET_COLUMNS), options
         if isinstance(source, (str, Path)):
-            return read(source, platform=platform), options
+            return read_for_run(source, platform, options.layer), options
         if isinstance(source, Sequence):
             return read_slices(source, platform=platform, use_rep=use_rep), options
         return source, options
