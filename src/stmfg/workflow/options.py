@@ -24,7 +24,7 @@ from stmfg.errors import InputError, closest
 from stmfg.io.platforms import PLATFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from stmfg.io.sheet import Sample
 
@@ -156,8 +156,13 @@ class RunOptions:
     )
     title: str | None = _option(None, "TEXT", "heading of the report", "run apply report", group="output")
     resume: bool = _option(False, "", "continue an interrupted run in OUTDIR", "run", group="output")
+    overwrite: bool = _option(
+        False, "", "replace the results of an earlier run in OUTDIR", "run batch apply demo", group="output"
+    )
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Hyperparameters to change, by their names in :class:`stmfg.Config`."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What is known of the sample, for ``obs`` of the result; it changes nothing that is computed."""
 
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
@@ -192,6 +197,32 @@ class RunOptions:
         own = {option.name: option.parse(text, f"{sample.where}: {option.word}") for option, text in columns.items()}
         return RunOptions.of(self, **own)
 
+    def for_samples(self, samples: Sequence[Sample]) -> RunOptions:
+        """Return the options of samples that are run together: these, else what all of them say.
+
+        Raises
+        ------
+        InputError
+            If their counts or embeddings are to be found in different places, which these options do not settle.
+        """
+        agreed: dict[str, Any] = {}
+        for word in dict.fromkeys(word for sample in samples for word in sample.options if word != "platform"):
+            option = SHEET_COLUMNS[word]
+            one, *others = {sample.options.get(word, "") for sample in samples}
+            if getattr(self, option.name) != option.default:
+                continue
+            if not others and word != "library_key":
+                agreed[option.name] = option.parse(one, f"{samples[0].where}: {word}")
+            elif option.group == "domains":
+                logger.warning("the samples differ in %s; run together, they have that of the command", word)
+            else:
+                sample = next(sample for sample in samples if word in sample.options)
+                raise InputError(
+                    f"{sample.where}: sample {sample.name!r} has its own {word}, but samples with common domains share "
+                    "it; empty the column, or run the samples by themselves with stmfg batch"
+                )
+        return RunOptions.of(self, **agreed)
+
     @cached_property
     def hyperparameters(self) -> dict[str, Any]:
         """Those that differ from the preset because they were asked for."""
@@ -217,7 +248,7 @@ class RunOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``run.json`` keeps: all that tells what was done, by the names :meth:`of` takes."""
-        left_out = ("view", "stacked", "resume")  # the first two are among the hyperparameters
+        left_out = ("view", "stacked", "resume", "overwrite")  # the first two are among the hyperparameters
         kept = {name: getattr(self, name) for name in OPTIONS if name not in left_out}
         return json.loads(json.dumps(kept | self.hyperparameters))  # type: ignore[no-any-return]
 
