@@ -100,7 +100,7 @@ def check_input(adata: AnnData, options: RunOptions) -> None:
     n_used = int((~tissue.left_out).sum())
     if n_used < checks.MIN_OBSERVATIONS:
         raise InputError(f"only {n_used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
-    checks.n_domains(options.n_domains, n_used)
+    checks.levels(options.levels or options.n_domains, n_used)
     if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
         spots(adata, library_key=options.library_key)
     for key in options.config.extra_views.values():
