@@ -289,6 +289,15 @@ def n_domains(k: object, n_obs: int | None = None) -> int | str:
     return int(k)
 
 
+def levels(k: object, n_obs: int | None = None) -> int | str | tuple[int, ...]:
+    """Return the checked number of domains, ``"auto"``, or several numbers, the smallest first."""
+    if not isinstance(k, (list, tuple, np.ndarray)):
+        return n_domains(k, n_obs)
+    if not len(k) or "auto" in list(k):
+        raise InputError(f"n_domains is {k!r}, expected one number, several, or 'auto'; give such as [4, 7, 10]")
+    return tuple(sorted({int(n_domains(number, n_obs)) for number in k}))
+
+
 def random_state(seed: object) -> int:
     """Check that a seed is an integer from 0 to 2**32 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
