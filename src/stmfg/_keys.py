@@ -16,6 +16,8 @@ PLATFORM: Final = "spatial_platform"
 
 SLICE: Final = "stmfg_slice"
 """``obs``: name of the slice, where several inputs were put together."""
+ONE_SLICE: Final = "none"
+"""``library_key``, where no column is called so: all spots are of one slice, whatever the columns of ``obs`` say."""
 DOMAIN: Final = "stmfg_domain"
 """``obs``: domain of each observation, string categories ``"1"``, ``"2"``, ..."""
 CONFIDENCE: Final = "stmfg_confidence"

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from stmfg._core import hints
 from stmfg._core.blocks import OnDisk, once_per_matrix, row_blocks
-from stmfg._keys import COUNTS, SPATIAL
+from stmfg._keys import COUNTS, ONE_SLICE, SPATIAL
 from stmfg.errors import InputError, flag, in_words, require
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
     if column is not None:
         raise InputError(
             f"the slices that obs[{column!r}] names lie on top of each other and would be taken for one tissue; "
-            f"add {flag('library_key', column)}"
+            f"add {flag('library_key', column)}, or {flag('library_key', ONE_SLICE)} if they are one tissue"
         )
 
 
@@ -307,6 +307,8 @@ def random_state(seed: object) -> int:
 
 def library_names(adata: Annotated, key: str) -> NDArray[np.str_]:
     """Return the slice of each observation, (n,), or say that the column, or a part of it, is missing."""
+    if key == ONE_SLICE and key not in adata.obs:
+        return np.full(adata.n_obs, ONE_SLICE)
     column = require(adata, "obs", key, "name the column of obs that holds the slice")
     missing = int(column.isna().sum())
     if missing:

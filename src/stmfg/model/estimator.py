@@ -140,8 +140,8 @@ class STMFG:
         layer
             Layer with the raw counts.
         library_key
-            Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
-            expression is alike, and in tissue only when ``stacked``.
+            Column of ``obs`` that names the slice, ``"none"`` if all are one. What slices differ in as wholes is taken
+            off; they are linked where expression is alike, and in tissue only when ``stacked``.
         checkpoint
             File to continue training from and to save it to.
         progress

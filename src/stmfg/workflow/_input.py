@@ -14,7 +14,7 @@ from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
-from stmfg.io._read import read
+from stmfg.io._read import read_for_run
 from stmfg.io.settle import name_after_slices
 from stmfg.io.sheet import read_samples
 from stmfg.io.slices import join_samples, read_slices
@@ -62,7 +62,7 @@ def _read(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
         if is_sheet:
             return _read_sheet(str(source), options)
         if isinstance(source, (str, Path)):
-            return read(source, platform=platform), options
+            return read_for_run(source, platform, options.layer), options
         if isinstance(source, Sequence):
             return read_slices(source, platform=platform, use_rep=use_rep), options
         return source, options

@@ -140,7 +140,9 @@ class RunOptions:
     view: tuple[str, ...] = _option(
         (), "NAME=KEY", "one more view of the spots, described by obsm[KEY]; 'image' is the tissue image", "run batch"
     )
-    library_key: str | None = _option(None, "KEY", "column of obs that names the slice", "run batch apply", True)
+    library_key: str | None = _option(
+        None, "KEY", "column of obs that names the slice; none: all are one", "run batch apply", True
+    )
     stacked: bool = _option(False, "", "slices are aligned; z, the third coordinate, joins them", "run batch")
     n_domains: int | str = _option("auto", "K|auto", "number of domains", "run batch", True, group="domains")
     levels: tuple[int, ...] = _option(
