@@ -31,7 +31,9 @@ def draw(seeds: Sequence[int], n_starts: int, k: int) -> Tensor:
     return torch.from_numpy(np.concatenate([np.random.default_rng(s).random((n_starts, k, trials)) for s in seeds]))
 
 
-def find_centers(x: Tensor, draws: Tensor, *, max_iter: int, tolerance: float = 1e-4) -> Tensor:
+def find_centers(
+    x: Tensor, draws: Tensor, *, max_iter: int, tolerance: float = 1e-4, unused: Tensor | None = None
+) -> Tensor:
     """Run k-means once for each set of random numbers.
 
     Parameters
@@ -44,6 +46,8 @@ def find_centers(x: Tensor, draws: Tensor, *, max_iter: int, tolerance: float = 
         Steps at most.
     tolerance
         The steps end when no centre of any run moves further, squared and in units of the mean variance of a column.
+    unused
+        Which centres do not count, (b, k): a run may have fewer than others.
 
     Returns
     -------
@@ -55,7 +59,7 @@ def find_centers(x: Tensor, draws: Tensor, *, max_iter: int, tolerance: float = 
     for _ in range(max_iter):
         sums, sizes = x.new_zeros(b * k, d), x.new_zeros(b, k)
         for rows in blocks(x):
-            nearest = choose_nearest(centers, x[rows])
+            nearest = choose_nearest(centers, x[rows], unused)
             sums += nearest.view(b * k, -1) @ x[rows]
             sizes += nearest.sum(dim=2)
         sizes = sizes.unsqueeze(2)
@@ -67,11 +71,13 @@ def find_centers(x: Tensor, draws: Tensor, *, max_iter: int, tolerance: float = 
     return centers
 
 
-def choose_nearest(centers: Tensor, x: Tensor) -> Tensor:
+def choose_nearest(centers: Tensor, x: Tensor, unused: Tensor | None = None) -> Tensor:
     """Return 1 for the nearest of the centres (b, k, d) to each row of x (n, d), else 0: (b, k, n)."""
     b, k, d = centers.shape
-    half = (centers**2).sum(dim=2).view(-1, 1) / 2
-    closeness = torch.addmm(-half, centers.view(b * k, d), x.T).view(b, k, -1)
+    half = (centers**2).sum(dim=2) / 2
+    if unused is not None:
+        half = half.masked_fill(unused, math.inf)
+    closeness = torch.addmm(-half.view(-1, 1), centers.view(b * k, d), x.T).view(b, k, -1)
     return (closeness == closeness.amax(dim=1, keepdim=True)).to(x.dtype)
 
 

@@ -54,17 +54,15 @@ def discriminant(means: Floats, covariance: Floats, log_shares: Floats) -> tuple
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Several fitted mixtures of k components. Logarithms are those of base two."""
+    """Several fitted mixtures of up to k components. Logarithms are those of base two."""
 
     slope: Tensor  # (m, k, d)
-    intercept: Tensor  # (m, k)
+    intercept: Tensor  # (m, k); minus infinity where a mixture has fewer components
     likelihood: Tensor  # mean log-likelihood of a row, natural logarithm, (m,)
 
-    def keep_likeliest(self, n_starts: int) -> Mixtures:
-        """Return of every so many fits the likeliest."""
-        groups = self.likelihood.view(-1, n_starts)
-        best = groups.argmax(dim=1) + n_starts * torch.arange(len(groups), device=groups.device)
-        return Mixtures(self.slope[best], self.intercept[best], self.likelihood[best])
+    def __getitem__(self, which: Any) -> Mixtures:
+        """Return some of the mixtures."""
+        return Mixtures(self.slope[which], self.intercept[which], self.likelihood[which])
 
     def assign(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the posterior of every component (m, k, n) of rows (n, d), and the log of their evidence (m, n)."""
@@ -78,33 +76,46 @@ class Mixtures:
 
 
 @torch.inference_mode()
-def fit_mixtures(x: Tensor, k: int, seeds: Sequence[int], n_starts: int) -> Mixtures:
-    """Fit a mixture for every seed: the likeliest of ``n_starts`` from k-means starts.
+def fit_mixtures(x: Tensor, k: int | Sequence[int], seeds: Sequence[int], n_starts: int = 1) -> Mixtures:
+    """Fit a mixture for every seed, all at once, which takes a fraction of the time of one after the other.
 
     Parameters
     ----------
     x
-        Centred values of unit variance over all, float32 (n, d).
+        Centred values of unit variance over all, float32 (n, d), on the device where they are to be fitted.
     k
-        Number of components.
+        Number of components, or that of each mixture.
     seeds
         One for each mixture.
     n_starts
-        Fits of which the likeliest is kept.
+        Fits from k-means starts of which the likeliest is kept.
     """
-    centers = find_centers(x, draw(seeds, n_starts, k), max_iter=START_STEPS)
+    most, unused = max([k] if isinstance(k, int) else k), None
+    if not isinstance(k, int):
+        numbers = torch.tensor(k, device=x.device).repeat_interleave(n_starts)
+        unused = torch.arange(most, device=x.device) >= numbers.unsqueeze(1)
+    centers = find_centers(x, draw(seeds, n_starts, most), max_iter=START_STEPS, unused=unused)
     total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     for rows in blocks(x):
         wide = x[rows].double()
         total += wide.T @ wide / len(x)
     variances, axes = torch.linalg.eigh(total + FLOOR * torch.eye(len(total), dtype=total.dtype, device=x.device))
     whitening = axes / variances.sqrt()
-    fitted = _maximise(x, (x.double() @ whitening).float(), centers, variances).keep_likeliest(n_starts)
-    return Mixtures((fitted.slope.double() @ whitening.T).float(), fitted.intercept, fitted.likelihood)
+    fitted = _maximise(x, (x.double() @ whitening).float(), centers, variances, unused)
+    groups = fitted.likelihood.view(-1, n_starts)
+    best = fitted[groups.argmax(dim=1) + n_starts * torch.arange(len(groups), device=x.device)]
+    return Mixtures((best.slope.double() @ whitening.T).float(), best.intercept, best.likelihood)
 
 
 def _maximise(
-    x: Tensor, white: Tensor, centers: Tensor, variances: Tensor, *, max_iter: int = 100, tolerance: float = 1e-3
+    x: Tensor,
+    white: Tensor,
+    centers: Tensor,
+    variances: Tensor,
+    unused: Tensor | None,
+    *,
+    max_iter: int = 100,
+    tolerance: float = 1e-3,
 ) -> Mixtures:
     """Fit b mixtures by expectation maximisation, from centres (b, k, d) of x, on white values with these variances.
 
@@ -118,7 +129,7 @@ def _maximise(
         sizes, evidence = variances.new_zeros(len(left), k), variances.new_zeros(len(left))
         for rows in blocks(x):
             if current is None:
-                posterior = choose_nearest(centers, x[rows])
+                posterior = choose_nearest(centers, x[rows], unused)
             else:
                 posterior, logs = current.assign(white[rows])
                 evidence += logs.sum(dim=1)
@@ -127,17 +138,18 @@ def _maximise(
         if current is not None:
             likelihood = LOG2 * evidence / n - (spread + d * math.log(2 * math.pi)) / 2
             ended = (likelihood - reached < tolerance) | (step == max_iter)
-            done.append((left[ended], current.slope[ended], current.intercept[ended], likelihood[ended]))
-            goes_on = ~ended
-            if not goes_on.any():
-                break
-            left, reached = left[goes_on], likelihood[goes_on]
-            sums, sizes = sums.view(-1, k, d)[goes_on], sizes[goes_on]
+            if ended.any():
+                done.append((left[ended], current.slope[ended], current.intercept[ended], likelihood[ended]))
+                if ended.all():
+                    break
+                sums, sizes = sums.view(-1, k, d)[~ended], sizes[~ended]
+            left, reached = left[~ended], likelihood[~ended]
         slope, intercept, spread = _discriminate(sums.view(-1, k, d), sizes, n, variances)
+        if unused is not None:
+            intercept = intercept.masked_fill(unused[left], -math.inf)
         current = Mixtures((slope / LOG2).float(), (intercept / LOG2).float(), reached)
     order, slopes, intercepts, likelihoods = (torch.cat(parts) for parts in zip(*done, strict=True))
-    place = torch.argsort(order)
-    return Mixtures(slopes[place], intercepts[place], likelihoods[place])
+    return Mixtures(slopes, intercepts, likelihoods)[torch.argsort(order)]
 
 
 def _discriminate(sums: Tensor, sizes: Tensor, n: int, variances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
