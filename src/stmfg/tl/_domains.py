@@ -161,6 +161,7 @@ def domains(
         If data or options cannot be used, or options of the training differ from those of the embedding that is there.
     """
     from stmfg.model.estimator import STMFG
+    from stmfg.model.train import pick_device
 
     adata = adata.copy() if copy else adata
     numbers = checks.levels(n_domains, adata.n_obs)
@@ -176,7 +177,7 @@ def domains(
         plugins, options = Plugins.split(options)
         config = trained_config(adata, preset, use_rep, options)
         embedded, seed = read_embedding(adata, library_key), checks.random_state(random_state)
-        result = find_domains(embedded, numbers, config, seed, plugins.clusterer)
+        result = find_domains(embedded, numbers, config, seed, plugins.clusterer, pick_device(device))
     else:
         settings: dict[str, Any] = {"preset": preset or "default", "random_state": random_state, "device": device}
         model = STMFG(n_domains=numbers, **settings, **options)
