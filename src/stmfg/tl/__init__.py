@@ -3,6 +3,8 @@
 from stmfg.tl._abundance import abundance, composition
 from stmfg.tl._after import adjacency, markers, pseudobulk, subdomains
 from stmfg.tl._domains import apply, domains, embed
+from stmfg.tl._edit import merge, recolour, rename, split
+from stmfg.tl._levels import cut, levels
 from stmfg.tl._summary import summary
 
 __all__ = [
@@ -10,10 +12,16 @@ __all__ = [
     "adjacency",
     "apply",
     "composition",
+    "cut",
     "domains",
     "embed",
+    "levels",
     "markers",
+    "merge",
     "pseudobulk",
+    "recolour",
+    "rename",
+    "split",
     "subdomains",
     "summary",
 ]

@@ -14,7 +14,7 @@ from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
-from stmfg.io._read import read
+from stmfg.io._read import read_for_run
 from stmfg.io.settle import name_after_slices
 from stmfg.io.sheet import read_samples
 from stmfg.io.slices import join_samples, read_slices
@@ -62,7 +62,7 @@ def _read(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
         if is_sheet:
             return _read_sheet(str(source), options)
         if isinstance(source, (str, Path)):
-            return read(source, platform=platform), options
+            return read_for_run(source, platform, options.layer), options
         if isinstance(source, Sequence):
             return read_slices(source, platform=platform, use_rep=use_rep), options
         return source, options
@@ -100,7 +100,7 @@ def check_input(adata: AnnData, options: RunOptions) -> None:
     n_used = int((~tissue.left_out).sum())
     if n_used < checks.MIN_OBSERVATIONS:
         raise InputError(f"only {n_used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
-    checks.n_domains(options.n_domains, n_used)
+    checks.levels(options.levels or options.n_domains, n_used)
     if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
         spots(adata, library_key=options.library_key)
     for key in options.config.extra_views.values():

@@ -156,7 +156,8 @@ def _measure_stability(adata: AnnData, options: RunOptions) -> dict[str, Any]:
 
     seeds = [(options.random_state + i) % 2**32 for i in range(1, options.stability + 1)]
     source = {name: getattr(options, name) for name in ("use_rep", "layer", "library_key")}
-    settings = {name: getattr(options, name) for name in ("n_domains", "preset", "device")} | options.hyperparameters
+    settings = {name: getattr(options, name) for name in ("preset", "device")} | options.hyperparameters
+    settings |= {"n_domains": min(options.levels, default=options.n_domains), "finest_level": 0}
     labels, level = [], logger.level
     logger.setLevel(logging.ERROR)  # the run itself has given the warnings
     try:
