@@ -2,5 +2,6 @@
 
 from stmfg.pl._charts import loss, markers, n_domains, view_weights
 from stmfg.pl._maps import confidence, domains, embedding
+from stmfg.pl._study import abundance
 
-__all__ = ["confidence", "domains", "embedding", "loss", "markers", "n_domains", "view_weights"]
+__all__ = ["abundance", "confidence", "domains", "embedding", "loss", "markers", "n_domains", "view_weights"]

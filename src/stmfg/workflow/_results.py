@@ -23,7 +23,15 @@ from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.writing import read_back
-from stmfg.workflow._earlier import ABUNDANCE, COMPOSITION, MARKERS, RECORD, refuse_earlier
+from stmfg.workflow._earlier import (
+    ABUNDANCE,
+    ABUNDANCE_FIGURE,
+    COMPOSITION,
+    MARKERS,
+    OF_SEVERAL,
+    RECORD,
+    refuse_earlier,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,14 +104,25 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
-    library_key = record["options"]["library_key"]
+    from stmfg.tl._study import compare_samples
+
+    library_key, reference = record["options"]["library_key"], record["options"].get("reference")
     with partial_folder(output) as partial:
         with stage("markers"):
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
+            study = compare_samples(adata, SLICE, reference=reference) if library_key == SLICE else None
+            record["comparison"] = [] if study is None else list(study.sentences)
+            if study is not None:
+                tables[COMPOSITION] = study.composition
+            if study is not None and study.abundance is not None:
+                tables[ABUNDANCE] = study.abundance
+            elif study is not None and study.sentences:
+                logger.warning("%s", study.sentences[0].rstrip("."))
         with stage("figures"):
             from matplotlib.figure import Figure
 
             from stmfg import pl
+            from stmfg.pl._study import draw_study
 
             tables["domains.csv"].to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
             for name, table in tables.items():
@@ -112,6 +131,8 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             figure = Figure(figsize=(8, 7), layout="constrained")
             pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
             figure.savefig(partial / "domains.png", dpi=150)
+            if study is not None and study.abundance is not None:
+                draw_study(study).savefig(partial / ABUNDANCE_FIGURE, dpi=150)
         with stage("result"):
             _write_result(adata, partial / "result.h5ad")
             read_back(partial / "result.h5ad", adata)
@@ -123,7 +144,7 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
         for path in written:
             flush(path)
-        for name in (RECORD, MARKERS, COMPOSITION, ABUNDANCE):
+        for name in (RECORD, MARKERS, *OF_SEVERAL):
             (output / name).unlink(missing_ok=True)
         for path in written:
             path.replace(output / path.name)
@@ -132,7 +153,6 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
     from stmfg.pl._charts import counts_or_none
-    from stmfg.tl._abundance import abundance, composition
     from stmfg.tl._marker_tests import marker_genes
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
@@ -144,14 +164,6 @@ def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.
     domains.insert(0, "slice", adata.obs[SLICE])
     names = zip(domains.index, domains["slice"], strict=True)
     domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
-    tables[COMPOSITION] = composition(adata, sample_key=SLICE)
-    slices = adata.obs.drop_duplicates(SLICE)
-    if "condition" in slices and slices["condition"].nunique() > 1:
-        donor_key = "donor" if "donor" in slices else None
-        try:
-            tables[ABUNDANCE] = abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
-        except InputError as error:  # a condition has one slice, for example
-            logger.warning("conditions are not compared: %s", error)
     return tables
 
 
