@@ -56,7 +56,10 @@ def test_table(finished: tuple[Path, dict[str, Any]]) -> None:
 
 def test_markers(finished: tuple[Path, dict[str, Any]]) -> None:
     output, _ = finished
-    markers, result = pd.read_csv(output / "markers.csv", dtype={"domain": str}), ad.read_h5ad(output / "result.h5ad")
+    markers = pd.read_csv(output / "markers.csv", dtype={"domain": str, "next_domain": str})
+    result = ad.read_h5ad(output / "result.h5ad")
+    assert result.obs["stmfg_half"].cat.categories.tolist() == ["1", "2", "3"]
+    pd.testing.assert_frame_equal(markers, result.uns["stmfg_markers"].reset_index(drop=True), rtol=1e-5)
     stmfg.tl.markers(result)
     pd.testing.assert_frame_equal(markers, result.uns["stmfg_markers"].reset_index(drop=True), rtol=1e-5)
     assert (markers.groupby("domain").size() <= 10).all()

@@ -89,7 +89,7 @@ def average(
         Slice of each observation, codes (n,): no average is taken across slices.
     """
     n = len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
-    inputs = _prepare_inputs(base, plain=libraries is None)
+    inputs = prepare_inputs(base, plain=libraries is None)
     averages = []
     for width in choose_widths(n, n_domains, mixtures=base.mixtures):
         graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=width, libraries=libraries)
@@ -102,7 +102,7 @@ def average(
     return averages
 
 
-def _prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float64]]:
+def prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float64]]:
     """Return what is averaged, each (n, d): one for cells; for spots a few components, of unit rows and also plain.
 
     Slices differ in depth, which unit rows leave out: of several slices these alone are averaged.

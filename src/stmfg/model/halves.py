@@ -1,0 +1,132 @@
+"""The domains, found again and again from half of the molecules: arrays in, arrays out.
+
+What comes back is what a domain, and a spot's place in it, can be relied on for; and domains found from one half of the
+molecules alone can be tested on the other (Neufeld et al. 2022).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from threadpoolctl import threadpool_limits
+
+from stmfg._core.blocks import FIT_AT_MOST, Counts
+from stmfg.model import cluster, features, graphs
+from stmfg.model.averages import choose_base, choose_widths, prepare_inputs
+from stmfg.model.thinning import Half, split_embedding
+from stmfg.model.vote import Member, cluster_members
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    from stmfg._core.tissue import Tissue
+    from stmfg.config import Config
+    from stmfg.model.plugins import Clusterer
+
+N_STARTS = 2
+"""Starts of each clustering of a half: several clusterings vote, and one in a poor optimum is outvoted."""
+
+
+@dataclass(frozen=True)
+class Redraws:
+    """What the domains become when half of the molecules are drawn again."""
+
+    labels: NDArray[np.int64]
+    """Domain of each spot as the first half alone shows it, codes (n,) of the domains it was matched with."""
+    kept: NDArray[np.float64]
+    """Share of the vote for the spot's domain in each half, (n_draws, n)."""
+    overlap: NDArray[np.float64]
+    """Overlap (Jaccard) of each domain with its match in each half, (n_draws, k)."""
+
+
+def redraw(
+    spots: Tissue, codes: NDArray[np.int64], config: Config, random_state: int, clusterer: Clusterer | None = None
+) -> Redraws:
+    """Find domains in halves of the molecules, each time from the first step, and match them with those there are.
+
+    Each half has its own genes, components and averages over neighbours: nothing of the other half is in them. No
+    network is trained; the plain averages vote. Halves come in pairs that add up to the whole.
+
+    Parameters
+    ----------
+    spots
+        Prepared observations, see :func:`stmfg.model.inputs.prepare`.
+    codes
+        Domain of each of them, (n,) from 0 without gaps.
+    config
+        ``redraws``, the number of halves, and how features and clusters are found.
+    random_state
+        Seed.
+    clusterer
+        A user's, in place of ``config.clusterer``.
+    """
+    k = int(codes.max()) + 1
+    libraries = None if config.stacked else spots.libraries
+    members = _Averages(spots.coordinates, libraries, k)
+    settings = config.replace(n_starts=min(N_STARTS, config.n_starts))
+    first = codes
+    kept, overlap = np.zeros((config.redraws, len(codes))), np.zeros((config.redraws, k))
+    for draw in range(config.redraws):
+        with threadpool_limits(1):
+            fitted = features.fit(take_half(spots, random_state, draw), config, random_state + draw)
+            posteriors = cluster_members(members.list(fitted), k, settings, random_state + draw, clusterer)
+        shares = _match(cluster.consensus(posteriors), codes)
+        labels = shares.argmax(axis=1)
+        shared = _count_shared(labels, codes, k)
+        kept[draw] = shares[np.arange(len(codes)), codes]
+        overlap[draw] = np.diag(shared) / np.maximum(shared.sum(axis=1) + shared.sum(axis=0) - np.diag(shared), 1)
+        if draw == 0:
+            first = labels
+    return Redraws(first, kept, overlap)
+
+
+def take_half(spots: Tissue, random_state: int, draw: int) -> Tissue:
+    """Return the observations with half of the molecules: halves 0 and 1 add up to the whole, as do 2 and 3."""
+    seed, other = random_state + draw // 2, bool(draw % 2)
+    if spots.counts is not None:
+        half: Counts = Half(spots.counts, spots.names, spots.genes, seed, other=other)
+        if half.shape[0] <= FIT_AT_MOST:
+            half = Counts(half.rows(slice(None)))  # read twice, dealt once
+        return replace(spots, counts=half)
+    if spots.representation is None:
+        raise ValueError("there is nothing to take half of")
+    halves = split_embedding(spots.representation, spots.surroundings, seed)
+    return replace(spots, representation=halves[other])
+
+
+class _Averages:
+    """Averages over neighbourhoods of whatever half: the neighbours are looked up once."""
+
+    def __init__(self, coordinates: NDArray[np.float64], libraries: NDArray[np.int64] | None, k: int) -> None:
+        self._coordinates, self._libraries, self._k = coordinates, libraries, k
+        self._operators: dict[int, csr_matrix] = {}
+
+    def list(self, fitted: features.Fitted) -> list[Member]:
+        """Return what is clustered: averages of every width."""
+        base = choose_base(fitted)
+        n_slices = 1 if self._libraries is None else len(np.unique(self._libraries))
+        averages: list[Member] = []
+        for width in choose_widths(len(base.values) / n_slices, self._k, mixtures=base.mixtures):
+            if width not in self._operators:
+                graph = graphs.spatial_graph(self._coordinates, n_neighbors=width, libraries=self._libraries)
+                self._operators[width] = graphs.walk_operator(graph)
+            operator = self._operators[width]
+            inputs = prepare_inputs(base, plain=self._libraries is None)
+            averages += [Member(operator @ (operator @ x), 1) for x in inputs]
+        return averages
+
+
+def _match(shares: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Bring the columns of a vote (n, k) into the order of the domains they share most spots with, one to one."""
+    shared = _count_shared(shares.argmax(axis=1), codes, shares.shape[1])
+    rows, columns = linear_sum_assignment(shared, maximize=True)
+    return shares[:, rows[np.argsort(columns)]]
+
+
+def _count_shared(one: NDArray[np.int64], other: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Count the observations of each domain of one labelling (rows) and another (columns), (k, k)."""
+    return np.bincount(one * k + other, minlength=k * k).reshape(k, k)
