@@ -29,7 +29,7 @@ from stmfg.model.threads import one_thread
 from stmfg.model.train import History, pick_device, train
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -54,8 +54,8 @@ class STMFG:
     config
         Hyperparameters; the preset's when not given.
     n_domains
-        Number of domains; exactly so many are found, none empty. ``"auto"`` takes the number with the most evidence.
-        ``None`` finds none: :meth:`fit` then only trains and embeds.
+        Number of domains; exactly so many are found, none empty. ``"auto"`` chooses it. Of several the smallest, and
+        ``result.cut(n)`` has the others, nested in each other. ``None`` finds none: :meth:`fit` only trains and embeds.
     preset
         ``"default"`` or ``"paper"``.
     random_state
@@ -94,7 +94,7 @@ class STMFG:
         self,
         config: Config | None = None,
         *,
-        n_domains: int | str | None = "auto",
+        n_domains: int | str | Sequence[int] | None = "auto",
         preset: str = "default",
         random_state: int = 0,
         device: str = "auto",
@@ -103,7 +103,7 @@ class STMFG:
         self.plugins, options = Plugins.split(options)
         self.config = (config or Config.preset(preset)).replace(**options)
         self._given = frozenset(options)
-        self.n_domains = None if n_domains is None else checks.n_domains(n_domains)
+        self.n_domains = None if n_domains is None else checks.levels(n_domains)
         self.random_state = checks.random_state(random_state)
         self.device = pick_device(device)
         self.history: History = {}
@@ -140,8 +140,8 @@ class STMFG:
         layer
             Layer with the raw counts.
         library_key
-            Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
-            expression is alike, and in tissue only when ``stacked``.
+            Column of ``obs`` that names the slice, ``"none"`` if all are one. What slices differ in as wholes is taken
+            off; they are linked where expression is alike, and in tissue only when ``stacked``.
         checkpoint
             File to continue training from and to save it to.
         progress
@@ -166,7 +166,7 @@ class STMFG:
             self.config = self.config.replace(**tissue.graph_options)
             spots, order = prepare(tissue, self.config)
             if self.n_domains is not None:
-                checks.n_domains(self.n_domains, len(order))
+                checks.levels(self.n_domains, len(order))
             warn_left_out(tissue)
         self.genes = tissue.genes
         with one_thread():

@@ -31,16 +31,22 @@ N_STARTS = 2
 """Starts of each clustering of a half: several clusterings vote, and one in a poor optimum is outvoted."""
 
 
+OFFSET, SLOPE = 1.0, 1.5
+"""Log-odds that a spot keeps its domain, where half of the clusterings are for it, and how they grow."""
+KEPT = (0.02, 0.98)
+"""Shares of the vote beyond are no surer than these."""
+
+
 @dataclass(frozen=True)
 class Redraws:
     """What the domains become when half of the molecules are drawn again."""
 
     labels: NDArray[np.int64]
     """Domain of each spot as the first half alone shows it, codes (n,) of the domains it was matched with."""
-    kept: NDArray[np.float64]
-    """Share of the vote for the spot's domain in each half, (n_draws, n)."""
-    overlap: NDArray[np.float64]
-    """Overlap (Jaccard) of each domain with its match in each half, (n_draws, k)."""
+    confidence: NDArray[np.float64]
+    """Probability that the spot keeps its domain when half of the molecules are drawn again, (n,)."""
+    found_again: NDArray[np.float64]
+    """Mean overlap (Jaccard) of each domain with its match in the halves, (k,)."""
 
 
 def redraw(
@@ -81,7 +87,17 @@ def redraw(
         overlap[draw] = np.diag(shared) / np.maximum(shared.sum(axis=1) + shared.sum(axis=0) - np.diag(shared), 1)
         if draw == 0:
             first = labels
-    return Redraws(first, kept, overlap)
+    return Redraws(first, calibrate(kept.mean(axis=0)), overlap.mean(axis=0))
+
+
+def calibrate(kept: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn the mean share of the vote that a spot's domain has in the halves into a probability to keep it.
+
+    A straight line between log-odds, of data sets on which everything was run again, see ``benchmarks/confidence.py``:
+    where most clusterings of a half are for a domain, their vote is more often for it than each of them.
+    """
+    kept = np.clip(kept, *KEPT)
+    return np.asarray(1 / (1 + np.exp(-(OFFSET + SLOPE * np.log(kept / (1 - kept))))))
 
 
 def take_half(spots: Tissue, random_state: int, draw: int) -> Tissue:

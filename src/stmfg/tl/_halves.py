@@ -70,13 +70,13 @@ def write_redraws(
     if use_rep is None:
         adata.obs[half] = pd.Categorical.from_codes(codes, categories=domains.categories)
     confidence = np.zeros(adata.n_obs, dtype=np.float32)
-    confidence[order] = redraws.kept.mean(axis=0)
+    confidence[order] = redraws.confidence
     adata.obs[CONFIDENCE if key == DOMAIN else f"{key}_confidence"] = confidence
     record.setdefault("halves", {})[key] = {
         "random_state": random_state,
         "n": config.redraws,
         "domains": np.asarray(domains.categories, dtype=object),
-        "found_again": redraws.overlap.mean(axis=0),
+        "found_again": redraws.found_again,
     }
 
 
