@@ -104,7 +104,8 @@ def test_result(finished: tuple[Path, dict[str, Any]]) -> None:
     assert result.X.dtype == given.X.dtype
     assert list(result.layers) == ["other"]
     assert (result.layers["other"] != given.layers["other"]).nnz == 0
-    assert set(result.obs) == {*given.obs, "stmfg_domain", "stmfg_confidence"}
+    written = {"stmfg_domain", "stmfg_confidence", "stmfg_half", "stmfg_leaf"}
+    assert set(result.obs) == {*given.obs, *written}
     assert set(result.obsm) == {*given.obsm, "X_stmfg", "stmfg_components", "stmfg_view_weights"}
     np.testing.assert_array_equal(result.obsm["spatial"], given.obsm["spatial"])
     np.testing.assert_array_equal(result.obs["note"], given.obs["note"])
