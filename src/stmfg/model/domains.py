@@ -21,14 +21,17 @@ from stmfg.model.tree import Tree, grow_tree
 from stmfg.model.vote import choose_n_domains, list_members, vote
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pandas as pd
+    import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from stmfg.config import Config
     from stmfg.model.averages import Base
     from stmfg.model.plugins import Clusterer
+    from stmfg.model.vote import Member
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,14 @@ def find_domains(
     config: Config,
     random_state: int,
     clusterer: Clusterer | None = None,
+    device: torch.device | str = "cpu",
 ) -> Result:
     """Cluster an embedding: choose how many domains, let clusterings vote, name the domains by their size.
 
     Exactly so many come out, none empty; ``"auto"`` takes the number with the most evidence, see
     :func:`stmfg.model.vote.choose_n_domains`. A user's ``clusterer`` takes the place of ``config.clusterer``. Of
     several numbers the smallest is found; around it grows a tree, from 2 domains to ``config.finest_level`` or the
-    largest.
+    largest. Averages and mixtures are computed on ``device``.
 
     Raises
     ------
@@ -130,15 +134,20 @@ def find_domains(
         n_domains = int(evidence.index[int(evidence.to_numpy().argmax())])
     levels = checks.levels(n_domains, len(used))
     k = levels[0] if isinstance(levels, tuple) else int(levels)
+    needed = max(levels) if isinstance(levels, tuple) else 0
+    grows = config.finest_level or needed
     with stage("domains"):
         apart = None if result.libraries is None or config.stacked else result.libraries[used]
         libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
-        averages = []
+        averages: Iterable[Tensor] = []
         if config.averages and result.base is not None:
-            averages = average(result.base.subset(used), result.coordinates[used], k, libraries)
-        members = list_members(embedding, result.widths, averages, config)
-        posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer)
-        posterior = refine(posterior, walk_operator(graph), config.refine)
+            averages = average(result.base.subset(used), result.coordinates[used], k, libraries, device)
+        members: Iterable[Member] = list_members(embedding, result.widths, averages, config)
+        if grows:  # the tree asks them all of any observation
+            members = list(members)
+        posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
+        if config.refine:
+            posterior = refine(posterior, walk_operator(graph), config.refine)
     labels = fill_empty(posterior)
     # Of equally large domains the one with the first place comes first: rounding decides on the order of clusters.
     codes = [] if result.libraries is None else [result.libraries[used]]
@@ -149,11 +158,10 @@ def find_domains(
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
     domain_map = transfer.fit(embedding, posterior, widths)
     labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
-    needed = max(levels) if isinstance(levels, tuple) else 0
-    if not config.finest_level and not needed:
+    if not grows:
         return labelled
     with stage("tree"):
-        tree, leaves = grow_tree(members, labels, config.finest_level, needed)
+        tree, leaves = grow_tree(list(members), labels, config.finest_level, needed)
     return replace(labelled, tree=tree, leaves=_place_all(labelled, used, tree, leaves))
 
 

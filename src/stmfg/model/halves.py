@@ -7,24 +7,26 @@ molecules alone can be tested on the other (Neufeld et al. 2022).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
-from threadpoolctl import threadpool_limits
 
 from stmfg._core.blocks import FIT_AT_MOST, Counts
 from stmfg.model import cluster, features, graphs
 from stmfg.model.averages import choose_base, choose_widths, prepare_inputs
+from stmfg.model.network import Operator
 from stmfg.model.thinning import Half, split_embedding
+from stmfg.model.threads import one_thread
 from stmfg.model.vote import Member, cluster_members
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
 
     from stmfg._core.tissue import Tissue
     from stmfg.config import Config
+    from stmfg.model.averages import Base
     from stmfg.model.plugins import Clusterer
 
 N_STARTS = 2
@@ -50,7 +52,12 @@ class Redraws:
 
 
 def redraw(
-    spots: Tissue, codes: NDArray[np.int64], config: Config, random_state: int, clusterer: Clusterer | None = None
+    spots: Tissue,
+    codes: NDArray[np.int64],
+    config: Config,
+    random_state: int,
+    clusterer: Clusterer | None = None,
+    device: torch.device | str = "cpu",
 ) -> Redraws:
     """Find domains in halves of the molecules, each time from the first step, and match them with those there are.
 
@@ -69,25 +76,48 @@ def redraw(
         Seed.
     clusterer
         A user's, in place of ``config.clusterer``.
+    device
+        Where averages and mixtures are computed.
     """
     k = int(codes.max()) + 1
+    with one_thread():
+        bases = [
+            choose_base(features.fit(take_half(spots, random_state, draw), config, random_state + draw))
+            for draw in range(config.redraws)
+        ]
+    votes = _cluster_averages(bases, spots, k, config, random_state, clusterer, device)
+    shares = [_match(cluster.consensus(posteriors), codes) for posteriors in votes]
+    overlap = []
+    for matched in shares:
+        shared = _count_shared(matched.argmax(axis=1), codes, k)
+        overlap.append(np.diag(shared) / np.maximum(shared.sum(axis=1) + shared.sum(axis=0) - np.diag(shared), 1))
+    kept = np.mean([matched[np.arange(len(codes)), codes] for matched in shares], axis=0)
+    return Redraws(shares[0].argmax(axis=1), calibrate(kept), np.mean(overlap, axis=0))
+
+
+def _cluster_averages(
+    bases: list[Base],
+    spots: Tissue,
+    k: int,
+    config: Config,
+    random_state: int,
+    clusterer: Clusterer | None,
+    device: torch.device | str,
+) -> list[list[NDArray[Any]]]:
+    """Cluster averages over neighbourhoods of every width once, of every half; the neighbours are looked up once."""
     libraries = None if config.stacked else spots.libraries
-    members = _Averages(spots.coordinates, libraries, k)
+    n = len(spots.coordinates) / (1 if libraries is None else len(np.unique(libraries)))
     settings = config.replace(n_starts=min(N_STARTS, config.n_starts))
-    first = codes
-    kept, overlap = np.zeros((config.redraws, len(codes))), np.zeros((config.redraws, k))
-    for draw in range(config.redraws):
-        with threadpool_limits(1):
-            fitted = features.fit(take_half(spots, random_state, draw), config, random_state + draw)
-            posteriors = cluster_members(members.list(fitted), k, settings, random_state + draw, clusterer)
-        shares = _match(cluster.consensus(posteriors), codes)
-        labels = shares.argmax(axis=1)
-        shared = _count_shared(labels, codes, k)
-        kept[draw] = shares[np.arange(len(codes)), codes]
-        overlap[draw] = np.diag(shared) / np.maximum(shared.sum(axis=1) + shared.sum(axis=0) - np.diag(shared), 1)
-        if draw == 0:
-            first = labels
-    return Redraws(first, calibrate(kept.mean(axis=0)), overlap.mean(axis=0))
+    posteriors: list[list[NDArray[Any]]] = [[] for _ in bases]
+    for width in choose_widths(n, k, mixtures=bases[0].mixtures):
+        graph = graphs.spatial_graph(spots.coordinates, n_neighbors=width, libraries=libraries)
+        operator = Operator(graphs.walk_operator(graph), torch.device(device))
+        for draw, base in enumerate(bases):
+            inputs = prepare_inputs(base, plain=libraries is None)
+            members = (Member(operator(operator(torch.from_numpy(x).to(device))), 1) for x in inputs)
+            seed = random_state + draw
+            posteriors[draw] += cluster_members(members, k, settings, seed, clusterer, device=device)
+    return posteriors
 
 
 def calibrate(kept: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,28 +142,6 @@ def take_half(spots: Tissue, random_state: int, draw: int) -> Tissue:
         raise ValueError("there is nothing to take half of")
     halves = split_embedding(spots.representation, spots.surroundings, seed)
     return replace(spots, representation=halves[other])
-
-
-class _Averages:
-    """Averages over neighbourhoods of whatever half: the neighbours are looked up once."""
-
-    def __init__(self, coordinates: NDArray[np.float64], libraries: NDArray[np.int64] | None, k: int) -> None:
-        self._coordinates, self._libraries, self._k = coordinates, libraries, k
-        self._operators: dict[int, csr_matrix] = {}
-
-    def list(self, fitted: features.Fitted) -> list[Member]:
-        """Return what is clustered: averages of every width."""
-        base = choose_base(fitted)
-        n_slices = 1 if self._libraries is None else len(np.unique(self._libraries))
-        averages: list[Member] = []
-        for width in choose_widths(len(base.values) / n_slices, self._k, mixtures=base.mixtures):
-            if width not in self._operators:
-                graph = graphs.spatial_graph(self._coordinates, n_neighbors=width, libraries=self._libraries)
-                self._operators[width] = graphs.walk_operator(graph)
-            operator = self._operators[width]
-            inputs = prepare_inputs(base, plain=self._libraries is None)
-            averages += [Member(operator @ (operator @ x), 1) for x in inputs]
-        return averages
 
 
 def _match(shares: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:

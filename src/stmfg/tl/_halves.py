@@ -41,8 +41,11 @@ def write_redraws(
     *,
     layer: str | None,
     library_key: str | None,
+    device: str = "auto",
 ) -> None:
     """Find the domains of ``key`` again in halves of the molecules; write their labels and the confidence."""
+    from stmfg.model.train import pick_device
+
     half = name_half(key)
     adata.obs.drop(columns=half, errors="ignore", inplace=True)  # of earlier domains
     record: dict[str, Any] = adata.uns[UNS]
@@ -65,7 +68,7 @@ def write_redraws(
             return
         domains = labels(adata, key)
         codes = np.array(domains.codes, dtype=np.int64)
-        redraws = redraw(spots, codes[order], config, random_state, plugins.clusterer)
+        redraws = redraw(spots, codes[order], config, random_state, plugins.clusterer, pick_device(device))
     codes[order] = redraws.labels
     if use_rep is None:
         adata.obs[half] = pd.Categorical.from_codes(codes, categories=domains.categories)
