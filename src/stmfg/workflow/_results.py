@@ -17,8 +17,10 @@ import pandas as pd
 
 from stmfg._core import checks
 from stmfg._core.files import flush, locked, partial_folder, remove_partial_folders
+from stmfg._core.labels import labels
 from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
+from stmfg._keys import MARKERS as MARKERS_KEY
 from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
@@ -110,6 +112,8 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
     with partial_folder(output) as partial:
         with stage("markers"):
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
+            if MARKERS in tables:
+                _keep_markers(adata, tables, record)
             study = compare_samples(adata, SLICE, reference=reference) if library_key == SLICE else None
             record["comparison"] = [] if study is None else list(study.sentences)
             if study is not None:
@@ -153,18 +157,33 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
     from stmfg.pl._charts import counts_or_none
-    from stmfg.tl._marker_tests import marker_genes
+    from stmfg.tl._halves import rank_markers
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
     tables = {"domains.csv": domains}
     if (counts := counts_or_none(adata, layer)) is not None:
-        tables[MARKERS] = marker_genes(counts, adata.obs[DOMAIN], adata.var_names.to_numpy(), _MARKERS_OF_A_DOMAIN)
+        tables[MARKERS] = rank_markers(adata, DOMAIN, labels(adata), counts)
     if not joined:
         return tables
     domains.insert(0, "slice", adata.obs[SLICE])
     names = zip(domains.index, domains["slice"], strict=True)
     domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
     return tables
+
+
+def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
+    """Keep the best markers of each domain, in the AnnData too, and record what there is to say of each."""
+    from stmfg.report import describe_markers
+    from stmfg.tl._marker_tests import summarise
+
+    every = tables[MARKERS]
+    summary = summarise(every, list(labels(adata).categories))
+    record["markers"] = {
+        "specific": {str(name): int(n) for name, n in summary["n_specific"].items()},
+        "sentences": describe_markers(summary),
+    }
+    tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
+    adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
