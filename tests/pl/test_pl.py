@@ -200,7 +200,7 @@ def test_slices_are_laid_out_side_by_side_with_their_names_above(axes: Axes) -> 
         x, y = text.get_position()
         assert members[:, 0].min() < x < members[:, 0].max()
         assert y < members[:, 1].min()  # y points down
-    with pytest.raises(MissingKeyError, match="slices"):
+    with pytest.raises(MissingKeyError, match="slice"):
         pl.domains(adata, library_key="nothing", ax=axes)
 
 

@@ -57,7 +57,8 @@ def refuse_foreign_page(output: Path) -> None:
     InputError
         If they would.
     """
-    for name, first in (("index.html", '<meta name="generator" content="stMFG'), ("summary.csv", "sample,path,")):
+    page = ("index.html", '<meta name="generator" content="stMFG')
+    for name, first in (page, ("summary.csv", "sample,path,"), ("matched.csv", "sample,domain,group")):
         path = output / name
         if path.is_file() and first not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
             raise InputError(f"{output} holds {name}, which no batch of stMFG has left there; give another folder")
