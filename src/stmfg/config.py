@@ -106,6 +106,8 @@ class Config:
     """Whether plain averages over neighbourhoods of several widths vote beside the network."""
     refine: float = 0.0
     """How strongly neighbours in tissue are made to agree afterwards; 0 leaves the domains as they are."""
+    finest_level: int = 15
+    """Domains are also joined and split, to be nested for every number from 2 to this one; 0 leaves that out."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -223,7 +225,7 @@ def _is_view(view: str) -> bool:
     return view in _VIEWS or (bool(key) and name.isidentifier() and name not in _VIEWS)
 
 
-DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "averages", "refine")
+DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "averages", "refine", "finest_level")
 """Hyperparameters that matter to the domains alone: a trained embedding can be clustered anew with others."""
 _RETIRED: Final = {"attention_width": 16}
 """Options of earlier versions, with the value that all they did is the same as now."""

@@ -186,11 +186,41 @@ def test_demo(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "demo" / "run.json").read_text())["options"]["random_state"] == 3
 
 
+def test_earlier_results_are_not_lost_unasked(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = done
+    page = folder / "deep" / "out" / "report.html"
+    before = page.stat().st_mtime_ns
+    again = stmfg_command("run", "input.h5ad", "-o", "deep/out", "--n-domains", "2", cwd=folder)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert re.fullmatch(
+        r"stmfg: deep/out holds the results of a run \(3 domains of 120 spots, \d{4}-\d\d-\d\d \d\d:\d\d\); "
+        r"add --overwrite to replace them, or give another folder\n",
+        again.stderr,
+    )
+    assert page.stat().st_mtime_ns == before
+
+
+def test_a_reader_that_has_seen_enough(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """As `stmfg info DATA | head -1`: the end of the pipe is no error to speak of."""
+    for arguments, status in ((["info", "input.h5ad"], 141), (["run", "--help"], 0)):  # of help, argparse ends it
+        line = [sys.executable, "-m", "stmfg", *arguments]
+        process = subprocess.Popen(
+            line, cwd=done[0], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == status
+        process.stderr.close()
+
+
 # -- help ----------------------------------------------------------------------------------------------
 
 
 def test_help(capfd: pytest.CaptureFixture[str]) -> None:
     contract = "--n-domains --preset --seed --use-rep --layer --library-key --platform --view --device --resume --title"
+    contract += " --overwrite"
     for arguments, mentioned in (
         ([], "run info apply batch export report compare demo completion --version"),
         (["run"], f"INPUT -o K|auto examples: --config --from --set {contract}"),

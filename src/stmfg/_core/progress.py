@@ -25,6 +25,14 @@ def is_watched() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+def time_left(seconds: float) -> str:
+    """Return a time to wait in words, no finer than it can be known."""
+    if seconds < 45:
+        return "less than a minute left"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min left" if minutes < 100 else f"about {minutes / 60:.0f} h left"
+
+
 class Stage:
     """One stage of a run, which may count its steps; it shows nothing until :meth:`show` is called.
 

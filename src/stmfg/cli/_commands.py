@@ -160,7 +160,8 @@ def _demo(given: dict[str, Any]) -> None:
     show, output, seed = _show(given), given["output"], given.get("random_state", 0)
     adata = simulate(3000, 500, random_state=seed)
     truth = adata.obs["ground_truth"].astype(str).to_numpy()
-    record = run(adata, output, n_domains=len(set(truth)), random_state=seed, progress=show)
+    overwrite = given.get("overwrite", False)
+    record = run(adata, output, n_domains=len(set(truth)), random_state=seed, overwrite=overwrite, progress=show)
     if show:
         _print_summary(record, output)
         print(f"agreement with the simulated truth: ARI {ari(truth, adata.obs['stmfg_domain'].astype(str)):.2f}")

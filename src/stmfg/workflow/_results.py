@@ -23,6 +23,7 @@ from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.writing import read_back
+from stmfg.workflow._earlier import ABUNDANCE, COMPOSITION, MARKERS, RECORD, refuse_earlier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,25 +32,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmfg")
 
-OUTPUTS: Final = ("result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json")
-"""Files of a finished run; without counts there are no markers."""
-RECORD, MARKERS = OUTPUTS[-1], OUTPUTS[2]
-"""The record is removed first and put in place last: where it is, the other files belong to it."""
-COMPOSITION, ABUNDANCE = "composition.csv", "abundance.csv"
-"""Tables of a run of several slices: the share of each that every domain takes, and how conditions differ in that."""
-CHECKPOINT: Final = "checkpoint.safetensors"
-"""Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
 _MARKERS_OF_A_DOMAIN: Final = 10
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
 @contextmanager
-def reserved(output: Path) -> Iterator[None]:
+def reserved(output: Path, *, overwrite: bool, resume: bool = False) -> Iterator[None]:
     """Make the output folder and keep other runs out of it; leave no empty folder behind."""
     is_new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     try:
         with locked(output / ".lock"):
+            refuse_earlier(output, overwrite=overwrite, resume=resume)  # another run may have ended meanwhile
             remove_partial_folders(output)
             yield
     finally:

@@ -16,8 +16,10 @@ from stmfg._core.stored_graph import RECORD, forget_training, graph_options
 from stmfg._core.timing import recording, stage
 from stmfg._keys import DOMAIN, UNS
 from stmfg.errors import InputError
+from stmfg.io.sheet import describe_spots
+from stmfg.workflow._earlier import CHECKPOINT, refuse_earlier
 from stmfg.workflow._input import add_image_features, check_input, read_input
-from stmfg.workflow._results import CHECKPOINT, collected_warnings, describe, reserved, write
+from stmfg.workflow._results import collected_warnings, describe, reserved, write
 from stmfg.workflow.options import RunOptions
 
 if TYPE_CHECKING:
@@ -46,8 +48,8 @@ def run(
         of a sheet (``.csv``), see :func:`stmfg.workflow.batch`; then the share of each sample that every domain takes
         (``composition.csv``) and how it differs between conditions (``abundance.csv``) are written too.
     output
-        Folder for the results; made when missing. Files of an earlier run are replaced only when the new
-        ones are whole.
+        Folder for the results; made when missing. Those of an earlier run are replaced with ``overwrite`` alone, and
+        only when the new ones are whole.
     options
         All options at once; those of :class:`RunOptions` when not given.
     progress
@@ -68,17 +70,19 @@ def run(
     options = RunOptions.of(options, **changes)
     output = Path(output).expanduser()
     checks.writable(output)
+    refuse_earlier(output, overwrite=options.overwrite, resume=options.resume)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, collected_warnings() as messages, counts_read_once():
         with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
             adata, options = read_input(source, options)
+            describe_spots(adata.obs, options.metadata, str(source))
             add_image_features(adata, options.config)
             check_input(adata, options)
         from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
 
         device = str(pick_device(options.device))
         forget_training(adata)
-        with showing(show=progress), reserved(output):
+        with showing(show=progress), reserved(output, overwrite=options.overwrite, resume=options.resume):
             agreement = _find_domains(adata, output / CHECKPOINT, options)
             record = describe(adata, source, options.to_dict()) | {
                 "device": device,
@@ -129,7 +133,8 @@ def _measure_stability(adata: AnnData, options: RunOptions) -> dict[str, Any]:
 
     seeds = [(options.random_state + i) % 2**32 for i in range(1, options.stability + 1)]
     source = {name: getattr(options, name) for name in ("use_rep", "layer", "library_key")}
-    settings = {name: getattr(options, name) for name in ("n_domains", "preset", "device")} | options.hyperparameters
+    settings = {name: getattr(options, name) for name in ("preset", "device")} | options.hyperparameters
+    settings |= {"n_domains": min(options.levels, default=options.n_domains), "finest_level": 0}
     labels, level = [], logger.level
     logger.setLevel(logging.ERROR)  # the run itself has given the warnings
     try:
