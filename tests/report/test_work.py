@@ -39,7 +39,7 @@ def adata() -> AnnData:
     leaves = ["1", "2", "3.1", "3.2", "4"]
     names = np.array([["1", "2", "3+4", "3+4", "3+4"], ["1", "2", "3", "3", "4"], leaves]).T
     adata.uns["stmfg"]["tree"] = {
-        "levels": np.array([3, 4, 5]), "leaves": np.array(leaves), "names": names, "support": np.array([0.9, 1.0, 0.6]),
+        "levels": np.array([3, 4, 5]), "leaves": np.array(leaves), "names": names, "support": np.array([0.9, 1.0, 0.6]), "anchor": 4,
     }  # fmt: skip
     adata.obs["array_row"], column = np.divmod(np.arange(400), 20)
     adata.obs["array_col"] = 2 * column + adata.obs["array_row"] % 2

@@ -1,8 +1,8 @@
-"""Raw counts of every gene for the page, packed small: what a browser unpacks in milliseconds, a group of genes at a time.
+"""Raw counts of every gene for the page, packed small: a browser unpacks a group of genes in milliseconds.
 
-A gene is two rows of bytes. One tells how many spots to skip before each spot that has the gene, the other the count less
-one there; a number of 255 or more is a byte 255, which stands for 255 and goes on, for each 255 in it. Genes seen in
-about as many spots lie together, so that one Huffman code suits them all.
+A gene is two rows of bytes. One tells how many spots to skip before each spot that has the gene, the other the count
+there less one; a number of 255 or more has a byte 255 before it for each 255 in it. Genes seen in about as many spots
+lie together, so that one Huffman code suits them all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stmfg._core.files import replacing
 from stmfg.report._map_data import pack_bytes, pack_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -148,11 +148,16 @@ def write_groups(packed: PackedGenes, folder: Path) -> None:
         text = f'stmfgGenes("{packed.index["token"]}",{number},"{packed.groups[number]}");\n'
         with replacing(folder / name) as partial:
             partial.write_text(text, encoding="ascii")
+    remove_genes(folder, keep=names)
+
+
+def remove_genes(folder: Path, keep: Iterable[str] = ()) -> None:
+    """Remove the files that a page put into its folder of genes, and the folder if nothing else is in it."""
     for old in folder.glob("[0-9][0-9][0-9]*.js"):
-        if old.name not in names:
+        if old.name not in keep:
             old.unlink()
-    with suppress(OSError):  # other files are left alone
-        if not names:
+    if not keep:
+        with suppress(OSError):  # absent, or other files are in it
             folder.rmdir()
 
 

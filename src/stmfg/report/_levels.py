@@ -1,4 +1,4 @@
-"""Levels of the tree of domains, and how their number was chosen, as the page shows them; nothing where a result has none."""
+"""Levels of the tree of domains, and how their number was chosen, as the page shows them; None where there is none."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stmfg._keys import UNS
+from stmfg._core.labels import colours
+from stmfg._keys import LEAF, UNS
+from stmfg.errors import InputError
 from stmfg.report._map_data import pack_bytes
+from stmfg.tl._levels import leaf_codes, level_colours, read_tree
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from numpy.typing import NDArray
-
-_LEAF = "stmfg_leaf"
 
 
 def pack_levels(adata: AnnData, domains: pd.Categorical[Any], chosen: NDArray[np.int64]) -> dict[str, Any] | None:
@@ -23,29 +24,32 @@ def pack_levels(adata: AnnData, domains: pd.Categorical[Any], chosen: NDArray[np
 
     A tree that does not agree with the domains, which were changed since, is left out.
     """
-    tree = adata.uns.get(UNS, {}).get("tree")
-    if not isinstance(tree, Mapping) or _LEAF not in adata.obs:
+    if not isinstance(adata.uns.get(UNS), Mapping) or "tree" not in adata.uns[UNS] or LEAF not in adata.obs:
         return None
-    leaves = [str(leaf) for leaf in np.asarray(tree["leaves"])]
-    names = np.asarray(tree["names"]).astype(str).reshape(len(leaves), -1)
-    place = {leaf: i for i, leaf in enumerate(leaves)}
-    codes = np.array([place.get(str(leaf), -1) for leaf in adata.obs[_LEAF]])
-    numbers = [int(n) for n in np.asarray(tree["levels"])]
+    try:
+        tree = read_tree(adata)
+        codes = leaf_codes(adata, tree)
+    except InputError:
+        return None
     given = np.asarray(domains.astype(object))
-    known = codes >= 0
-    fits = [bool((names[codes[known], i] == given[known]).all()) for i in range(len(numbers))]
-    if len(numbers) < 2 or not known.any() or True not in fits:
+    names = tree.names.astype(str)
+    fits = [bool((names[codes, i] == given).all()) for i in range(len(tree.levels))]
+    if len(tree.levels) < 2 or True not in fits:
         return None
     order = _order_leaves(names, fits.index(True), [str(name) for name in domains.categories])
-    rank = np.empty(len(leaves), dtype=np.int64)
-    rank[order] = np.arange(len(leaves))
-    support = np.asarray(tree.get("support", []), dtype=np.float64)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    categories = [str(name) for name in domains.categories]
+    shades = dict(zip(categories, colours(adata, categories), strict=True))
+    for level in tree.levels[::-1]:
+        shades = level_colours(tree, codes, shades, int(level)) | shades
     return {
-        "leaf": pack_bytes(np.where(known, rank[codes], len(leaves))[chosen].astype("<u2")),
-        "numbers": numbers,
+        "leaf": pack_bytes(rank[codes][chosen].astype("<u2")),
+        "numbers": [int(n) for n in tree.levels],
         "anchor": fits.index(True),
         "names": names[order].tolist(),
-        "support": [round(float(s), 3) if np.isfinite(s) else None for s in support] if support.any() else None,
+        "support": [round(float(s), 3) if np.isfinite(s) else None for s in tree.support],
+        "colours": shades,
     }
 
 
@@ -56,10 +60,15 @@ def _order_leaves(names: NDArray[np.str_], anchor: int, domains: list[str]) -> N
 
 
 def describe_number(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return how the number of domains was chosen: a sentence, and a curve as points of a chart 100 wide and 40 high."""
+    """Return how the number of domains was chosen: a sentence, and points of a chart 100 wide and 40 high."""
     curve = record.get("n_domains")
     if not isinstance(curve, Mapping):
-        return None
+        if len(record.get("n_domains_candidates", ())) < 2:
+            return None
+        n, score = np.asarray(record["n_domains_candidates"]), np.asarray(record["n_domains_evidence"])
+        best = int(n[np.argmax(score)])
+        sentence = f"Of {n.min()} to {n.max()} domains, {best} have the most evidence."
+        curve = {"n": n, "score": score, "chosen": best, "sentence": sentence}
     numbers, scores = (np.asarray(curve.get(key, []), dtype=np.float64).ravel() for key in ("n", "score"))
     usable = np.isfinite(scores) if len(scores) == len(numbers) else np.zeros(0, dtype=bool)
     points = []

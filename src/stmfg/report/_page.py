@@ -80,8 +80,8 @@ def write(
         What can be searched for on the map: ``"all"`` genes that 1 % of the spots have, ``"markers"`` alone, or a list
         of names besides these.
     run
-        What ``run.json`` holds: version, input, options, params, versions, stages, history, warnings. What is absent
-        is taken from ``uns["stmfg"]``, or left out of the report.
+        What ``run.json`` holds: version, input, options, params, versions, stages, history, warnings; and selections,
+        ``{"name": ..., "spots": [...]}`` each. What is absent is taken from ``uns["stmfg"]``, or left out of the report.
 
     Raises
     ------
@@ -107,7 +107,9 @@ def _content(
     domains = labels(adata)
     names = [str(c) for c in domains.categories]
     shades = colours(adata, names)
-    listed = [{"place": i, "name": name, "colour": shade} for i, (name, shade) in enumerate(zip(names, shades, strict=True))]
+    listed = [
+        {"place": i, "name": name, "colour": shade} for i, (name, shade) in enumerate(zip(names, shades, strict=True))
+    ]
     record = adata.uns.get(UNS, {})
     options = run.get("options", {})
     library_key = options.get("library_key", record.get("library_key"))
@@ -138,6 +140,7 @@ def _content(
         "depth": None if depth is None else _map_data.pack_bytes(depth[chosen].round().astype("<u4")),
         "names": _map_data.pack_names(adata.obs_names[chosen]),
         "domains": listed,
+        "selections": run.get("selections", []),
         "tissue_colours": TISSUE_PALETTE,
         "missing": MISSING,
         "ramps": {

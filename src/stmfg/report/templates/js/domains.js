@@ -12,7 +12,7 @@ export class Domains {
     this.on = new Map(); // by the key of a group, whether it is shown
     this.editing = false;
     this.ticked = new Set();
-    this.colours = Object.fromEntries(data.domains.map(({ name, colour }) => [name, colour]));
+    this.colours = { ...data.levels?.colours, ...Object.fromEntries(data.domains.map(({ name, colour }) => [name, colour])) };
     this.levels = data.levels;
     this.level = this.levels ? this.levels.anchor : 0;
     this.listen();

@@ -340,6 +340,7 @@ async function start() {
   document.documentElement.dataset.drawn = Math.round(performance.now());
   // The note at a spot tells genes too: they are unpacked once the map is there.
   await page.names();
+  if (page.data.selections.length) await page.selections.keepAll(page.data.selections);
   if (page.store) {
     const told = [];
     for (let gene = 0; gene < page.data.genes.markers; gene++) told.push(await page.store.counts(gene));
