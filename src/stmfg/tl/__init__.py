@@ -5,6 +5,7 @@ from stmfg.tl._after import adjacency, markers, pseudobulk, subdomains
 from stmfg.tl._domains import apply, domains, embed
 from stmfg.tl._edit import merge, recolour, rename, split
 from stmfg.tl._levels import cut, levels
+from stmfg.tl._summary import summary
 
 __all__ = [
     "abundance",
@@ -22,4 +23,5 @@ __all__ = [
     "rename",
     "split",
     "subdomains",
+    "summary",
 ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stmfg._core import checks
-from stmfg._core.progress import showing
+from stmfg._core.progress import asked_for
 from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, UNLIKE, UNS
+from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.model.domains import Result, find_domains
 from stmfg.model.plugins import Plugins
@@ -38,7 +38,7 @@ def embed(
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     copy: bool = False,
     **options: Any,
 ) -> AnnData | None:
@@ -50,8 +50,10 @@ def embed(
         Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``; coordinates in ``obsm["spatial"]``.
     preset, random_state, device, options
         As of :class:`stmfg.STMFG`.
-    use_rep, layer, library_key, checkpoint, progress
+    use_rep, layer, library_key, checkpoint
         As in :meth:`stmfg.STMFG.fit`.
+    progress
+        Whether to show the stages; in a notebook, when not given.
     denoised
         Also write the denoised expression.
     copy
@@ -86,7 +88,7 @@ def embed(
     adata = adata.copy() if copy else adata
     model = STMFG(n_domains=None, preset=preset, random_state=random_state, device=device, **options)
     where = {"layer": layer, "library_key": library_key}
-    with showing(show=True) if progress else nullcontext():
+    with asked_for(progress):
         model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
     _write(adata, model, denoised=denoised, **where)
     return adata if copy else None
@@ -115,7 +117,7 @@ def domains(
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     key_added: str = DOMAIN,
     copy: bool = False,
     **options: Any,
@@ -173,7 +175,8 @@ def domains(
                 f"denoising needs the network that made obsm[{EMBEDDING!r}]; "
                 f"del adata.obsm[{EMBEDDING!r}] to train anew, or call model.denoise(adata)"
             )
-        logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
+        say = logger.info if adata.uns.get(UNS, {}).get("version") == __version__ else logger.warning  # of others
+        say("clustering the embedding that is in obsm[%r]; to train anew: del adata.obsm[%r]", EMBEDDING, EMBEDDING)
         plugins, options = Plugins.split(options)
         config = trained_config(adata, preset, use_rep, options)
         embedded, seed = read_embedding(adata, library_key), checks.random_state(random_state)
@@ -182,7 +185,7 @@ def domains(
         settings: dict[str, Any] = {"preset": preset or "default", "random_state": random_state, "device": device}
         model = STMFG(n_domains=numbers, **settings, **options)
         where = {"layer": layer, "library_key": library_key}
-        with showing(show=True) if progress else nullcontext():
+        with asked_for(progress):
             model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
         result = _write(adata, model, denoised=denoised, **where)
     write_domains(adata, result, key_added)

@@ -59,6 +59,8 @@ def describe(
     """Return what the record of a run says of its data, options, versions and training."""
     import torch
 
+    from stmfg.tl._summary import summary
+
     computer = {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
     return {
         "version": __version__,
@@ -66,6 +68,7 @@ def describe(
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
         "n_domains": int(adata.uns[UNS]["n_domains"]),
+        "summary": [*summary(adata).sentences],
         "options": options,
         "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
@@ -95,15 +98,15 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
-    from matplotlib.figure import Figure
-
-    from stmfg import pl, report
-
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
         with stage("figures"):
+            from matplotlib.figure import Figure
+
+            from stmfg import pl
+
             tables["domains.csv"].to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
             for name, table in tables.items():
                 if name != "domains.csv":
@@ -115,6 +118,8 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             _write_result(adata, partial / "result.h5ad")
             read_back(partial / "result.h5ad", adata)
         with stage("report"):
+            from stmfg import report
+
             report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
