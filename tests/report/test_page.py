@@ -19,7 +19,7 @@ from scipy import sparse
 
 import stmfg
 from _finished import NASTY, SPACING, finished
-from _report import gene_counts, map_data, texts, unpacked, written
+from _report import map_data, texts, unpacked, written
 from stmfg import report, tl
 
 SECTIONS = [
@@ -270,34 +270,6 @@ def test_the_map_holds_what_the_result_says(tmp_path: Path) -> None:
         assert np.corrcoef(steps, adata.obsm["spatial"][:, column])[0, 1] == pytest.approx(1.0)
         extent = np.ptp(adata.obsm["spatial"][:, column])
         assert np.ptp(steps) / tissue["diameter"] == pytest.approx(extent / (0.9 * SPACING), abs=0.02)
-
-
-def test_every_gene_that_a_hundredth_of_the_spots_has_is_there(tmp_path: Path) -> None:
-    adata = finished(genes=60)
-    counts = adata.X.tolil()
-    counts[:, 40:] = 0
-    counts[:4, 40] = 1  # 1 % of 400
-    counts[:3, 41] = 1
-    counts[[7, 399], 0] = 255, 70_000
-    adata.X = counts.tocsr()
-    genes = gene_counts(written(tmp_path, adata))
-    assert set(genes) == {f"GENE{i}" for i in range(41)}
-    for name, values in genes.items():
-        assert (values == adata[:, name].X.toarray().ravel()).all()
-
-
-def test_which_genes_can_be_searched_is_a_choice(tmp_path: Path) -> None:
-    adata, path = finished(genes=60), tmp_path / "report.html"
-    report.write(adata, path, genes="markers")
-    markers = set(gene_counts(path.read_text()))
-    assert len(markers) == 20
-    other = min(set(adata.var_names) - markers)
-    report.write(adata, path, genes=[other, "GENE0"])
-    assert set(gene_counts(path.read_text())) == markers | {other, "GENE0"}
-    with pytest.raises(stmfg.errors.InputError, match="no gene 'Mbp'"):
-        report.write(adata, path, genes=["Mbp"])
-    with pytest.raises(stmfg.errors.InputError, match="genes is 'some'"):
-        report.write(adata, path, genes="some")
 
 
 def stills(text: str) -> list[np.ndarray[Any, Any]]:

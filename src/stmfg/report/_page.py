@@ -48,8 +48,8 @@ _EQUAL = 0.05  # weights of views that differ by less say nothing
 _SCRIPTS = [
     f"js/{name}.js"
     for name in (
-        "elements", "colours", "pack", "points", "draw", "gestures", "map", "groups", "select", "regions", "figures", "mapfile",
-        "genes", "domains", "selections", "report",
+        "elements", "colours", "pack", "points", "draw", "gestures", "map", "groups", "select", "regions", "figures",
+        "mapfile", "genes", "domains", "selections", "report",
     )
 ]  # fmt: skip
 
@@ -81,7 +81,7 @@ def write(
         of names besides these.
     run
         What ``run.json`` holds: version, input, options, params, versions, stages, history, warnings; and selections,
-        ``{"name": ..., "spots": [...]}`` each. What is absent is taken from ``uns["stmfg"]``, or left out of the report.
+        ``{"name": ..., "spots": [...]}`` each. What is absent is taken from ``uns["stmfg"]``, or left out.
 
     Raises
     ------
@@ -107,9 +107,7 @@ def _content(
     domains = labels(adata)
     names = [str(c) for c in domains.categories]
     shades = colours(adata, names)
-    listed = [
-        {"place": i, "name": name, "colour": shade} for i, (name, shade) in enumerate(zip(names, shades, strict=True))
-    ]
+    listed = [{"place": i, "name": names[i], "colour": shade} for i, shade in enumerate(shades)]
     record = adata.uns.get(UNS, {})
     options = run.get("options", {})
     library_key = options.get("library_key", record.get("library_key"))
@@ -121,7 +119,8 @@ def _content(
     places = _map_data.name_places(where, domains)
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
-    markers, depth, packed, seen, on_map = None, None, None, None, []
+    markers, depth, packed, seen = None, None, None, None
+    on_map: list[int] = []
     if counts is not None:
         markers, on_map = _rank_markers(counts, domains, np.asarray(adata.var_names))
         streams = _genes.read_streams(counts, chosen)

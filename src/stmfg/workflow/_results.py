@@ -193,7 +193,7 @@ def write_report(
     title
         Heading; that of the run when not given.
     edits
-        File of edits that the page saved: merged, renamed, recoloured domains and selections. The result is not changed,
+        File of edits that the page saved: merged, renamed, recoloured domains, selections. The result stays as it is,
         see :func:`stmfg.tl.rename`.
     genes
         Those that the page can show: ``"all"``, ``"markers"`` or a list of names.
