@@ -73,7 +73,12 @@ def choose_widths(n: float, n_domains: int, *, mixtures: bool) -> list[int]:
 
 
 def average(
-    base: Base, coordinates: NDArray[np.float64], n_domains: int, libraries: NDArray[np.int64] | None = None
+    base: Base,
+    coordinates: NDArray[np.float64],
+    n_domains: int,
+    libraries: NDArray[np.int64] | None = None,
+    *,
+    slice_size: float | None = None,
 ) -> list[NDArray[np.float64]]:
     """Return the averages that vote, each (n, d).
 
@@ -87,8 +92,10 @@ def average(
         Number of domains.
     libraries
         Slice of each observation, codes (n,): no average is taken across slices.
+    slice_size
+        Mean number of observations of a slice; of those given when not given.
     """
-    n = len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
+    n = slice_size or len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
     inputs = _prepare_inputs(base, plain=libraries is None)
     averages = []
     for width in choose_widths(n, n_domains, mixtures=base.mixtures):

@@ -94,8 +94,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
-    """Write all files next to their place, then move them there.
+def write(adata: AnnData, output: Path, record: dict[str, Any], tables: dict[str, pd.DataFrame] | None = None) -> None:
+    """Write all files, with the tables of these names where there are any, next to their place, then move them there.
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
@@ -106,11 +106,12 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
-            tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
+            tables = tables or _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
         with stage("figures"):
-            tables["domains.csv"].to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
             for name, table in tables.items():
-                if name != "domains.csv":
+                if name == "domains.csv":
+                    table.to_csv(partial / name, index_label="spot", float_format="%.4f")
+                else:
                     table.to_csv(partial / name, index=False, float_format="%.6g")
             figure = Figure(figsize=(8, 7), layout="constrained")
             pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
@@ -132,28 +133,47 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
-    from stmfg.pl._charts import counts_or_none
-    from stmfg.tl._abundance import abundance, composition
-    from stmfg.tl._marker_tests import marker_genes
+    from stmfg.tl._abundance import composition
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
     tables = {"domains.csv": domains}
-    if (counts := counts_or_none(adata, layer)) is not None:
-        tables[MARKERS] = marker_genes(counts, adata.obs[DOMAIN], adata.var_names.to_numpy(), _MARKERS_OF_A_DOMAIN)
+    if (markers := find_markers(adata, layer)) is not None:
+        tables[MARKERS] = markers
     if not joined:
         return tables
     domains.insert(0, "slice", adata.obs[SLICE])
     names = zip(domains.index, domains["slice"], strict=True)
     domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
     tables[COMPOSITION] = composition(adata, sample_key=SLICE)
-    slices = adata.obs.drop_duplicates(SLICE)
-    if "condition" in slices and slices["condition"].nunique() > 1:
-        donor_key = "donor" if "donor" in slices else None
-        try:
-            tables[ABUNDANCE] = abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
-        except InputError as error:  # a condition has one slice, for example
-            logger.warning("conditions are not compared: %s", error)
+    if (abundance := compare_conditions(adata)) is not None:
+        tables[ABUNDANCE] = abundance
     return tables
+
+
+def find_markers(adata: AnnData, layer: str | None) -> pd.DataFrame | None:
+    """Return the table of markers, or nothing where there are no counts."""
+    from stmfg.pl._charts import counts_or_none
+    from stmfg.tl._marker_tests import marker_genes
+
+    counts = counts_or_none(adata, layer)
+    if counts is None:
+        return None
+    return marker_genes(counts, adata.obs[DOMAIN], adata.var_names.to_numpy(), _MARKERS_OF_A_DOMAIN)
+
+
+def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
+    """Return how the shares of domains differ between conditions, or nothing where they cannot be compared."""
+    from stmfg.tl._abundance import abundance
+
+    slices = adata.obs.drop_duplicates(SLICE)
+    if "condition" not in slices or slices["condition"].nunique() < 2:
+        return None
+    donor_key = "donor" if "donor" in slices else None
+    try:
+        return abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
+    except InputError as error:  # a condition has one slice, for example
+        logger.warning("conditions are not compared: %s", error)
+        return None
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
