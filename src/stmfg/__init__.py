@@ -24,6 +24,7 @@ __all__ = [
     "pp",
     "read",
     "read_slices",
+    "summary",
     "tl",
 ]
 
@@ -33,6 +34,7 @@ _HOME = {
     "StmfgError": "errors",
     "read": "io",
     "read_slices": "io",
+    "summary": "tl",
 }
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from stmfg.io._read import read
     from stmfg.io.slices import read_slices
     from stmfg.model.estimator import STMFG
+    from stmfg.tl._summary import summary
 
 
 def __getattr__(name: str) -> Any:

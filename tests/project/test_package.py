@@ -29,6 +29,7 @@ PUBLIC = [
     "pp",
     "read",
     "read_slices",
+    "summary",
     "tl",
 ]
 

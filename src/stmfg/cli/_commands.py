@@ -160,7 +160,8 @@ def _demo(given: dict[str, Any]) -> None:
     show, output, seed = _show(given), given["output"], given.get("random_state", 0)
     adata = simulate(3000, 500, random_state=seed)
     truth = adata.obs["ground_truth"].astype(str).to_numpy()
-    record = run(adata, output, n_domains=len(set(truth)), random_state=seed, progress=show)
+    overwrite = given.get("overwrite", False)
+    record = run(adata, output, n_domains=len(set(truth)), random_state=seed, overwrite=overwrite, progress=show)
     if show:
         _print_summary(record, output)
         print(f"agreement with the simulated truth: ARI {ari(truth, adata.obs['stmfg_domain'].astype(str)):.2f}")
@@ -184,6 +185,10 @@ def _print_summary(record: dict[str, Any], output: str) -> None:
     seconds = sum(stage["seconds"] for stage in record["stages"])
     page = f"{output.rstrip('/')}/report.html"
     print(f"{record['n_domains']} domains of {record['n_obs']:,} spots in {seconds:.0f} s; open {page}")
+    for sentence in record["summary"]:
+        print(sentence)
+    if n_warnings := len(record["warnings"]):
+        print(f"{'1 warning is' if n_warnings == 1 else f'{n_warnings} warnings are'} in the report; read them first")
     if record.get("stability"):
         from stmfg.report import describe_stability
 

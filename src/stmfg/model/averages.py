@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from stmfg.model import graphs
 from stmfg.model.features import select_inputs
+from stmfg.model.network import Operator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
+    from torch import Tensor
 
     from stmfg.model.features import Fitted
 
@@ -77,10 +82,11 @@ def average(
     coordinates: NDArray[np.float64],
     n_domains: int,
     libraries: NDArray[np.int64] | None = None,
+    device: torch.device | str = "cpu",
     *,
     slice_size: float | None = None,
-) -> list[NDArray[np.float64]]:
-    """Return the averages that vote, each (n, d).
+) -> Iterator[Tensor]:
+    """Yield the averages that vote, each float32 (n, d), one at a time: a million cells fill 100 MB with each.
 
     Parameters
     ----------
@@ -92,29 +98,29 @@ def average(
         Number of domains.
     libraries
         Slice of each observation, codes (n,): no average is taken across slices.
+    device
+        Where they are computed, and stay.
     slice_size
         Mean number of observations of a slice; of those given when not given.
     """
     n = slice_size or len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
     inputs = _prepare_inputs(base, plain=libraries is None)
-    averages = []
     for width in choose_widths(n, n_domains, mixtures=base.mixtures):
         graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=width, libraries=libraries)
-        operator = graphs.walk_operator(graph)
+        operator = Operator(graphs.walk_operator(graph), torch.device(device))
         for x in inputs:
-            averaged = x
+            averaged = torch.from_numpy(x).to(device)
             for _ in range(STEPS):
-                averaged = operator @ averaged
-                averages.append(averaged)
-    return averages
+                averaged = operator(averaged)
+                yield averaged
 
 
-def _prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float64]]:
+def _prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float32]]:
     """Return what is averaged, each (n, d): one for cells; for spots a few components, of unit rows and also plain.
 
     Slices differ in depth, which unit rows leave out: of several slices these alone are averaged.
     """
-    values = base.values.astype(np.float64)
+    values = base.values
     if not base.mixtures:
         return [values]
     n_components = values.shape[1] - base.n_joined

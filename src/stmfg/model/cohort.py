@@ -11,15 +11,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 
 from stmfg._core.blocks import FIT_AT_MOST, subsample
 from stmfg.model import cluster, features, offsets, transfer
 from stmfg.model import genes as _genes
 from stmfg.model.averages import Base, average
-from stmfg.model.graphs import walk, walk_operator
+from stmfg.model.batches import build_part
+from stmfg.model.graphs import patches, walk, walk_operator
 from stmfg.model.inputs import build_graphs, prepare
-from stmfg.model.mixture import FLOOR, discriminant, softmax
+from stmfg.model.mixture import FLOOR, LOG2, discriminant, fit_mixtures, softmax
 from stmfg.model.vote import OWN_FROM, OWN_WEIGHT, Member, cluster_members, list_members
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 MAX_ITER = 50
+LANDMARKS_AT_MOST = 20_000
+"""Spots of other slices that the spots of a slice are linked with."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class Rule:
     def posterior(self, x: Array) -> Array:
         """Return the posterior of every component, (n, k)."""
         return np.asarray(softmax(x @ self.slope + self.intercept)[0])
+
+    def named(self, place: NDArray[Any]) -> Rule:
+        """Return the same with components in another order, (k,)."""
+        return Rule(self.slope[:, place], self.intercept[place])
 
 
 def _describe(x: Array, posterior: Array) -> tuple[Array, Array, Array]:
@@ -121,12 +130,33 @@ def fit_footing(
 
 
 @dataclass(frozen=True)
+class Landmarks:
+    """Patches of tissue with which the spots of a slice are linked where expression is alike, as in a joint run."""
+
+    factors: NDArray[np.float32]  # (n, d)
+    spatial: csr_matrix  # (n, n)
+    near: csr_matrix  # surroundings over which features must agree, (n, n)
+    names: NDArray[np.str_]  # slice of each, (n,)
+
+    def join(self, spots: Tissue, factors: NDArray[np.float32], name: str) -> tuple[Tissue, NDArray[np.float32]]:
+        """Return a slice, its spots first, with the landmarks of all others: graphs, and factors."""
+        rows = np.flatnonzero(self.names != name)
+        spatial, near = (
+            sparse.block_diag([own, graph[rows][:, rows]], format="csr", dtype=np.float32)
+            for own, graph in ((spots.spatial_graph, self.spatial), (spots.surroundings, self.near))
+        )
+        together = np.vstack([factors, self.factors[rows]])
+        return replace(spots, spatial_graph=spatial, near_graph=near, feature_graph=None), together
+
+
+@dataclass(frozen=True)
 class Fit:
     """What is fitted on patches of the cohort."""
 
     model: STMFG
     footings: list[Footing]
     """Of what the map gives; of spots that are mixtures also of what describes them."""
+    landmarks: Landmarks
     n_domains: int
     slice_size: float
     """Mean number of spots of a slice of the cohort, for the widths of averages."""
@@ -134,6 +164,10 @@ class Fit:
     def to_arrays(self) -> dict[str, Array]:
         """Return everything but the model as arrays by name."""
         arrays = {"n_domains": np.asarray(self.n_domains), "slice_size": np.asarray(self.slice_size)}
+        arrays |= {"landmarks": self.landmarks.factors, "landmarks.names": self.landmarks.names}
+        for name in ("spatial", "near"):
+            graph = getattr(self.landmarks, name)
+            arrays |= {f"{name}.{part}": getattr(graph, part) for part in ("data", "indices", "indptr")}
         for i, footing in enumerate(self.footings):
             known = footing.known
             arrays |= {f"{i}.{name}": getattr(footing, name) for name in ("means", "covariance", "shares")}
@@ -149,7 +183,12 @@ class Fit:
             known = dict(zip(arrays[f"{i}.names"].tolist(), arrays[f"{i}.offsets"], strict=True))
             means, covariance, shares = (arrays[f"{i}.{name}"] for name in ("means", "covariance", "shares"))
             footings.append(Footing(means, covariance, shares, known))
-        return cls(model, footings, int(arrays["n_domains"]), float(arrays["slice_size"]))
+        spatial, near = (
+            sparse.csr_matrix(tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr")))
+            for name in ("spatial", "near")
+        )
+        landmarks = Landmarks(arrays["landmarks"], spatial, near, arrays["landmarks.names"])
+        return cls(model, footings, landmarks, int(arrays["n_domains"]), float(arrays["slice_size"]))
 
     def embed(self, tissue: Tissue, name: str) -> Result:
         """Embed a slice, on the footing of all."""
@@ -163,6 +202,7 @@ class Fit:
         factors = x
         if maps["feature"].mixtures:
             factors = self.footings[1].place(_describe_spots(x, maps["feature"]), operator, name)
+        spots, factors = self.landmarks.join(spots, factors, name)
         graphs = build_graphs(spots, factors, maps, model.config)
         return model._encode(tissue, order, factors, graphs, Base(x, maps["feature"].mixtures))
 
@@ -189,8 +229,11 @@ def _describe_spots(components: NDArray[np.float32], first: features.FeatureMap)
     return features.describe_spots(components[:, : first.width // 2], first.spread)
 
 
-def fit_footings(model: STMFG, tissue: Tissue, whole: Collection[str]) -> list[Footing]:
-    """Return the footings of a model on the patches it was fitted on; ``whole`` names slices that are there whole."""
+def complete_fit(model: STMFG, tissue: Tissue, whole: Collection[str], n_domains: int, slice_size: float) -> Fit:
+    """Return what slices are embedded with, of a model and the patches it was fitted on.
+
+    ``whole`` names the slices that are there with all their spots.
+    """
     spots, order = prepare(tissue, model.config)
     first, operator, libraries = model.maps["feature"], walk_operator(spots.surroundings), spots.libraries
     places = np.zeros(len(order), dtype=np.int64) if tissue.libraries is None else tissue.libraries[order]
@@ -198,9 +241,13 @@ def fit_footings(model: STMFG, tissue: Tissue, whole: Collection[str]) -> list[F
     codes = {str(name): 0 if libraries is None else int(libraries[names == name][0]) for name in np.unique(names)}
     codes = {name: code for name, code in codes.items() if name in whole}
     footing, aligned = fit_footing(_apply_map(spots, first, model.config), operator, libraries, codes)
-    if not first.mixtures:
-        return [footing]
-    return [footing, fit_footing(_describe_spots(aligned, first), operator, libraries, codes)[0]]
+    footings, factors = [footing], aligned
+    if first.mixtures:
+        footing, factors = fit_footing(_describe_spots(aligned, first), operator, libraries, codes)
+        footings.append(footing)
+    rows = patches(spots.coordinates, LANDMARKS_AT_MOST, libraries)
+    spatial, near = (build_part(graph, rows) for graph in (spots.spatial_graph, spots.surroundings))
+    return Fit(model, footings, Landmarks(factors[rows], spatial, near, names[rows]), n_domains, slice_size)
 
 
 @dataclass(frozen=True)
@@ -261,6 +308,26 @@ class Ballot:
         return np.asarray((shares + OWN_WEIGHT * of_slice) / (1 + OWN_WEIGHT))
 
 
+@torch.inference_mode()
+def _cluster(x: Array, k: int, seeds: list[int], config: Config) -> list[tuple[Rule, Array]]:
+    """Cluster values (n, d) once for every seed, as a vote does: rules, and posteriors (n, k)."""
+    if config.clusterer != "mixture":
+        method = getattr(cluster, config.clusterer)
+        found = [
+            np.asarray(method(x, k, n_starts=config.n_starts, random_state=seed), dtype=np.float64) for seed in seeds
+        ]
+        return [(fit_rule(x, posterior), posterior) for posterior in found]
+    values = cluster.unit_scale(x, "cpu")
+    fitted = fit_mixtures(values, k, seeds, config.n_starts)
+    center = x.mean(axis=0, dtype=np.float64)
+    scale = np.sqrt(np.mean((x - center) ** 2) / max(float((values.double() ** 2).mean()), 1e-12)) or 1.0
+    rules = []
+    for slope, intercept in zip(fitted.slope.double().numpy(), fitted.intercept.double().numpy(), strict=True):
+        by_value = slope.T * (LOG2 / scale)
+        rules.append(Rule(by_value, intercept * LOG2 - center @ by_value))
+    return [(rule, posterior.numpy().T) for rule, posterior in zip(rules, fitted.assign(values)[0], strict=True)]
+
+
 def order_spots(embedding: Array, coordinates: Array) -> NDArray[np.int64]:
     """Return the order of spots by their values alone in which they are clustered."""
     return np.lexsort([*coordinates.T, *embedding.T[2::-1]])
@@ -270,18 +337,18 @@ def hold_vote(
     embedding: Array, averages: Sequence[Array], widths: list[int], n_domains: int, config: Config, random_state: int
 ) -> Ballot:
     """Let clusterings of spots drawn from all slices vote; domains are named by their size among these."""
-    members = list(list_members(embedding, widths, averages, config))
-    posteriors = [np.asarray(p, dtype=np.float64) for p in cluster_members(members, n_domains, config, random_state)]
+    rng = np.random.default_rng(random_state)
+    clusterings = [
+        _cluster(np.asarray(member.values), n_domains, rng.integers(2**31, size=member.n_votes).tolist(), config)
+        for member in list_members(embedding, widths, averages, config)
+    ]
+    posteriors = [posterior for of_member in clusterings for _, posterior in of_member]
     shares = np.asarray(cluster.consensus(posteriors), dtype=np.float64)
     sizes = np.bincount(shares.argmax(axis=1), minlength=n_domains)
     shares = shares[:, np.argsort(-sizes, kind="stable")]
-    rules: list[list[Rule]] = []
-    left = iter(posteriors)
-    for member in members:
-        rules.append([])
-        for _ in range(member.n_votes):
-            posterior = next(left)
-            place = linear_sum_assignment(-(shares.T @ posterior))[1]
-            rules[-1].append(fit_rule(np.asarray(member.values), posterior[:, place]))
+    rules = [
+        [rule.named(linear_sum_assignment(-(shares.T @ posterior))[1]) for rule, posterior in of_member]
+        for of_member in clusterings
+    ]
     layers = widths if config.scales == "every" and len(widths) > 1 else []
     return Ballot(rules, transfer.fit(embedding, shares, layers))

@@ -164,8 +164,10 @@ def patches(
     return np.sort(np.concatenate(chosen))
 
 
-def halve(coordinates: NDArray[np.float64], part: NDArray[np.int64], largest: int = PATCH) -> list[NDArray[np.int64]]:
-    """Halve a part of the tissue along its longer side, and the halves again, down to ``largest`` (``PATCH``) observations."""
+def halve(
+    coordinates: NDArray[np.float64], part: NDArray[np.int64], largest: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Halve a part of the tissue along its longer side, and halves again, down to ``largest`` (``PATCH``) spots."""
     parts = [part]
     while len(parts[0]) > (largest or PATCH):
         halves = []

@@ -14,6 +14,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgba
 from numpy.typing import NDArray
 
 from stmfg._core.blocks import subsample
+from stmfg._core.checks import library_codes
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import EXPRESSION, EXPRESSION_DARK, MISSING
 from stmfg._core.spots import spots
@@ -110,7 +111,7 @@ def _content(adata: AnnData, title: str | None, run: Mapping[str, Any]) -> dict[
     shades = to_rgba_array([domain["colour"] for domain in listed] + [MISSING])[domains.codes][chosen]
     warnings = [str(w) for w in run.get("warnings", [])]
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
-    slices = None if library_key is None else pd.factorize(np.asarray(adata.obs[library_key]))[0]
+    slices = None if library_key is None else library_codes(adata, library_key)
     stages = [dict(stage) for stage in run.get("stages", [])]
     return {
         "title": title or _name_input(adata, run),

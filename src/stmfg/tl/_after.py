@@ -181,7 +181,7 @@ def subdomains(
     adata = adata.copy() if copy else adata
     n_domains = checks.n_domains(n_domains, int(inside.sum()))
     plugins, options = Plugins.split(options)
-    config = trained_config(adata, None, None, options)
+    config = trained_config(adata, None, None, options).replace(finest_level=0)
     part = read_embedding(adata).subset(inside)
     result = find_domains(part, n_domains, config, checks.random_state(random_state), plugins.clusterer)
     names = known.astype(object)

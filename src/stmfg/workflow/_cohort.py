@@ -26,10 +26,8 @@ from stmfg.io.sheet import read_samples
 from stmfg.io.slices import MIN_SHARED_GENES
 from stmfg.workflow import _cohort_tasks as tasks
 from stmfg.workflow._cohort_cluster import Here, check_cluster, connect
+from stmfg.workflow._earlier import ABUNDANCE, COMPOSITION, MARKERS, refuse_earlier
 from stmfg.workflow._results import (
-    ABUNDANCE,
-    COMPOSITION,
-    MARKERS,
     collected_warnings,
     compare_conditions,
     describe,
@@ -79,16 +77,23 @@ def _run(
     if options.cluster is not None:
         check_cluster(options.cluster)
     checks.writable(output)
+    may = {"overwrite": options.overwrite, "resume": options.resume}
+    refuse_earlier(output, **may)
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError('the table of a cohort needs pyarrow: pip install "stmfg[cohort]"') from error
     samples = read_samples(sheet, SHEET_COLUMNS)
+    options = options.for_samples(samples)
     parts = [_part(sample, options) for sample in samples]
     if len(parts) < 2 and reference is None:
         raise InputError(f"sheet {sheet} has one sample; give its file instead, or more samples to find common domains")
     job = tasks.Job(output / WORK, options)
-    with recording() as stages, collected_warnings() as messages, reserved(output):
+    with (
+        recording() as stages,
+        collected_warnings() as messages,
+        reserved(output, overwrite=options.overwrite, resume=options.resume),
+    ):
         with showing(show=progress and is_watched()):
             model, answers = _work(job, parts, reference, progress=progress)
         adata = _show(job, parts, model)
@@ -124,16 +129,10 @@ def _work(
 
 
 def _part(sample: Sample, options: RunOptions) -> tasks.Part:
-    differing = sorted(set(sample.options) - {"platform"})
-    if differing:
-        raise InputError(
-            f"{sample.where}: sample {sample.name!r} has its own {differing[0]}, but samples with common domains share "
-            "all options; empty the column"
-        )
     if not sample.source.exists():
         raise InputError(f"{sample.where}: {sample.source} does not exist; give the file or folder of {sample.name!r}")
-    metadata = {key: text for key in ("donor", "condition") if (text := getattr(sample, key))}
-    return tasks.Part(sample.name, str(sample.source), sample.options.get("platform", options.platform), metadata)
+    platform = sample.options.get("platform", options.platform)
+    return tasks.Part(sample.name, str(sample.source), platform, sample.metadata)
 
 
 def _start_or_continue(folder: Path, parts: list[tasks.Part], options: RunOptions, reference: Path | None) -> None:

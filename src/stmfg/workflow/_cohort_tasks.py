@@ -22,6 +22,7 @@ from stmfg._core.tissue import read_tissue
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, SLICE, SPATIAL, UNLIKE, VIEW_WEIGHTS
 from stmfg.errors import InputError
 from stmfg.io._read import read
+from stmfg.io.sheet import describe_spots
 from stmfg.workflow.options import RunOptions
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def fit(names: list[str], job: Job) -> int:
     """Fit maps and network on the patches of samples; return the number of domains."""
     import anndata
 
-    from stmfg.model.cohort import Fit, fit_footings
+    from stmfg.model.cohort import complete_fit
     from stmfg.model.estimator import STMFG
 
     path = job.folder / "fit"
@@ -172,7 +173,7 @@ def fit(names: list[str], job: Job) -> int:
     k = int(model.result.n_domains if auto and model.result is not None else options.n_domains)
     tissue = read_tissue(joined, use_rep=options.use_rep, library_key=SLICE, config=model.config)
     slice_size = sum(sizes.values()) / len(sizes)
-    fitted = Fit(model, fit_footings(model, tissue, whole), k, slice_size)
+    fitted = complete_fit(model, tissue, whole, k, slice_size)
     with replacing(path) as folder:
         folder.mkdir()
         model.save(folder / "model")
@@ -323,8 +324,7 @@ def write_sample(
     from stmfg.tl._abundance import composition
 
     result = anndata.AnnData(obs=adata.obs.copy(), obsm={SPATIAL: checks.coordinates(adata)} | obsm)
-    for key, value in part.metadata.items():
-        result.obs[key] = value
+    describe_spots(result.obs, part.metadata, part.name)
     result.obs[SLICE] = pd.Categorical([part.name]).repeat(result.n_obs)
     result.obs[DOMAIN] = domains
     for key, column in columns.items():

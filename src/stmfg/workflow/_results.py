@@ -23,6 +23,7 @@ from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.writing import read_back
+from stmfg.workflow._earlier import ABUNDANCE, COMPOSITION, MARKERS, RECORD, refuse_earlier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,25 +32,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmfg")
 
-OUTPUTS: Final = ("result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json")
-"""Files of a finished run; without counts there are no markers."""
-RECORD, MARKERS = OUTPUTS[-1], OUTPUTS[2]
-"""The record is removed first and put in place last: where it is, the other files belong to it."""
-COMPOSITION, ABUNDANCE = "composition.csv", "abundance.csv"
-"""Tables of a run of several slices: the share of each that every domain takes, and how conditions differ in that."""
-CHECKPOINT: Final = "checkpoint.safetensors"
-"""Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
 _MARKERS_OF_A_DOMAIN: Final = 10
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
 @contextmanager
-def reserved(output: Path) -> Iterator[None]:
+def reserved(output: Path, *, overwrite: bool, resume: bool = False) -> Iterator[None]:
     """Make the output folder and keep other runs out of it; leave no empty folder behind."""
     is_new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     try:
         with locked(output / ".lock"):
+            refuse_earlier(output, overwrite=overwrite, resume=resume)  # another run may have ended meanwhile
             remove_partial_folders(output)
             yield
     finally:
@@ -63,6 +57,8 @@ def describe(
     """Return what the record of a run says of its data, options, versions and training."""
     import torch
 
+    from stmfg.tl._summary import summary
+
     computer = {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
     return {
         "version": __version__,
@@ -70,6 +66,7 @@ def describe(
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
         "n_domains": int(adata.uns[UNS]["n_domains"]),
+        "summary": [*summary(adata).sentences],
         "options": options,
         "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
@@ -99,15 +96,15 @@ def write(adata: AnnData, output: Path, record: dict[str, Any], tables: dict[str
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
-    from matplotlib.figure import Figure
-
-    from stmfg import pl, report
-
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
             tables = tables or _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
         with stage("figures"):
+            from matplotlib.figure import Figure
+
+            from stmfg import pl
+
             for name, table in tables.items():
                 if name == "domains.csv":
                     table.to_csv(partial / name, index_label="spot", float_format="%.4f")
@@ -120,6 +117,8 @@ def write(adata: AnnData, output: Path, record: dict[str, Any], tables: dict[str
             _write_result(adata, partial / "result.h5ad")
             read_back(partial / "result.h5ad", adata)
         with stage("report"):
+            from stmfg import report
+
             report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
