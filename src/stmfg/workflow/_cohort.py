@@ -26,12 +26,11 @@ from stmfg.io.sheet import read_samples
 from stmfg.io.slices import MIN_SHARED_GENES
 from stmfg.workflow import _cohort_tasks as tasks
 from stmfg.workflow._cohort_cluster import Here, check_cluster, connect
-from stmfg.workflow._earlier import ABUNDANCE, COMPOSITION, MARKERS, refuse_earlier
+from stmfg.workflow._earlier import ABUNDANCE, COMPOSITION, refuse_earlier
 from stmfg.workflow._results import (
     collected_warnings,
     compare_conditions,
     describe,
-    find_markers,
     reserved,
     write,
 )
@@ -110,7 +109,7 @@ def _run(
             "stages": stages,
             "warnings": messages,
         }
-        _finish(adata, output, job, record, _tables(adata, answers, table))
+        _finish(adata, output, job, record, _tables(answers, table))
     return record
 
 
@@ -249,14 +248,12 @@ def _tabulate(answers: list[dict[str, Any]], samples: list[Sample]) -> pd.DataFr
     return table
 
 
-def _tables(adata: AnnData, answers: list[dict[str, Any]], table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _tables(answers: list[dict[str, Any]], table: pd.DataFrame) -> dict[str, pd.DataFrame | None]:
     """Return the tables of the cohort by the names of their files."""
     import anndata
 
     composition = pd.DataFrame([row for answer in answers for row in answer["composition"]])
-    tables = {"samples.csv": table, COMPOSITION: composition}
-    if (markers := find_markers(adata, None)) is not None:
-        tables[MARKERS] = markers
+    tables: dict[str, pd.DataFrame | None] = {"samples.csv": table, COMPOSITION: composition, "domains.csv": None}
     # Shares of a sample are its own whatever its size: some thousand rows stand for its spots.
     counts = (composition["proportion"] * _ROWS_COMPARED).round().astype(int)
     rows = composition.loc[composition.index.repeat(counts), ["sample", "domain"]].set_axis([SLICE, DOMAIN], axis=1)
@@ -264,13 +261,12 @@ def _tables(adata: AnnData, answers: list[dict[str, Any]], table: pd.DataFrame) 
         if key in table:
             rows[key] = rows[SLICE].map(table.set_index("sample")[key]).to_numpy()
     rows.index = pd.RangeIndex(len(rows)).astype(str)
-    if (abundance := compare_conditions(anndata.AnnData(obs=rows))) is not None:
-        tables[ABUNDANCE] = abundance
+    tables[ABUNDANCE] = compare_conditions(anndata.AnnData(obs=rows))
     return tables
 
 
 def _finish(
-    adata: AnnData, output: Path, job: tasks.Job, record: dict[str, Any], tables: dict[str, pd.DataFrame]
+    adata: AnnData, output: Path, job: tasks.Job, record: dict[str, Any], tables: dict[str, pd.DataFrame | None]
 ) -> None:
     """Put the files of the samples in place, write those of the cohort, and remove what only helped."""
     for name in (SAMPLES, TABLE):

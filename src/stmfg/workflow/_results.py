@@ -17,8 +17,10 @@ import pandas as pd
 
 from stmfg._core import checks
 from stmfg._core.files import flush, locked, partial_folder, remove_partial_folders
+from stmfg._core.labels import labels
 from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
+from stmfg._keys import MARKERS as MARKERS_KEY
 from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
@@ -91,15 +93,20 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def write(adata: AnnData, output: Path, record: dict[str, Any], tables: dict[str, pd.DataFrame] | None = None) -> None:
-    """Write all files, with the tables of these names where there are any, next to their place, then move them there.
+def write(
+    adata: AnnData, output: Path, record: dict[str, Any], other: dict[str, pd.DataFrame | None] | None = None
+) -> None:
+    """Write all files next to their place, then move them there; `other` are tables in place of those of the AnnData.
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
-            tables = tables or _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
+            tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
+            if MARKERS in tables:
+                _keep_markers(adata, tables, record)
+            tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
         with stage("figures"):
             from matplotlib.figure import Figure
 
@@ -132,32 +139,23 @@ def write(adata: AnnData, output: Path, record: dict[str, Any], tables: dict[str
 
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
+    from stmfg.pl._charts import counts_or_none
     from stmfg.tl._abundance import composition
+    from stmfg.tl._halves import rank_markers
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
     tables = {"domains.csv": domains}
-    if (markers := find_markers(adata, layer)) is not None:
-        tables[MARKERS] = markers
+    if (counts := counts_or_none(adata, layer)) is not None:
+        tables[MARKERS] = rank_markers(adata, DOMAIN, labels(adata), counts)
     if not joined:
         return tables
     domains.insert(0, "slice", adata.obs[SLICE])
     names = zip(domains.index, domains["slice"], strict=True)
     domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
     tables[COMPOSITION] = composition(adata, sample_key=SLICE)
-    if (abundance := compare_conditions(adata)) is not None:
-        tables[ABUNDANCE] = abundance
+    if (differences := compare_conditions(adata)) is not None:
+        tables[ABUNDANCE] = differences
     return tables
-
-
-def find_markers(adata: AnnData, layer: str | None) -> pd.DataFrame | None:
-    """Return the table of markers, or nothing where there are no counts."""
-    from stmfg.pl._charts import counts_or_none
-    from stmfg.tl._marker_tests import marker_genes
-
-    counts = counts_or_none(adata, layer)
-    if counts is None:
-        return None
-    return marker_genes(counts, adata.obs[DOMAIN], adata.var_names.to_numpy(), _MARKERS_OF_A_DOMAIN)
 
 
 def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
@@ -173,6 +171,21 @@ def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
     except InputError as error:  # a condition has one slice, for example
         logger.warning("conditions are not compared: %s", error)
         return None
+
+
+def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
+    """Keep the best markers of each domain, in the AnnData too, and record what there is to say of each."""
+    from stmfg.report import describe_markers
+    from stmfg.tl._marker_tests import summarise
+
+    every = tables[MARKERS]
+    summary = summarise(every, list(labels(adata).categories))
+    record["markers"] = {
+        "specific": {str(name): int(n) for name, n in summary["n_specific"].items()},
+        "sentences": describe_markers(summary),
+    }
+    tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
+    adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
