@@ -112,6 +112,9 @@ class Config:
     """How strongly neighbours in tissue are made to agree afterwards; 0 leaves the domains as they are."""
     finest_level: int = 15
     """Domains are also joined and split, to be nested for every number from 2 to this one; 0 leaves that out."""
+    redraws: int = 2
+    """How often the domains are found again from half of the molecules, for their confidence and for the p-values of
+    markers; 0 leaves that out, and the confidence is the share of the vote."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -245,7 +248,7 @@ def _is_view(view: str) -> bool:
     return view in _VIEWS or (bool(key) and name.isidentifier() and name not in _VIEWS)
 
 
-DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "averages", "refine", "finest_level")
+DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "averages", "refine", "finest_level", "redraws")
 """Hyperparameters that matter to the domains alone: a trained embedding can be clustered anew with others."""
 ARGUMENTS: Final = ("n_domains", "preset", "use_rep", "layer", "library_key", "random_state", "device", "progress")
 """What goes beside hyperparameters, to be named where one of them is misspelt."""

@@ -49,7 +49,7 @@ def test_exactly_the_promised_keys_are_written(section: AnnData, quick: dict[str
     section.uns["mine"] = {"a": 1}
     before, untouched = keys(section), section.copy()
     assert tl.domains(section, n_domains=4, random_state=7, **quick) is None
-    before["obs"] |= {"stmfg_domain", "stmfg_confidence", "stmfg_leaf"}
+    before["obs"] |= {"stmfg_domain", "stmfg_confidence", "stmfg_half", "stmfg_leaf"}
     before["obsm"] |= {"X_stmfg", "stmfg_components", "stmfg_view_weights"}
     before["obsp"] |= {"spatial_connectivities"}
     before["uns"] |= {"stmfg", "stmfg_domain_colors", "stmfg_leaf_colors"}

@@ -83,6 +83,8 @@ def average(
     n_domains: int,
     libraries: NDArray[np.int64] | None = None,
     device: torch.device | str = "cpu",
+    *,
+    slice_size: float | None = None,
 ) -> Iterator[Tensor]:
     """Yield the averages that vote, each float32 (n, d), one at a time: a million cells fill 100 MB with each.
 
@@ -98,9 +100,11 @@ def average(
         Slice of each observation, codes (n,): no average is taken across slices.
     device
         Where they are computed, and stay.
+    slice_size
+        Mean number of observations of a slice; of those given when not given.
     """
-    n = len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
-    inputs = _prepare_inputs(base, plain=libraries is None)
+    n = slice_size or len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
+    inputs = prepare_inputs(base, plain=libraries is None)
     for width in choose_widths(n, n_domains, mixtures=base.mixtures):
         graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=width, libraries=libraries)
         operator = Operator(graphs.walk_operator(graph), torch.device(device))
@@ -111,7 +115,7 @@ def average(
                 yield averaged
 
 
-def _prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float32]]:
+def prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float32]]:
     """Return what is averaged, each (n, d): one for cells; for spots a few components, of unit rows and also plain.
 
     Slices differ in depth, which unit rows leave out: of several slices these alone are averaged.

@@ -17,8 +17,10 @@ import pandas as pd
 
 from stmfg._core import checks
 from stmfg._core.files import flush, locked, partial_folder, remove_partial_folders
+from stmfg._core.labels import labels
 from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
+from stmfg._keys import MARKERS as MARKERS_KEY
 from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
@@ -93,8 +95,10 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
-    """Write all files next to their place, then move them there.
+def write(
+    adata: AnnData, output: Path, record: dict[str, Any], other: dict[str, pd.DataFrame | None] | None = None
+) -> None:
+    """Write all files next to their place, then move them there; `other` are tables in place of those of the AnnData.
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
@@ -102,14 +106,18 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
     with partial_folder(output) as partial:
         with stage("markers"):
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
+            if MARKERS in tables:
+                _keep_markers(adata, tables, record)
+            tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
         with stage("figures"):
             from matplotlib.figure import Figure
 
             from stmfg import pl
 
-            tables["domains.csv"].to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
             for name, table in tables.items():
-                if name != "domains.csv":
+                if name == "domains.csv":
+                    table.to_csv(partial / name, index_label="spot", float_format="%.4f")
+                else:
                     table.to_csv(partial / name, index=False, float_format="%.6g")
             figure = Figure(figsize=(8, 7), layout="constrained")
             pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
@@ -140,27 +148,52 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
     from stmfg.pl._charts import counts_or_none
-    from stmfg.tl._abundance import abundance, composition
-    from stmfg.tl._marker_tests import marker_genes
+    from stmfg.tl._abundance import composition
+    from stmfg.tl._halves import rank_markers
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
     tables = {"domains.csv": domains}
     if (counts := counts_or_none(adata, layer)) is not None:
-        tables[MARKERS] = marker_genes(counts, adata.obs[DOMAIN], adata.var_names.to_numpy(), _MARKERS_OF_A_DOMAIN)
+        tables[MARKERS] = rank_markers(adata, DOMAIN, labels(adata), counts)
     if not joined:
         return tables
     domains.insert(0, "slice", adata.obs[SLICE])
     names = zip(domains.index, domains["slice"], strict=True)
     domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
     tables[COMPOSITION] = composition(adata, sample_key=SLICE)
-    slices = adata.obs.drop_duplicates(SLICE)
-    if "condition" in slices and slices["condition"].nunique() > 1:
-        donor_key = "donor" if "donor" in slices else None
-        try:
-            tables[ABUNDANCE] = abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
-        except InputError as error:  # a condition has one slice, for example
-            logger.warning("conditions are not compared: %s", error)
+    if (differences := compare_conditions(adata)) is not None:
+        tables[ABUNDANCE] = differences
     return tables
+
+
+def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
+    """Return how the shares of domains differ between conditions, or nothing where they cannot be compared."""
+    from stmfg.tl._abundance import abundance
+
+    slices = adata.obs.drop_duplicates(SLICE)
+    if "condition" not in slices or slices["condition"].nunique() < 2:
+        return None
+    donor_key = "donor" if "donor" in slices else None
+    try:
+        return abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
+    except InputError as error:  # a condition has one slice, for example
+        logger.warning("conditions are not compared: %s", error)
+        return None
+
+
+def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
+    """Keep the best markers of each domain, in the AnnData too, and record what there is to say of each."""
+    from stmfg.report import describe_markers
+    from stmfg.tl._marker_tests import summarise
+
+    every = tables[MARKERS]
+    summary = summarise(every, list(labels(adata).categories))
+    record["markers"] = {
+        "specific": {str(name): int(n) for name, n in summary["n_specific"].items()},
+        "sentences": describe_markers(summary),
+    }
+    tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
+    adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
