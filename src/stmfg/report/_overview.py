@@ -141,7 +141,7 @@ def _describe(
 
 def _read_labels(file: h5py.File, library_key: str | None) -> AnnData:
     """Read positions, domains, confidence and slices of a result, and leave counts, graphs and layers on disk."""
-    keys = [DOMAIN, CONFIDENCE, *([] if library_key is None else [library_key])]
+    keys = [DOMAIN, CONFIDENCE, *([library_key] if library_key is not None and library_key in file["obs"] else [])]
     obs = pd.DataFrame({key: read_elem(file["obs"][key]) for key in keys})
     adata = AnnData(obs=obs.set_axis(obs.index.astype(str)))
     adata.obsm[SPATIAL] = np.asarray(read_elem(file["obsm"][SPATIAL]))

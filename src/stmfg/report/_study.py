@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.colors import to_rgba_array
 
+from stmfg._core.labels import labels
+from stmfg._core.palette import MISSING
 from stmfg.errors import InputError
 from stmfg.pl._study import draw_study
 from stmfg.report import _stills
 from stmfg.tl._study import CONDITION, DONOR, compare_samples
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -30,7 +35,7 @@ _LEAST_PIXELS: Final = 120
 
 
 def describe_slices(
-    adata: AnnData, where: Spots, library_key: str | None, shades: NDArray[np.float64], reference: str | None
+    adata: AnnData, where: Spots, library_key: str | None, shades: list[str], run: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Return what the report shows of several slices; None of one.
 
@@ -43,23 +48,26 @@ def describe_slices(
     library_key
         Column of ``obs`` that names the slice.
     shades
-        Colour of every spot, (n, 4).
-    reference
-        Condition that others are compared with.
+        Colours of the domains.
+    run
+        As of :func:`stmfg.report.write`.
     """
     if library_key is None or len(where.slices) < 2:
         return None
     try:
-        study = compare_samples(adata, library_key, reference=reference)
+        study = compare_samples(adata, library_key, reference=run.get("options", {}).get("reference"))
     except InputError:  # a slice has no domain, which is no reason to be without a report
         return None
+    if "n_shown" in run:  # the spots are a sample, the comparison was made of all
+        study = replace(study, abundance=None, sentences=tuple(run.get("comparison", ())))
+    of_spots = to_rgba_array([*shades, MISSING])[labels(adata).codes]
     names = np.asarray(adata.obs[library_key]).astype(str)
     pixels = int(max(_LEAST_PIXELS, _PIXELS * min(1.0, np.sqrt(_FEW_SLICES / len(where.slices)))))
     rows = []
     for name, part in study.composition.groupby("sample", sort=False):
         row: dict[str, Any] = {key: str(part[key].iloc[0]) for key in (CONDITION, DONOR) if _is_known(part, key)}
         row |= {"name": str(name), "spots": int(part["spots"].sum()), "shares": part["proportion"].tolist()}
-        rows.append(row | _draw_slice(where, str(name), np.flatnonzero(names == name), shades, pixels))
+        rows.append(row | _draw_slice(where, str(name), np.flatnonzero(names == name), of_spots, pixels))
     order = list(where.slices)
     tests = []
     if study.abundance is not None:

@@ -60,16 +60,24 @@ def compare_samples(adata: AnnData, sample_key: str, *, reference: str | None = 
     known = [name for name in (CONDITION, DONOR) if name in samples and samples[name].notna().any()]
     for place, name in enumerate(known, 1):
         table.insert(place, name, table["sample"].map(samples[name].astype(object)))
-    if CONDITION not in known or (samples[CONDITION].nunique() < 2 and samples[CONDITION].notna().all()):
-        return Study(table, None, ())
-    donor_key = DONOR if DONOR in known else None
+    return Study(table, *compare_conditions(adata, sample_key, reference=reference, key=key))
+
+
+def compare_conditions(
+    adata: AnnData, sample_key: str, *, reference: str | None = None, key: str = DOMAIN
+) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """Return the table of :func:`stmfg.tl.abundance`, if it can be made, and what it says or why there is none."""
+    condition = adata.obs.get(CONDITION)
+    if condition is None or condition.isna().all() or (condition.nunique() < 2 and condition.notna().all()):
+        return None, ()
+    donor_key = DONOR if DONOR in adata.obs and adata.obs[DONOR].notna().any() else None
     keys = {"sample_key": sample_key, "condition_key": CONDITION, "donor_key": donor_key, "key": key}
     try:
         tests = abundance(adata, reference=reference, **keys)  # type: ignore[arg-type]
     except InputError as error:
-        return Study(table, None, (f"Conditions are not compared: {error}.",))
+        return None, (f"Conditions are not compared: {error}.",)
     unit = "sample" if donor_key is None else "donor"
-    return Study(table, tests, tuple(text for _, rows in tests.groupby(CONDITION) for text in _describe(rows, unit)))
+    return tests, tuple(text for _, rows in tests.groupby(CONDITION) for text in _describe(rows, unit))
 
 
 def _describe(rows: pd.DataFrame, unit: str) -> list[str]:

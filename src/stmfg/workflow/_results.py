@@ -40,9 +40,13 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from stmfg.tl._study import Study
+
 logger = logging.getLogger("stmfg")
 
 _MARKERS_OF_A_DOMAIN: Final = 10
+GENES: Final = "report_genes"
+"""Folder of the genes that do not fit into the report."""
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
@@ -101,36 +105,45 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
-    """Write all files next to their place, then move them there.
+def write(
+    adata: AnnData,
+    output: Path,
+    record: dict[str, Any],
+    other: dict[str, pd.DataFrame | None] | None = None,
+    study: Study | None = None,
+) -> None:
+    """Write all files next to their place, then move them there; `other` and `study` replace what the AnnData tells.
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
     from stmfg.tl._study import compare_samples
 
-    library_key, reference = record["options"]["library_key"], record["options"].get("reference")
+    library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
             if MARKERS in tables:
                 _keep_markers(adata, tables, record)
-            study = compare_samples(adata, SLICE, reference=reference) if library_key == SLICE else None
-            record["comparison"] = [] if study is None else list(study.sentences)
+            if library_key == SLICE:
+                study = study or compare_samples(adata, SLICE, reference=record["options"].get("reference"))
             if study is not None:
+                record["comparison"] = list(study.sentences)
                 tables[COMPOSITION] = study.composition
-            if study is not None and study.abundance is not None:
-                tables[ABUNDANCE] = study.abundance
-            elif study is not None and study.sentences:
-                logger.warning("%s", study.sentences[0].rstrip("."))
+                if study.abundance is not None:
+                    tables[ABUNDANCE] = study.abundance
+                elif study.sentences:
+                    logger.warning("%s", study.sentences[0].rstrip("."))
+            tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
         with stage("figures"):
             from matplotlib.figure import Figure
 
             from stmfg import pl
             from stmfg.pl._study import draw_study
 
-            tables["domains.csv"].to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
             for name, table in tables.items():
-                if name != "domains.csv":
+                if name == "domains.csv":
+                    table.to_csv(partial / name, index_label="spot", float_format="%.4f")
+                else:
                     table.to_csv(partial / name, index=False, float_format="%.6g")
             figure = Figure(figsize=(8, 7), layout="constrained")
             pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
@@ -147,11 +160,17 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
         for path in written:
-            flush(path)
+            if path.is_file():
+                flush(path)
         for name in (RECORD, MARKERS, *OF_SEVERAL):
             (output / name).unlink(missing_ok=True)
+        report.remove_genes(output / GENES)
         for path in written:
-            path.replace(output / path.name)
+            target = output / path.name
+            for file in path.iterdir() if path.is_dir() and target.is_dir() else ():  # beside files of others
+                file.replace(target / file.name)
+            if path.exists() and not (path.is_dir() and target.is_dir()):
+                path.replace(target)
 
 
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
@@ -197,7 +216,14 @@ def _write_result(adata: AnnData, path: Path) -> None:
         raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
 
 
-def write_report(result: str | Path, output: str | Path | None = None, *, title: str | None = None) -> Path:
+def write_report(
+    result: str | Path,
+    output: str | Path | None = None,
+    *,
+    title: str | None = None,
+    edits: str | Path | None = None,
+    genes: str | Sequence[str] = "all",
+) -> Path:
     """Write the report of a finished run again.
 
     Parameters
@@ -208,6 +234,11 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
         The HTML file; ``report.html`` beside the result when not given.
     title
         Heading; that of the run when not given.
+    edits
+        File of edits that the page saved: merged, renamed, recoloured domains, selections. The result stays as it is,
+        see :func:`stmfg.tl.rename`.
+    genes
+        Those that the page can show: ``"all"``, ``"markers"`` or a list of names.
 
     Returns
     -------
@@ -216,9 +247,9 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     Raises
     ------
     InputError
-        If the result cannot be read or has no domains, or the file cannot be written.
+        If the result cannot be read or has no domains, the edits do not fit it, or the file cannot be written.
     """
-    from stmfg import report
+    from stmfg import report, tl
 
     result = Path(result).expanduser()
     result = result / "result.h5ad" if result.is_dir() else result
@@ -228,7 +259,11 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     record: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # a result can be moved without its record
         record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
-    report.write(adata, output, title=title or record.get("options", {}).get("title"), run=record)
+    if edits is not None:
+        tl.rename(adata, Path(edits))
+        file = json.loads(Path(edits).expanduser().read_text(encoding="utf-8"))
+        record["selections"] = file.get("selections", [])
+    report.write(adata, output, title=title or record.get("options", {}).get("title"), genes=genes, run=record)
     return output
 
 
