@@ -93,8 +93,8 @@ def _describe(rows: pd.DataFrame, unit: str) -> list[str]:
             f"Domain {row['domain']} takes {'more' if sign > 0 else 'less'} of the tissue "
             f"in {row['condition']} "
             f"than in {row['reference']}: {row['mean']:.1%} and {row['mean_reference']:.1%} on average, "
-            f"odds {np.exp(odds):.2g} times as {'high' if sign > 0 else 'low'} (95 % interval {np.exp(low):.2g} to "
-            f"{np.exp(high):.2g}, adjusted p {row['p_adjusted']:.2g})."
+            f"odds {_times(odds)} times as {'high' if sign > 0 else 'low'} (95 % interval {_times(low)} to "
+            f"{_times(high)}, adjusted p {row['p_adjusted']:.2g})."
         )
     if not sentences:
         least = f"smallest adjusted p {rows['p_adjusted'].min():.2g}"
@@ -111,3 +111,9 @@ def _describe(rows: pd.DataFrame, unit: str) -> list[str]:
             f"to stand out from how much {unit}s of one condition differ; what is not seen here may still be there."
         )
     return sentences
+
+
+def _times(log_odds: float) -> str:
+    """Return a ratio of odds as it is read."""
+    ratio = float(np.exp(log_odds))
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"

@@ -144,13 +144,14 @@ class Page {
       this.paint.codes = this.codes.map((code) => code + n);
       for (const i of spots) this.paint.codes[i] -= n;
     }
+    if (this.slices?.chosen) this.paint.codes = this.paint.codes.map((code, i) => (this.slices.has(i) ? code : 2 * n));
     if (draw) this.redraw();
   }
 
   redraw() {
     const n = this.groups.length + 1;
     const shown = Array.from({ length: n }, (_, i) => this.domains.state(i));
-    this.paint.shown = Uint8Array.from([...shown, ...shown.map((state) => (state ? 2 : 0))]);
+    this.paint.shown = Uint8Array.from([...shown, ...shown.map((state) => (state ? 2 : 0)), 0]); // the last: of another slice
     for (const map of this.maps ?? []) map.request();
   }
 

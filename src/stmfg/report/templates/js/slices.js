@@ -41,6 +41,7 @@ export class Slices {
       find("button", figure).setAttribute("aria-pressed", String(isChosen));
     }
     page.recount();
+    page.markSelected(page.selected, false);
     page.domains.refresh();
     if (!this.chosen) {
       tell("All slices are shown");
