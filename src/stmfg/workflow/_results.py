@@ -59,8 +59,6 @@ def describe(
     """Return what the record of a run says of its data, options, versions and training."""
     import torch
 
-    from stmfg.tl._summary import summary
-
     computer = {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
     return {
         "version": __version__,
@@ -68,7 +66,6 @@ def describe(
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
         "n_domains": int(adata.uns[UNS]["n_domains"]),
-        "summary": [*summary(adata).sentences],
         "options": options,
         "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
@@ -98,12 +95,17 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
+    from stmfg.tl._summary import summary
+
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
             if MARKERS in tables:
                 _keep_markers(adata, tables, record)
+            summarised = summary(adata)
+            record["summary"] = [*summarised.sentences]
+            record["domains"] = json.loads(summarised.table.to_json(orient="index"))
         with stage("figures"):
             from matplotlib.figure import Figure
 
@@ -160,16 +162,10 @@ def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.
 
 
 def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
-    """Keep the best markers of each domain, in the AnnData too, and record what there is to say of each."""
-    from stmfg.report import describe_markers
-    from stmfg.tl._marker_tests import summarise
-
+    """Keep the best markers of each domain, in the AnnData too, and record how many there are."""
     every = tables[MARKERS]
-    summary = summarise(every, list(labels(adata).categories))
-    record["markers"] = {
-        "specific": {str(name): int(n) for name, n in summary["n_specific"].items()},
-        "sentences": describe_markers(summary),
-    }
+    specific = every.groupby("domain", sort=False)["specific"].sum()
+    record["n_specific_genes"] = {str(name): int(n) for name, n in specific.items()}
     tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
     adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
