@@ -90,8 +90,10 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
-    """Write all files next to their place, then move them there.
+def write(
+    adata: AnnData, output: Path, record: dict[str, Any], other: dict[str, pd.DataFrame | None] | None = None
+) -> None:
+    """Write all files next to their place, then move them there; `other` are tables in place of those of the AnnData.
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
@@ -103,6 +105,7 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
             if MARKERS in tables:
                 _keep_markers(adata, tables, record)
+            tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
             summarised = summary(adata)
             record["summary"] = [*summarised.sentences]
             record["domains"] = json.loads(summarised.table.to_json(orient="index"))
@@ -111,9 +114,10 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 
             from stmfg import pl
 
-            tables["domains.csv"].to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
             for name, table in tables.items():
-                if name != "domains.csv":
+                if name == "domains.csv":
+                    table.to_csv(partial / name, index_label="spot", float_format="%.4f")
+                else:
                     table.to_csv(partial / name, index=False, float_format="%.6g")
             figure = Figure(figsize=(8, 7), layout="constrained")
             pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
@@ -138,7 +142,7 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
     from stmfg.pl._charts import counts_or_none
-    from stmfg.tl._abundance import abundance, composition
+    from stmfg.tl._abundance import composition
     from stmfg.tl._halves import rank_markers
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
@@ -151,14 +155,24 @@ def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.
     names = zip(domains.index, domains["slice"], strict=True)
     domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
     tables[COMPOSITION] = composition(adata, sample_key=SLICE)
-    slices = adata.obs.drop_duplicates(SLICE)
-    if "condition" in slices and slices["condition"].nunique() > 1:
-        donor_key = "donor" if "donor" in slices else None
-        try:
-            tables[ABUNDANCE] = abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
-        except InputError as error:  # a condition has one slice, for example
-            logger.warning("conditions are not compared: %s", error)
+    if (differences := compare_conditions(adata)) is not None:
+        tables[ABUNDANCE] = differences
     return tables
+
+
+def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
+    """Return how the shares of domains differ between conditions, or nothing where they cannot be compared."""
+    from stmfg.tl._abundance import abundance
+
+    slices = adata.obs.drop_duplicates(SLICE)
+    if "condition" not in slices or slices["condition"].nunique() < 2:
+        return None
+    donor_key = "donor" if "donor" in slices else None
+    try:
+        return abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
+    except InputError as error:  # a condition has one slice, for example
+        logger.warning("conditions are not compared: %s", error)
+        return None
 
 
 def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
