@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _MARKERS_OF_A_DOMAIN: Final = 10
+GENES: Final = "report_genes"
+"""Folder of the genes that do not fit into the report."""
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
@@ -132,11 +134,17 @@ def write(
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
         for path in written:
-            flush(path)
+            if path.is_file():
+                flush(path)
         for name in (RECORD, MARKERS, COMPOSITION, ABUNDANCE):
             (output / name).unlink(missing_ok=True)
+        report.remove_genes(output / GENES)
         for path in written:
-            path.replace(output / path.name)
+            target = output / path.name
+            for file in path.iterdir() if path.is_dir() and target.is_dir() else ():  # beside files of others
+                file.replace(target / file.name)
+            if path.exists() and not (path.is_dir() and target.is_dir()):
+                path.replace(target)
 
 
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
@@ -195,7 +203,14 @@ def _write_result(adata: AnnData, path: Path) -> None:
         raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
 
 
-def write_report(result: str | Path, output: str | Path | None = None, *, title: str | None = None) -> Path:
+def write_report(
+    result: str | Path,
+    output: str | Path | None = None,
+    *,
+    title: str | None = None,
+    edits: str | Path | None = None,
+    genes: str | Sequence[str] = "all",
+) -> Path:
     """Write the report of a finished run again.
 
     Parameters
@@ -206,6 +221,11 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
         The HTML file; ``report.html`` beside the result when not given.
     title
         Heading; that of the run when not given.
+    edits
+        File of edits that the page saved: merged, renamed, recoloured domains, selections. The result stays as it is,
+        see :func:`stmfg.tl.rename`.
+    genes
+        Those that the page can show: ``"all"``, ``"markers"`` or a list of names.
 
     Returns
     -------
@@ -214,9 +234,9 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     Raises
     ------
     InputError
-        If the result cannot be read or has no domains, or the file cannot be written.
+        If the result cannot be read or has no domains, the edits do not fit it, or the file cannot be written.
     """
-    from stmfg import report
+    from stmfg import report, tl
 
     result = Path(result).expanduser()
     result = result / "result.h5ad" if result.is_dir() else result
@@ -226,7 +246,11 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     record: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # a result can be moved without its record
         record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
-    report.write(adata, output, title=title or record.get("options", {}).get("title"), run=record)
+    if edits is not None:
+        tl.rename(adata, Path(edits))
+        file = json.loads(Path(edits).expanduser().read_text(encoding="utf-8"))
+        record["selections"] = file.get("selections", [])
+    report.write(adata, output, title=title or record.get("options", {}).get("title"), genes=genes, run=record)
     return output
 
 
