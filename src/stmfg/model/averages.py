@@ -7,6 +7,7 @@ how much). A single cell differs from its neighbour by its type first: there the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ WIDTHS_OF_CELLS = (6, 18, 50, 120)
 """The same of cells, of which a spot of an array holds several."""
 STEPS = 2
 """Averages are taken over, and over again."""
+WIDEST_LINKED = 18
+"""Wider averages are taken over so many neighbours several times: as wide, for a tenth of time and memory."""
 PART_OF_DOMAIN = 6
 """A neighbourhood holds at most that part of an average domain: small tissue gets narrow ones."""
 LEAST_WIDTH = 6
@@ -101,13 +104,17 @@ def average(
     """
     n = len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
     inputs = prepare_inputs(base, plain=libraries is None)
+    linked = 0
     for width in choose_widths(n, n_domains, mixtures=base.mixtures):
-        graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=width, libraries=libraries)
-        operator = Operator(graphs.walk_operator(graph), torch.device(device))
+        if linked < min(width, WIDEST_LINKED):
+            linked = min(width, WIDEST_LINKED)
+            graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=linked, libraries=libraries)
+            operator = Operator(graphs.walk_operator(graph), torch.device(device))
         for x in inputs:
             averaged = torch.from_numpy(x).to(device)
             for _ in range(STEPS):
-                averaged = operator(averaged)
+                for _ in range(math.ceil((width + 1) / (linked + 1))):
+                    averaged = operator(averaged)
                 yield averaged
 
 
