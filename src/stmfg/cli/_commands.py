@@ -104,7 +104,14 @@ def _report(given: dict[str, Any]) -> None:
     from stmfg.workflow import write_report
 
     show = _show(given)
-    path = write_report(given["result"], given.get("output"), title=given.get("title"))
+    genes = given.get("genes", "all")
+    path = write_report(
+        given["result"],
+        given.get("output"),
+        title=given.get("title"),
+        edits=given.get("edits"),
+        genes=genes if genes in ("all", "markers") else genes.split(","),
+    )
     if show:
         print(f"open {path}")
 
@@ -294,9 +301,17 @@ COMMANDS: Final = (
         "report",
         _report,
         "the report of a finished run, written again",
-        "Write report.html again from the files of a run, with another heading for example.",
-        (_RESULT, _path("-o --output", "FILE.html", "the file (default: report.html beside the result)")),
-        "example: stmfg report domains/ --title 'Patient 3, cortex'",
+        "Write report.html again from the files of a run, with another heading or with the edits made in it.",
+        (
+            _RESULT,
+            _path("-o --output", "FILE.html", "the file (default: report.html beside the result)"),
+            _path("--edits", "FILE.json", "names, colours, merged domains and selections that the report saved"),
+            _argument("--genes", "A,B,...", "genes to search for besides the markers; or all, markers (default: all)"),
+        ),
+        """examples:
+  stmfg report domains/ --title 'Patient 3, cortex'
+  stmfg report domains/ --edits cortex-edits.json -o edited.html
+""",
     ),
     Command(
         "compare",

@@ -86,6 +86,8 @@ def average(
     n_domains: int,
     libraries: NDArray[np.int64] | None = None,
     device: torch.device | str = "cpu",
+    *,
+    slice_size: float | None = None,
 ) -> Iterator[Tensor]:
     """Yield the averages that vote, each float32 (n, d), one at a time: a million cells fill 100 MB with each.
 
@@ -101,8 +103,10 @@ def average(
         Slice of each observation, codes (n,): no average is taken across slices.
     device
         Where they are computed, and stay.
+    slice_size
+        Mean number of observations of a slice; of those given when not given.
     """
-    n = len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
+    n = slice_size or len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
     inputs = prepare_inputs(base, plain=libraries is None)
     linked = 0
     for width in choose_widths(n, n_domains, mixtures=base.mixtures):

@@ -47,7 +47,7 @@ def mixtures(
 
     Fitted on at most ``FIT_AT_MOST`` rows. Posteriors (n, k) are in single precision, of more rows in half.
     """
-    values = _unit_scale(x, device)
+    values = unit_scale(x, device)
     n = len(values)
     rows = torch.from_numpy(subsample(n, FIT_AT_MOST, seeds[0])).to(values.device)
     fitted = fit_mixtures(values if len(rows) == n else values[rows], k, seeds, n_starts)
@@ -68,13 +68,13 @@ def evidence(
     count less than one each: ``independent`` of them per row, in 0..1. In nats; differences between two numbers are
     log-odds.
     """
-    values = _unit_scale(x, "cpu")[torch.from_numpy(subsample(len(x), FIT_AT_MOST, random_state))]
+    values = unit_scale(x, "cpu")[torch.from_numpy(subsample(len(x), FIT_AT_MOST, random_state))]
     n, free = len(values) * independent, k * (values.shape[1] + 1)
     likelihood = float(fit_mixtures(values, k, [random_state], n_starts).likelihood)
     return float(n * likelihood - free / 2 * np.log(max(n, 1.0)))
 
 
-def _unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
+def unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
     """Centre and scale, for the k-means start and the covariance floor to mean the same on every data set."""
     values = torch.as_tensor(x, device=device)
     values = (values - values.mean(dim=0, dtype=torch.float64)).to(torch.float32)
@@ -85,7 +85,7 @@ def _unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
 @torch.inference_mode()
 def kmeans(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
     """k-means; the posterior (n, k) is the softmax of squared distances over their mean per dimension."""
-    values = _unit_scale(x, "cpu")
+    values = unit_scale(x, "cpu")
     rows = torch.from_numpy(subsample(len(values), FIT_AT_MOST, random_state))
     runs = find_centers(values[rows], draw([random_state], n_starts, k), max_iter=300)
     distances = [torch.cdist(values, centers).square_() for centers in runs]

@@ -338,7 +338,7 @@ class STMFG:
 
         def scatter(values: NDArray[np.float32]) -> NDArray[np.float32]:
             rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
-            rows[order] = values
+            rows[order] = values[: len(order)]
             rows[left_out] = near @ rows
             return rows
 

@@ -158,16 +158,18 @@ def patches(
     if n <= at_most:
         return np.arange(n)
     slices = [np.arange(n)] if libraries is None else [np.flatnonzero(libraries == c) for c in np.unique(libraries)]
-    parts = [part for one in slices for part in _halved(coordinates, one)]
+    parts = [part for one in slices for part in halve(coordinates, one)]
     step = n / at_most
     chosen = [parts[int(i * step)] for i in range(max(1, int(len(parts) / step)))]
     return np.sort(np.concatenate(chosen))
 
 
-def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Halve a part of the tissue along its longer side, and the halves again, down to ``PATCH`` observations."""
+def halve(
+    coordinates: NDArray[np.float64], part: NDArray[np.int64], largest: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Halve a part of the tissue along its longer side, and halves again, down to ``largest`` (``PATCH``) spots."""
     parts = [part]
-    while len(parts[0]) > PATCH:
+    while len(parts[0]) > (largest or PATCH):
         halves = []
         for part in parts:
             places = coordinates[part]

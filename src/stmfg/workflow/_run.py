@@ -75,6 +75,14 @@ def run(
         If input, options or output folder cannot be used. Nothing is written then.
     """
     options = RunOptions.of(options, **changes)
+    if options.cluster is not None or options.joint:
+        if not isinstance(source, (str, Path)) or Path(source).suffix.lower() != ".csv":
+            name = "joint" if options.cluster is None else "cluster"
+            raise InputError(f"{name} is for the samples of a sheet (.csv); leave it out")
+        if options.cluster is not None:
+            from stmfg.workflow._cohort import run_cohort
+
+            return run_cohort(source, output, options, progress=progress)
     output = Path(output).expanduser()
     checks.writable(output)
     refuse_earlier(output, overwrite=options.overwrite, resume=options.resume)
