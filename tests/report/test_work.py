@@ -337,7 +337,7 @@ def test_every_figure_and_table_is_saved(page: Any, adata: AnnData, tmp_path: Pa
     assert np.asarray(Image.open(arrived(tmp_path / "saved", "sample-Domain-sizes.png")).convert("L")).min() < 100
     page.execute_script("document.querySelectorAll('#markers .save [aria-label$=CSV]')[1].click()")
     markers = pd.read_csv(arrived(tmp_path / "saved", "sample-Marker-genes-in-numbers.csv"))
-    assert list(markers.columns) == ["Domain", "Gene", "log2 fold", "Inside", "Elsewhere", "Adjusted p"]
+    assert list(markers.columns) == ["Domain", "Gene", "log2 fold", "Inside", "Elsewhere", "Next", "Adjusted p"]
     assert len(markers) == 20
     assert complaints(page) == []
 

@@ -2,6 +2,8 @@
 import { button, complain, download, element, fileName, find, findAll, tell } from "./elements.js";
 import { NO_EDITS, fromFile, makeGroups, merge, nameProblem, toFile, unmerge } from "./groups.js";
 
+const withCommas = (count) => count.toLocaleString("en-US");
+
 /** `page` has `data`, `codes`, `groups`, `regroup`, `redraw`, `selections`. */
 export class Domains {
   constructor(page) {
@@ -222,5 +224,3 @@ export class Domains {
     return this.highlighted >= 0 && this.highlighted !== i ? 2 : 1;
   }
 }
-
-const withCommas = (count) => count.toLocaleString("en-US");

@@ -212,7 +212,7 @@ export class Colouring {
   scale() {
     if (this.by === "domain") return null;
     if (this.by === "confidence") {
-      return { low: "0", high: "1", text: "share of votes for the domain", colours: this.colours };
+      return { low: "0", high: "1", text: this.page.data.certainty, colours: this.colours };
     }
     const [low, high] = this.range[0].map((v) => v.toPrecision(2).replace(/\.0+$/, ""));
     const unit = this.log ? "log(1 + counts at median depth)" : "counts at median depth";
