@@ -44,7 +44,7 @@ bounds: $(READY)      ## the tests with the lowest and the newest versions that 
 
 scripts:              ## the report's JavaScript, checked by ESLint
 	@command -v npx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }
-	npx --yes eslint@9.39.1 --config tests/eslint.config.mjs src/stmfg/report/templates
+	npx --yes eslint@9 --config tests/eslint.config.mjs src/stmfg/report/templates
 
 browser:              ## Debian's Chromium and its driver, for the report's browser tests
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

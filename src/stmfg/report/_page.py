@@ -294,8 +294,8 @@ def _tabulate_contacts(
 def _list_markers(adata: AnnData, counts: Any, domains: pd.Categorical[Any]) -> tuple[list[dict[str, Any]], list[int]]:
     """Return one row for each marker gene, with its dots over all domains, and the genes of the map, best first.
 
-    ``domain``, ``next`` and ``rank`` are positions, ``on_map`` that among the genes of the map or None. Dots are
-    of a sample of large domains; so is the ranking, where the result brings no table of markers.
+    ``domain``, ``next`` and ``rank`` are positions. Dots are of a sample of large domains; so is the ranking, where the
+    result brings no table of markers.
     """
     members = [np.flatnonzero(domains.codes == i) for i in range(len(domains.categories))]
     chosen = np.sort(np.concatenate([m[subsample(len(m), _MARKER_SPOTS, 0)] for m in members]))
@@ -321,8 +321,7 @@ def _list_markers(adata: AnnData, counts: Any, domains: pd.Categorical[Any]) -> 
     rows: list[dict[str, Any]] = []
     for gene, row in zip(table.index, table.to_dict("records"), strict=True):
         dots = list(zip(moments.share[:, gene].tolist(), relative[:, gene].tolist(), strict=True))
-        place = on_map.index(gene) if gene in on_map else None
-        rows.append({str(name): value for name, value in row.items()} | {"dots": dots, "on_map": place})
+        rows.append({str(name): value for name, value in row.items()} | {"dots": dots})
     return rows, on_map
 
 

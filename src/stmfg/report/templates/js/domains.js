@@ -14,7 +14,10 @@ export class Domains {
     this.on = new Map(); // by the key of a group, whether it is shown
     this.editing = false;
     this.ticked = new Set();
-    this.colours = { ...data.levels?.colours, ...Object.fromEntries(data.domains.map(({ name, colour }) => [name, colour])) };
+    this.colours = {
+      ...data.levels?.colours,
+      ...Object.fromEntries(data.domains.map(({ name, colour }) => [name, colour])),
+    };
     this.levels = data.levels;
     this.level = this.levels ? this.levels.anchor : 0;
     this.listen();
@@ -91,7 +94,12 @@ export class Domains {
     find("#undo").addEventListener("click", () => this.past.length && this.change(this.past.pop(), false));
     const shades = find("#image-colours");
     shades.addEventListener("click", () => {
-      const colors = Object.fromEntries(this.page.groups.map(({ key }, i) => [key, this.page.data.tissue_colours[i % this.page.data.tissue_colours.length]]));
+      const colors = Object.fromEntries(
+        this.page.groups.map(({ key }, i) => [
+          key,
+          this.page.data.tissue_colours[i % this.page.data.tissue_colours.length],
+        ]),
+      );
       this.change({ ...this.edits, colors: { ...this.edits.colors, ...colors } });
     });
     find("#save-edits").addEventListener("click", () => this.save());

@@ -139,7 +139,8 @@ function walk(node, parts, ids) {
 /** Any part of the page as SVG: `{ text, width, height }`. */
 export function drawElement(node) {
   const box = node.getBoundingClientRect();
-  const [width, height] = [node.scrollWidth, node.scrollHeight].map((v) => v + 16);
+  const right = Math.max(...[...node.children].map((child) => child.getBoundingClientRect().right));
+  const [width, height] = [right - box.left + node.scrollLeft, node.scrollHeight].map((v) => Math.ceil(v) + 16);
   const parts = [];
   walk(node, parts, { next: 0 });
   const paper = plainColour(getComputedStyle(document.body).backgroundColor).colour;

@@ -126,8 +126,11 @@ export class Colouring {
     });
     for (const cell of findAll("[data-gene]")) {
       const name = cell.textContent;
+      const gene = store.names.indexOf(name);
+      if (gene < 0) continue;
+      cell.dataset.gene = gene;
       const show = () => {
-        this.show(cell.dataset.gene);
+        this.show(gene);
         find("#map").scrollIntoView({ block: "nearest" });
       };
       cell.replaceChildren(button(name, show, { title: "Show on the map" }));
