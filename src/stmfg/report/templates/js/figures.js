@@ -219,8 +219,13 @@ export function offerToSave(title) {
         : (find("h3", node)?.textContent ?? node.getAttribute("aria-label") ?? "");
     const name = fileName(title, kind || section);
     const table = find("table", node) ? node : null;
-    if (node.tagName === "FIGURE" || node.matches(".details > div"))
-      node.append(saveButtons(name, () => drawElement(node), table));
-    else node.after(saveButtons(name, () => drawElement(node), table));
+    const row = saveButtons(name, () => drawElement(node), table);
+    if (node.tagName === "FIGURE" || node.matches(".details > div")) {
+      node.append(row);
+    } else {
+      const holder = element("div"); // a grid keeps the two together
+      node.replaceWith(holder);
+      holder.append(node, row);
+    }
   }
 }
