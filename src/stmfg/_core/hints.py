@@ -129,9 +129,13 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
     if xy is None or len(xy) != len(values) or not (np.isfinite(values).all() and np.isfinite(xy).all()):
         return False
     # In another unit, turned or mirrored: what straight lines explain.
-    values, xy = values - values.mean(axis=0), xy - xy.mean(axis=0)
-    left = values - xy @ np.linalg.lstsq(xy, values, rcond=None)[0]
-    return bool((left**2).sum() < 1e-4 * (values**2).sum())
+    with np.errstate(all="ignore"):
+        values, xy = values - values.mean(axis=0), xy - xy.mean(axis=0)
+        size = np.abs(values).max(initial=0.0)
+        if not 0 < size < np.inf:
+            return False
+        left = values / size - xy @ np.linalg.lstsq(xy, values / size, rcond=None)[0]
+        return bool((left**2).sum() < 1e-4 * ((values / size) ** 2).sum())
 
 
 def positions_elsewhere(adata: Annotated) -> tuple[str, Any] | None:
