@@ -17,6 +17,7 @@ from stmfg.model import transfer
 from stmfg.model.averages import average
 from stmfg.model.cluster import fill_empty, refine
 from stmfg.model.graphs import walk_operator
+from stmfg.model.inputs import SORTED_BY_PLACE
 from stmfg.model.tree import Tree, grow_tree
 from stmfg.model.vote import choose_n_domains, list_members, vote
 
@@ -127,10 +128,11 @@ def find_domains(
         If there are fewer observations with counts than domains.
     """
     used = _order_by_value(result)
-    embedding, graph, evidence = result.embedding[used], result.graph[used][:, used], None
+    embedding, evidence = result.embedding[used], None
     if n_domains == "auto":
         with stage("number of domains"):
-            evidence = choose_n_domains(embedding, 1 + graph.nnz / len(used), config, random_state)
+            neighbourhood = 1 + result.graph[used][:, used].nnz / len(used)
+            evidence = choose_n_domains(embedding, neighbourhood, config, random_state)
         n_domains = int(evidence.index[int(evidence.to_numpy().argmax())])
     levels = checks.levels(n_domains, len(used))
     k = levels[0] if isinstance(levels, tuple) else int(levels)
@@ -147,7 +149,7 @@ def find_domains(
             members = list(members)
         posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
         if config.refine:
-            posterior = refine(posterior, walk_operator(graph), config.refine)
+            posterior = refine(posterior, walk_operator(result.graph[used][:, used]), config.refine)
     labels = fill_empty(posterior)
     # Of equally large domains the one with the first place comes first: rounding decides on the order of clusters.
     codes = [] if result.libraries is None else [result.libraries[used]]
@@ -206,7 +208,8 @@ def assign_domains(
 def _order_by_value(result: Result) -> NDArray[np.int64]:
     """Order the observations with counts by their values alone: permuted input gives permuted domains."""
     rows = np.flatnonzero(~result.left_out)
-    return rows[np.lexsort([*result.coordinates[rows].T, *result.embedding[rows].T[2::-1]])]
+    places, values = [*result.coordinates[rows].T], [*result.embedding[rows, :3].T[::-1]]
+    return rows[np.lexsort([*places, *values] if len(rows) <= SORTED_BY_PLACE else [*values, *places])]
 
 
 def _label_all(
