@@ -130,7 +130,8 @@ def find_domains(
     by_size = np.lexsort([first, -np.bincount(labels, minlength=k)])
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
-    domain_map = transfer.fit(embedding, posterior, widths)
+    around = 1 + graph.nnz / len(used)
+    domain_map = transfer.fit(embedding, posterior, widths, result.coordinates[used], around)
     return replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
 
 
