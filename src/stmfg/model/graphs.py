@@ -172,9 +172,7 @@ def fold_patches(coordinates: NDArray[np.float64], size: float, n_folds: int) ->
     return folds
 
 
-def _halved(
-    coordinates: NDArray[np.float64], part: NDArray[np.int64], at_most: int
-) -> list[NDArray[np.int64]]:
+def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64], at_most: int) -> list[NDArray[np.int64]]:
     """Halve a part of the tissue along its longer side, and the halves again, down to so many observations."""
     parts = [part]
     while len(parts[0]) > at_most:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,8 @@ class DomainMap:
     """Quantiles of the distance to the nearest domain that new spots of the same tissue would have, increasing."""
     widths: NDArray[np.int64]
     """Columns of each layer that votes besides the whole embedding, in order; empty where it votes alone."""
-    last: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    """Covariance within domains of the last layer, in which distances are taken, (d_last, d_last); empty: the whole."""
+    last: Array
+    """Covariance within domains of the last layer, in which distances are taken, (d_last, d_last)."""
 
     def to_dict(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by their names."""
@@ -81,9 +81,8 @@ class DomainMap:
         The distance is Mahalanobis', in the last layer. No offset is taken off: an offset is part of what is
         unlike. The empirical distribution calibrates it, as the embedding is not normal.
         """
-        last = self.last if self.last.size else self.covariance
-        columns = slice(self.means.shape[1] - len(last), None)
-        blocks = [_distance(x[:, columns], self.means[:, columns], last) for x in self._blocks(embedding)]
+        columns = slice(self.means.shape[1] - len(self.last), None)
+        blocks = [_distance(x[:, columns], self.means[:, columns], self.last) for x in self._blocks(embedding)]
         distance = np.concatenate(blocks)
         return np.asarray(np.interp(distance, self.distances, np.linspace(0, 1, len(self.distances))))
 
@@ -134,7 +133,9 @@ def fit(
     ridge = _choose_ridge(scatter, len(x) / (around * max(len(widths), 1)))
     last = _shrink(scatter, ridge)
     distance = _distance(tail, centers, last)
-    held_out = _hold_out(tail, posterior, ridge, fold_patches(coordinates[rows], min(2 * around, len(rows) / (4 * FOLDS)), FOLDS))
+    held_out = _hold_out(
+        tail, posterior, ridge, fold_patches(coordinates[rows], min(2 * around, len(rows) / (4 * FOLDS)), FOLDS)
+    )
     ratio = np.median(held_out / np.maximum(distance, 1e-12))
     distances = np.quantile(distance, np.linspace(0, 1, QUANTILES + 1)) * max(float(ratio), 1.0)
     return DomainMap(
