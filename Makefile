@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)        ## domains of a simulated cortex, no download: figure, report and result in ./demo
-	$(BIN)/stmfg demo -o demo
+	$(BIN)/stmfg demo -o demo --overwrite
 
 # A file stays on one worker, so that what its tests share is made once; one thread each, as the workers share the cores.
 test: $(READY)        ## all tests, offline

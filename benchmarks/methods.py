@@ -65,6 +65,7 @@ def _preset(name: str) -> Method:
     def command(job: Job) -> list[str]:
         line = [sys.executable, "-c", COMMAND_LINE, "run", str(job.source), "-o", str(job.folder / "out")]
         line += ["--n-domains", str(job.k), "--preset", name, "--seed", str(job.seed), "--device", "cpu", "--quiet"]
+        line += ["--overwrite"]  # of another seed
         return line + (["--use-rep", job.rep] if job.rep else [])
 
     return Method(name, command, stmfg.__version__, path=_ours(), labels=lambda job: job.folder / "out" / "domains.csv")

@@ -71,7 +71,14 @@ class Bench:
             before()
             from stmfg.cli import main
 
-            arguments = ["--from", str(self.root / "quick.json"), "-o", str(self.root / output), "--quiet"]
+            arguments = [
+                "--from",
+                str(self.root / "quick.json"),
+                "-o",
+                str(self.root / output),
+                "--overwrite",
+                "--quiet",
+            ]
             status = main(["run", str(self.root / "input.h5ad"), *arguments, *options])
         except BaseException as error:
             os.write(2, f"escaped: {error!r}\n".encode())

@@ -41,7 +41,8 @@ def main(runs: int = 200, *, warm: int = 20) -> dict[str, Any]:
             tissue().write_h5ad(root / "input.h5ad")
             memory, held = [], []
             for seed in range(runs):
-                stmfg.workflow.run(root / "input.h5ad", root / "out", n_domains=3, random_state=seed, **QUICK)
+                options = {"n_domains": 3, "random_state": seed, "overwrite": True} | QUICK
+                stmfg.workflow.run(root / "input.h5ad", root / "out", **options)
                 gc.collect()
                 memory.append(_resident_mb())
                 held.append(_held())

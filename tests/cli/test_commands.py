@@ -153,8 +153,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
 def test_run(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, process = done
     assert process.returncode == 0, process.stderr
-    assert re.fullmatch(r"3 domains of 120 spots in \d+ s; open deep/out/report\.html\n", process.stdout)
-    assert re.search(r"^stmfg: INFO: train: .* s, loss \d", process.stderr, flags=re.MULTILINE)
+    said = process.stdout.splitlines()
+    assert re.fullmatch(r"3 domains of 120 spots in \d+ s; open deep/out/report\.html", said[0])
+    assert re.match(r"\d+\.\d% of the spots are uncertain, .*; domain [123] the most", said[-2])
+    assert re.match(r"\d warnings? (is|are) in the report; read", said[-1])
+    assert re.search(
+        r"^stmfg: INFO: train: .* s, loss \d.*\(\d+ of \d+, .* left\)$", process.stderr, flags=re.MULTILINE
+    )
+    stages = re.findall(r"^stmfg: INFO: (\w[\w ]*): \d", process.stderr, flags=re.MULTILINE)
+    assert (stages[0], stages[-1]) == ("read", "report")
     assert "\r" not in process.stderr  # no bar, as it is no terminal
     assert "spot5, spot51" in process.stderr  # the warning
     assert "Warning" not in process.stderr.replace("WARNING", "")  # and no library's
@@ -179,11 +186,40 @@ def test_a_second_process_gives_the_same_bytes(done: tuple[Path, subprocess.Comp
 def test_demo(tmp_path: Path) -> None:
     demo = stmfg_command("demo", "--seed", "3", cwd=tmp_path)
     assert demo.returncode == 0
-    summary, truth = demo.stdout.splitlines()
+    summary, *_, truth = demo.stdout.splitlines()
     assert summary.startswith("7 domains of 3,000 spots in ")
     assert re.fullmatch(r"agreement with the simulated truth: ARI 0\.\d\d", truth)
     assert {path.name for path in (tmp_path / "demo").iterdir()} == FILES
     assert json.loads((tmp_path / "demo" / "run.json").read_text())["options"]["random_state"] == 3
+
+
+def test_earlier_results_are_not_lost_unasked(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = done
+    page = folder / "deep" / "out" / "report.html"
+    before = page.stat().st_mtime_ns
+    again = stmfg_command("run", "input.h5ad", "-o", "deep/out", "--n-domains", "2", cwd=folder)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert re.fullmatch(
+        r"stmfg: deep/out holds the results of a run \(3 domains of 120 spots, \d{4}-\d\d-\d\d \d\d:\d\d\); "
+        r"add --overwrite to replace them, or give another folder\n",
+        again.stderr,
+    )
+    assert page.stat().st_mtime_ns == before
+
+
+def test_a_reader_that_has_seen_enough(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """As `stmfg info DATA | head -1`: the end of the pipe is no error to speak of."""
+    for arguments, status in ((["info", "input.h5ad"], 141), (["run", "--help"], 0)):  # of help, argparse ends it
+        line = [sys.executable, "-m", "stmfg", *arguments]
+        process = subprocess.Popen(
+            line, cwd=done[0], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == status
+        process.stderr.close()
 
 
 # -- help ----------------------------------------------------------------------------------------------
@@ -191,6 +227,7 @@ def test_demo(tmp_path: Path) -> None:
 
 def test_help(capfd: pytest.CaptureFixture[str]) -> None:
     contract = "--n-domains --preset --seed --use-rep --layer --library-key --platform --view --device --resume --title"
+    contract += " --overwrite"
     for arguments, mentioned in (
         ([], "run info apply batch export report compare demo completion --version"),
         (["run"], f"INPUT -o K|auto examples: --config --from --set {contract}"),

@@ -96,8 +96,9 @@ def one_line(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
             (old / name).write_bytes(content)
         said = set()
         for folder in (new, old):
+            allowed = ["--overwrite"] if output and arguments[0] in ("run", "apply") and folder == old else []
             with caplog.at_level(logging.WARNING, "stmfg"):
-                status = cli.main([*map(str, arguments), *(["-o", str(folder)] if output else [])])
+                status = cli.main([*map(str, arguments), *(["-o", str(folder)] if output else []), *allowed])
             out, err = capfd.readouterr()
             assert (status, out) == (2, ""), err
             assert err.startswith("stmfg: ")

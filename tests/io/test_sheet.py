@@ -34,6 +34,11 @@ def test_samples_in_the_order_of_the_sheet(tmp_path: Path) -> None:
     assert early == Sample("early", tmp_path.parent / "a.h5ad", "", "", {"n_domains": "auto"}, f"{path} line 4")
 
 
+def test_other_columns_are_kept(tmp_path: Path) -> None:
+    (sample,) = read_samples(write(tmp_path, "sample,path,condition,batch,sex,sample_id\na,b,case,3,,S1\n"), COLUMNS)
+    assert sample.metadata == {"condition": "case", "batch": "3", "sample_id": "S1"}
+
+
 def test_paths_are_relative_to_the_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sheets").mkdir()
     write(tmp_path / "sheets", f"sample,path\na,in.h5ad\nb,{tmp_path}/there.h5ad\n")
@@ -53,7 +58,8 @@ def test_what_excel_writes_is_read(tmp_path: Path) -> None:
         ("", r"has no column 'sample' \(first line: nothing\)"),
         ("sample;path\na;b\n", r"has no column 'sample' \(first line: sample;path\); separate columns by commas"),
         ("sample,file\na,b\n", r"has no column 'path'"),
-        ("sample,path,n_domain\na,b,7\n", r"unknown column 'n_domain'; the columns are sample, path, .*n_domains"),
+        ("sample,path,N domain\na,b,7\n", r"has the column 'N domain'; did you mean 'n_domains'\?"),
+        ("sample,path,\na,b,7\n", r"a column without a name"),
         ("sample,path,path\na,b,c\n", r"has the column 'path' twice"),
         ("sample,path\n", r"names no sample"),
         ("sample,path\na,b,c\n", r"line 2 has more cells than there are columns"),

@@ -145,9 +145,21 @@ def test_a_sheet_is_one_run_that_compares_conditions(tmp_path: Path) -> None:
     assert sorted(abundance["domain"].astype(str)) == ["1", "2", "3"]
     assert set(pd.read_csv(tmp_path / "out" / "domains.csv")["slice"]) == {"s0", "s1", "s2", "s3"}
     options = read_record(tmp_path / "out") | {"source": tmp_path / "0.h5ad", "library_key": None}
-    again = run(**options, output=tmp_path / "out")
+    again = run(**options, output=tmp_path / "out", overwrite=True)
     assert again["n_obs"] == 120
     assert not (tmp_path / "out" / "abundance.csv").exists()  # of the earlier run
+
+
+def test_a_sheet_of_a_batch_is_that_of_one_run(tmp_path: Path) -> None:
+    """Options that all samples have are those of the run, in others the command decides; other columns are kept."""
+    rows = ["a,0.h5ad,3,1,61", "b,1.h5ad,3,2,"]
+    record = run(
+        sheet(tmp_path, rows, "sample,path,n_domains,seed,age"), tmp_path / "out", random_state=5, epochs=1, n_votes=1
+    )
+    assert (record["options"]["n_domains"], record["options"]["random_state"]) == (3, 5)
+    result = ad.read_h5ad(tmp_path / "out" / "result.h5ad")
+    assert set(result.obs.loc[result.obs["stmfg_slice"] == "a", "age"]) == {"61"}
+    assert result.obs["age"].isna().sum() == 120
 
 
 def test_conditions_of_one_sample_each_are_not_compared(tmp_path: Path) -> None:
@@ -161,7 +173,8 @@ def test_conditions_of_one_sample_each_are_not_compared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (["a,0.h5ad,3", "b,1.h5ad,4"], "'a' has its own n_domains"),
+        (["a,0.h5ad,umis", "b,1.h5ad,"], "'a' has its own layer"),
+        (["a,0.h5ad,umis", "b,1.h5ad,umis"], "2 of 2 samples cannot be run"),
         (["a,0.h5ad,"], "has one sample"),
         (["a,0.h5ad,", "b,gone.h5ad,"], "gone.h5ad"),
     ],
@@ -169,6 +182,6 @@ def test_conditions_of_one_sample_each_are_not_compared(tmp_path: Path) -> None:
 def test_a_sheet_that_cannot_be_one_run(
     rows: list[str], said: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    path = sheet(tmp_path, rows, "sample,path,n_domains")
+    path = sheet(tmp_path, rows, "sample,path,layer")
     assert said in refused(run, path, tmp_path / "out", n_domains=3)
     assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import pandas as pd
 import pytest
 
@@ -22,6 +23,7 @@ from _finished import finished, run_record
 from _runs import FILES
 from stmfg import cli
 from stmfg.datasets import simulate
+from stmfg.errors import InputError
 from stmfg.io.sheet import Sample
 from stmfg.report import write_overview
 from stmfg.workflow import RunOptions, _sample, _workers, batch
@@ -37,11 +39,14 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("slices")
     for i in range(4):
         simulate(300, 60, n_domains=3, difficulty=0.3, random_state=i).write_h5ad(folder / f"{i}.h5ad")
+    no_counts = simulate(300, 60, n_domains=3, random_state=4)
+    no_counts.X = no_counts.X * 0.5
+    no_counts.write_h5ad(folder / "-1.h5ad")
     return folder
 
 
 def sheet(path: Path, slices: Path, names: str = "abcd", **columns: list[str]) -> Path:
-    """Write a sheet: samples a, b, c and d are the slices 0 to 3, any other is a file that is not there."""
+    """Write a sheet: samples a, b, c and d are the slices 0 to 3, any other has no counts."""
     files = [slices / f"{'abcd'.find(name)}.h5ad" for name in names]
     pd.DataFrame({"sample": list(names), "path": map(str, files)} | columns).to_csv(path, index=False)
     return path
@@ -73,6 +78,7 @@ def done(slices: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     """A batch by two processes at a time, with one sample that fails."""
     folder = tmp_path_factory.mktemp("done")
     columns = {"condition": ["x", "<y>", "x", "<y>"], "donor": list("pqrs"), "n_domains": ["", "4", "", ""]}
+    columns |= {"age": ["61", "", "58", "70"]}
     found = batch(sheet(folder / "s.csv", slices, "abcz", **columns), folder / "out", jobs=2, **QUICK)
     return folder / "out", found
 
@@ -83,6 +89,7 @@ def test_a_folder_for_each_sample_is_that_of_a_run(done: tuple[Path, Any], slice
     assert all({path.name for path in (output / name).iterdir()} == FILES for name in "abc")
     record = json.loads((output / "b" / "run.json").read_text())
     assert (record["n_domains"], record["options"]["epochs"]) == (4, 2)  # the sheet's, and that of all
+    assert set(ad.read_h5ad(output / "a" / "result.h5ad").obs["age"]) == {"61"}
     stmfg.workflow.run(slices / "0.h5ad", tmp_path / "alone", **QUICK)
     assert (tmp_path / "alone" / "domains.csv").read_bytes() == (output / "a" / "domains.csv").read_bytes()
 
@@ -93,12 +100,13 @@ def test_summary(done: tuple[Path, Any]) -> None:
     assert table.index.tolist() == list("abcz") == summary["sample"].tolist()
     assert table["status"].tolist() == ["finished"] * 3 + ["failed"]
     assert table.loc["b", ["condition", "donor", "n_obs", "n_domains"]].tolist() == ["<y>", "q", 300, 4]
+    assert table["age"].dropna().to_dict() == {"a": 61, "c": 58, "z": 70}
     confidence = pd.read_csv(output / "a" / "domains.csv")["confidence"]
     assert table.loc["a", "uncertain"] == pytest.approx((confidence < 0.5).mean(), abs=1e-4)
     stages = json.loads((output / "a" / "run.json").read_text())["stages"]
     assert table.loc["a", "seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages), abs=1e-3)
     assert table.loc["a", "peak_mb"] > 100
-    assert "no such file or folder" in table.loc["z", "reason"]
+    assert "non-integer values" in table.loc["z", "reason"]
     assert list(failures) == ["z"]
     assert failures["z"].bad_input
 
@@ -110,7 +118,7 @@ def test_page(done: tuple[Path, Any]) -> None:
         assert text.count(f'href="{name}/report.html"') == 2  # from the map and from the name
         assert (output / name / "report.html").exists()
     assert text.count("data:image/webp;base64,") == 3
-    assert "no such file or folder" in text
+    assert "non-integer values" in text
     assert "&lt;y&gt;" in text
     assert "<y>" not in text
     assert not re.search(r'(src|href)="(?!data:|[abc]/report\.html|#)', text)
@@ -142,17 +150,21 @@ def test_finished_samples_are_not_run_again(slices: Path, tmp_path: Path, in_pro
     assert records(output) == before
     in_process.clear()
 
-    batch(path, output, RunOptions.of(**QUICK, random_state=1))
+    other_seed = RunOptions.of(**QUICK, random_state=1)
+    with pytest.raises(InputError, match="2 of 2 samples cannot be run"):  # not lost unasked
+        batch(path, output, other_seed)
+    assert records(output) == before
+    assert in_process == []
+    batch(path, output, other_seed, overwrite=True)
     assert in_process == ["a", "b"]
     in_process.clear()
     sheet(tmp_path / "s.csv", slices, "ab", seed=["1", "2"])
-    batch(path, output, **QUICK)  # the seed of a comes from the sheet now, and is the same
+    batch(path, output, overwrite=True, **QUICK)  # the seed of a comes from the sheet now, and is the same
     assert in_process == ["b"]
     in_process.clear()
     (output / "a" / "domains.png").unlink()
-    (output / "b" / "run.json").write_text("{")
-    batch(path, output, **QUICK)
-    assert in_process == ["a", "b"]
+    batch(path, output, overwrite=True, **QUICK)
+    assert in_process == ["a"]
 
 
 def test_a_changed_input_is_run_again(slices: Path, tmp_path: Path, in_process: list[str]) -> None:
@@ -162,14 +174,14 @@ def test_a_changed_input_is_run_again(slices: Path, tmp_path: Path, in_process: 
     batch(path, tmp_path / "out", **QUICK)
     in_process.clear()
     os.utime(tmp_path / "1.h5ad", ns=(1, 1))
-    batch(path, tmp_path / "out", **QUICK)
+    batch(path, tmp_path / "out", overwrite=True, **QUICK)
     assert in_process == ["b"]
 
 
 def test_a_failed_sample_is_tried_again(slices: Path, tmp_path: Path, in_process: list[str]) -> None:
-    (tmp_path / "0.h5ad").write_text("cut short")
+    (tmp_path / "0.h5ad").write_bytes((slices / "-1.h5ad").read_bytes())
     path, output = sheet(tmp_path / "s.csv", tmp_path, "a"), tmp_path / "out"
-    assert "cannot be read" in batch(path, output, **QUICK).failures["a"].reason
+    assert "non-integer" in batch(path, output, **QUICK).failures["a"].reason
     (tmp_path / "0.h5ad").write_bytes((slices / "0.h5ad").read_bytes())
     assert batch(path, output, **QUICK).failures == {}
     assert "Not finished" not in (output / "index.html").read_text()
@@ -216,7 +228,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 
 def tasks(names: str) -> list[Task]:
-    return [Task(name, "in.h5ad", "out", {}) for name in names]
+    return [Task(name, "in.h5ad", "out", {}, {}) for name in names]
 
 
 def test_a_process_that_is_killed_takes_no_other_with_it(program: Callable[[str], None]) -> None:
@@ -293,7 +305,7 @@ def test_slurm(slices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = batch(sheet(tmp_path / "s.csv", slices, "az"), output, slurm=settings, jobs=5, **QUICK)
     assert {path.name for path in (output / "a").iterdir()} == FILES
     assert list(found.failures) == ["z"]
-    assert "no such file" in found.failures["z"].reason
+    assert "non-integer" in found.failures["z"].reason
     script = (tmp_path / "script").read_text()
     for line in ("--array=0-1%2", "--partition=long", "--mem=4G", "--time=30", "--job-name=stmfg"):
         assert f"#SBATCH {line}\n" in script
@@ -321,7 +333,8 @@ def test_exit_status_of_bad_input(slices: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stdout == ""
-    assert re.search(r"^stmfg: WARNING: z: .*no such file", done.stderr, flags=re.MULTILINE)
+    in_words_of_the_shell = r"^stmfg: WARNING: z: .* non-integer values .*and its name with --use-rep"
+    assert re.search(in_words_of_the_shell, done.stderr, flags=re.MULTILINE)
     assert done.stderr.splitlines()[-1] == "stmfg: 1 of 1 samples failed (z); out/index.html says why"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "summary.csv"}
 
@@ -341,7 +354,7 @@ def test_exit_status_of_success_and_of_failures_of_the_machine(
     assert out == f"1 samples, 300 spots; open {tmp_path}/out/index.html\n"
 
     monkeypatch.setattr(_sample, "run", lambda *_, **__: 1 / 0)
-    assert cli.main([*line, "--seed", "1", "--quiet"]) == 1
+    assert cli.main([*line, "--seed", "1", "--quiet", "--overwrite"]) == 1
     _, err = capfd.readouterr()
     assert "ZeroDivisionError: division by zero" in (tmp_path / "out" / "index.html").read_text()
     assert err.splitlines()[-1].startswith("stmfg: internal error: 1 of 1 samples failed (a)")
@@ -359,15 +372,6 @@ def test_ctrl_c_says_how_to_continue(
         cli.main(["batch", str(sheet(tmp_path / "s.csv", slices, "a")), "-o", str(tmp_path / "out"), "--quiet"]) == 130
     )
     assert capfd.readouterr().err == "stmfg: interrupted; the same command continues where it stopped\n"
-
-
-def test_refused_before_anything_is_done(slices: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
-    path = sheet(tmp_path / "s.csv", slices, "a")
-    assert "jobs is 0" in refused(batch, path, tmp_path / "out", jobs=0)
-    assert "unknown option 'epoch'" in refused(batch, path, tmp_path / "out", epoch=3)
-    pd.DataFrame({"sample": ["a"], "path": [str(tmp_path)]}).to_csv(path, index=False)
-    assert "lies in" in refused(batch, path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

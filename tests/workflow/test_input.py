@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from anndata import AnnData
+from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
 import stmfg
 from _data import write_zarr
 from _tenx import write_aggregated
 from stmfg import cli
+from stmfg.io._read import read_for_run
 from stmfg.workflow import run
 
 Call = Callable[[list[str]], tuple[int, str, str]]
@@ -123,12 +125,12 @@ def test_slices_on_top_of_each_other_are_not_one_tissue(
     slices: AnnData, tmp_path: Path, stmfg_shell: Call, refused: Callable[..., str]
 ) -> None:
     said = refused(stmfg.tl.domains, slices, n_domains=3)
-    assert said.endswith("add library_key='section_id'")
+    assert said.endswith("add library_key='section_id', or library_key='none' if they are one tissue")
     assert "add library_key='section_id'" in refused(stmfg.STMFG(n_domains=3, epochs=1).fit, slices)
     slices.write_h5ad(tmp_path / "input.h5ad")
     command = ["run", str(tmp_path / "input.h5ad"), "-o", str(tmp_path / "out"), "--n-domains", "3"]
     status, _, err = stmfg_shell(command)
-    assert (status, err.strip().endswith("add --library-key section_id")) == (2, True)
+    assert (status, "add --library-key section_id, or --library-key none if they are one" in err) == (2, True)
     assert not (tmp_path / "out").exists()
     _, out, _ = stmfg_shell(["info", str(tmp_path / "input.h5ad")])
     offered = shlex.split(next(line for line in out.splitlines() if line.startswith("  stmfg run")))
@@ -137,6 +139,46 @@ def test_slices_on_top_of_each_other_are_not_one_tissue(
     assert status == 0, err
     result = stmfg.read(tmp_path / "out" / "result.h5ad")
     assert adjusted_rand_score(result.obs["ground_truth"], result.obs["stmfg_domain"]) > 0.7
+
+
+def test_what_only_looks_like_slices_can_be_taken_for_one_tissue(
+    slices: AnnData, quick: dict[str, Any], tmp_path: Path, stmfg_shell: Call
+) -> None:
+    stmfg.tl.domains(slices, n_domains=3, library_key="none", **quick)
+    assert slices.uns["stmfg"]["library_key"] == "none"
+    slices.write_h5ad(tmp_path / "input.h5ad")
+    command = ["run", str(tmp_path / "input.h5ad"), "-o", str(tmp_path / "out"), "--n-domains", "3", "--quiet"]
+    status, _, err = stmfg_shell([*command, "--library-key", "none", "--set", "epochs=3", "--set", "n_layers=2"])
+    assert status == 0, err
+    result = stmfg.read(tmp_path / "out" / "result.h5ad")
+    one = slices.copy()
+    one.obs["constant"] = "x"
+    stmfg.tl.domains(one, n_domains=3, library_key="constant", **quick)
+    assert list(result.obs["stmfg_domain"]) == list(slices.obs["stmfg_domain"]) == list(one.obs["stmfg_domain"])
+    assert stmfg_shell(["report", str(tmp_path / "out")])[0] == 0
+
+
+def test_large_layers_that_a_run_does_not_use_stay_on_disk(
+    section: AnnData, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section.layers["umis"], section.layers["dense"] = section.X.copy(), np.log1p(section.X.toarray())
+    section.X = section.X * np.float32(0.37)
+    section.obs["in_tissue"] = [0, *[1] * 299]
+    section.layers["logs"] = section.X.copy()
+    section.write_h5ad(tmp_path / "a.h5ad")
+    write_zarr(section, tmp_path / "a.zarr")
+    monkeypatch.setattr("stmfg.io.annotated._LARGE_LAYER", 0)
+    for name in ("a.h5ad", "a.zarr"):
+        part = read_for_run(tmp_path / name, None, "umis")
+        assert {key for key, value in part.layers.items() if type(value).__module__.startswith("dask")} == {
+            "dense",
+            "logs",
+        }
+        stmfg.workflow.run(tmp_path / name, tmp_path / "out", n_domains=3, layer="umis", **quick)
+        result = stmfg.read(tmp_path / "out" / "result.h5ad")
+        for key in ("umis", "dense", "logs"):
+            written, given = (sparse.csr_matrix(adata.layers[key]) for adata in (result, section[1:]))
+            assert abs(written - given).max() == 0
 
 
 @pytest.mark.parametrize("column", ["region", "batch", "sample"])
@@ -151,7 +193,7 @@ def test_slices_at_the_same_places_are_told_apart_under_any_name(layout: Any, re
     adata = stmfg.datasets.simulate_slices(2, 400, 60, n_domains=3, layout=layout, random_state=3)
     adata.obs["cell_type"] = np.random.default_rng(0).choice(list("abcdefgh"), adata.n_obs)
     adata.obs["my own name"] = adata.obs.pop("slice")
-    assert refused(stmfg.tl.domains, adata, n_domains=3).endswith("add library_key='my own name'")
+    assert "add library_key='my own name', or" in refused(stmfg.tl.domains, adata, n_domains=3)
 
 
 def test_slices_that_no_column_tells_are_a_warning(

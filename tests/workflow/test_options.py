@@ -39,7 +39,7 @@ def test_the_table_has_what_users_rely_on() -> None:
     assert {option.flag for option in OPTIONS.values()} >= set(CONTRACT)
     assert all("run" in OPTIONS[name].commands.split() for name in OPTIONS)
     assert list(SHEET_COLUMNS) == ["platform", "use_rep", "layer", "library_key", "n_domains", "preset", "seed"]
-    fields = {field.name: field.default for field in dataclasses.fields(RunOptions) if field.name != "changes"}
+    fields = {field.name: field.default for field in dataclasses.fields(RunOptions) if field.metadata}
     assert fields == {name: option.default for name, option in OPTIONS.items()}
 
 
@@ -180,7 +180,7 @@ def test_verbose_in_the_shell_goes_before_quiet_in_the_file(folder: Path, capsys
     line = ["run", "input.h5ad", "-o", "out", "--config", "lab.toml"]
     assert cli.main(line) == 0
     assert capsys.readouterr().out == ""
-    assert cli.main([*line, "--verbose"]) == 0
+    assert cli.main([*line, "--verbose", "--overwrite"]) == 0
     assert capsys.readouterr().out.startswith("2 domains of 120 spots")
 
 

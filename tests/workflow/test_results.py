@@ -16,6 +16,8 @@ from _runs import FILES, QUICK, contents, go, one_thread, table, tissue
 from stmfg import report, tl
 from stmfg.errors import InputError
 
+EARLIER = json.dumps({"version": "0.1.0", "options": {}, "n_obs": 9, "n_domains": 2})
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -26,7 +28,11 @@ def _one_thread() -> Iterator[None]:
 def test_a_second_run_replaces_the_first(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     go(tissue(), tmp_path, n_domains=2)
     (tmp_path / "mine.txt").write_text("notes")
-    stmfg.workflow.run(finished[0].parent / "input.h5ad", tmp_path, n_domains=3, **QUICK)
+    (tmp_path / "composition.csv").write_text("of an earlier run of several slices")
+    source = finished[0].parent / "input.h5ad"
+    with pytest.raises(InputError, match=r"2 domains of 150 spots, .*; add overwrite=True to replace them, or give an"):
+        stmfg.workflow.run(source, tmp_path, n_domains=3, **QUICK)
+    stmfg.workflow.run(source, tmp_path, n_domains=3, overwrite=True, **QUICK)
     assert {p.name for p in tmp_path.iterdir()} == FILES | {"mine.txt"}
     assert (tmp_path / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
     assert json.loads((tmp_path / "run.json").read_text())["n_domains"] == 3
@@ -35,7 +41,7 @@ def test_a_second_run_replaces_the_first(finished: tuple[Path, dict[str, Any]], 
 
 def test_an_input_in_the_output_folder(tmp_path: Path) -> None:
     go(tissue(), tmp_path)
-    go(tmp_path / "result.h5ad", tmp_path, n_domains=2)
+    go(tmp_path / "result.h5ad", tmp_path, n_domains=2, overwrite=True)
     assert set(table(tmp_path)["domain"]) == {"1", "2"}
 
 
@@ -54,11 +60,11 @@ def test_a_late_failure_leaves_earlier_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
 ) -> None:
     for name in FILES:
-        (tmp_path / name).write_text("earlier")
+        (tmp_path / name).write_text(EARLIER if name == "run.json" else "earlier")
     before = contents(tmp_path)
     failing(monkeypatch, where, error)
     with pytest.raises(type(error)):
-        stmfg.workflow.run(tissue(), tmp_path, n_domains=2, **QUICK)
+        stmfg.workflow.run(tissue(), tmp_path, n_domains=2, overwrite=True, **QUICK)
     left = contents(tmp_path)
     left.pop("checkpoint.safetensors", None)  # what --resume continues from
     assert left == before
@@ -72,7 +78,7 @@ def test_an_unusable_option_leaves_the_checkpoint_of_an_interrupted_run(tmp_path
     (tmp_path / "checkpoint.safetensors").write_bytes(b"an hour of training")
     for options in ({"library_key": "none"}, {"use_rep": "none"}, {"device": "tpu"}):
         with pytest.raises(InputError):
-            stmfg.workflow.run(tissue(), tmp_path, n_domains=2, **QUICK, **options)
+            stmfg.workflow.run(tissue(), tmp_path, n_domains=2, resume=True, **QUICK, **options)
     assert contents(tmp_path) == {"checkpoint.safetensors": b"an hour of training"}
 
 
@@ -106,14 +112,29 @@ def test_interrupted_and_resumed(
     assert (tmp_path / "out" / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
 
 
-def test_nothing_is_resumed_unasked(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_nothing_is_resumed_or_lost_unasked(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    source = finished[0].parent / "input.h5ad"
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"of another run")
-    record = go(finished[0].parent / "input.h5ad", tmp_path / "out")
+    with pytest.raises(InputError, match=r"interrupted .*; add resume=True to continue it, overwrite=True to begin"):
+        go(source, tmp_path / "out")
+    assert contents(tmp_path / "out") == {"checkpoint.safetensors": b"of another run"}
+    record = go(source, tmp_path / "out", overwrite=True)
     assert record["warnings"] == []
+    with pytest.raises(InputError, match="add overwrite=True to replace them"):
+        go(source, tmp_path / "out", resume=True)  # there is nothing to continue
     (tmp_path / "out" / "checkpoint.safetensors").write_bytes(b"damaged")
     record = go(finished[0].parent / "input.h5ad", tmp_path / "out", resume=True)
     assert "cannot be read" in record["warnings"][0]
+
+
+@pytest.mark.parametrize("name", ["report.html", "run.json", "abundance.csv"])
+def test_a_file_of_another_program_is_never_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"version": 1}')
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(InputError, match=f"holds {name}, which no run of stMFG has left there"):
+            stmfg.workflow.run(tissue(), tmp_path, n_domains=2, **QUICK, **options)
+    assert contents(tmp_path) == {name: b'{"version": 1}'}
 
 
 def test_ctrl_c_while_the_lock_is_removed_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from stmfg._core import hints
 from stmfg._core.blocks import OnDisk, once_per_matrix, row_blocks
-from stmfg._keys import COUNTS, SPATIAL
+from stmfg._keys import COUNTS, ONE_SLICE, SPATIAL
 from stmfg.errors import InputError, flag, in_words, require
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
     if column is not None:
         raise InputError(
             f"the slices that obs[{column!r}] names lie on top of each other and would be taken for one tissue; "
-            f"add {flag('library_key', column)}"
+            f"add {flag('library_key', column)}, or {flag('library_key', ONE_SLICE)} if they are one tissue"
         )
 
 
@@ -289,6 +289,15 @@ def n_domains(k: object, n_obs: int | None = None) -> int | str:
     return int(k)
 
 
+def levels(k: object, n_obs: int | None = None) -> int | str | tuple[int, ...]:
+    """Return the checked number of domains, ``"auto"``, or several numbers, the smallest first."""
+    if not isinstance(k, (list, tuple, np.ndarray)):
+        return n_domains(k, n_obs)
+    if not len(k) or "auto" in list(k):
+        raise InputError(f"n_domains is {k!r}, expected one number, several, or 'auto'; give such as [4, 7, 10]")
+    return tuple(sorted({int(n_domains(number, n_obs)) for number in k}))
+
+
 def random_state(seed: object) -> int:
     """Check that a seed is an integer from 0 to 2**32 - 1."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
@@ -298,6 +307,8 @@ def random_state(seed: object) -> int:
 
 def library_names(adata: Annotated, key: str) -> NDArray[np.str_]:
     """Return the slice of each observation, (n,), or say that the column, or a part of it, is missing."""
+    if key == ONE_SLICE and key not in adata.obs:
+        return np.full(adata.n_obs, ONE_SLICE)
     column = require(adata, "obs", key, "name the column of obs that holds the slice")
     missing = int(column.isna().sum())
     if missing:

@@ -14,13 +14,14 @@ from stmfg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PARTIAL: Final = ".partial-"
+PARTIAL: Final = ".partial-"
+"""What the names of folders begin with in which files are written until they are whole."""
 
 
 @contextmanager
 def partial_folder(beside: Path) -> Iterator[Path]:
     """Make a folder to write files in, on the file system of `beside`; it is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=beside))
+    folder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=beside))
     try:
         yield folder
     finally:
@@ -29,7 +30,7 @@ def partial_folder(beside: Path) -> Iterator[Path]:
 
 def remove_partial_folders(beside: Path) -> None:
     """Remove what processes that were killed left of :func:`partial_folder`."""
-    for folder in beside.glob(f"{_PARTIAL}*"):
+    for folder in beside.glob(f"{PARTIAL}*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stmfg._core.checks import library_names
 from stmfg._core.geometry import spacing
 from stmfg._keys import SPATIAL
 from stmfg.errors import InputError, require
@@ -70,7 +71,7 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     square = "bin_size_um" in factors
     slices: dict[str, Box] = {}
     if library_key is not None:
-        names = np.asarray(require(adata, "obs", library_key, "name the column that tells the slices apart"), dtype=str)
+        names = library_names(adata, library_key)
         if len(np.unique(names)) > 1:
             xy, slices = _side_by_side(xy, names)
     diameter = _factor(factors, "spot_diameter_fullres")
@@ -80,7 +81,7 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     for name in ("hires", "lowres") if image and not slices else ():
         picture, scale = _mapping(library, "images").get(name), _factor(factors, f"tissue_{name}_scalef")
         if picture is not None and 0 < scale < np.inf:
-            rgb = _as_rgb(np.asarray(picture), name)
+            rgb = as_rgb(np.asarray(picture), name)
             height, width = rgb.shape[:2]
             half = 0.5 / scale  # pixel centres lie at whole numbers: the image begins half a pixel before zero
             return replace(where, image=rgb, extent=(-half, width / scale - half, height / scale - half, -half))
@@ -113,7 +114,7 @@ def _factor(factors: Mapping[str, Any], name: str) -> float:
         ) from error
 
 
-def _as_rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def as_rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Return `picture` as three channels of bytes; transparent parts become white."""
     if picture.dtype.kind not in "biuf":
         raise InputError(f"the {name} tissue image has values of type {picture.dtype}, expected numbers; {_WITHOUT}")

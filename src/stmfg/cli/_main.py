@@ -19,13 +19,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 BAD_INPUT, INTERNAL, INTERRUPTED = 2, 1, 130
+UNREAD: Final = 141
+"""As the shell says of a program that wrote to a pipe nobody reads any longer, as in ``stmfg info DATA | head``."""
 _MEMORY_FULL: Final = ("allocate memory", "out of memory", "can't start new thread", "failed to map segment")
 _DISK_FULL: Final = ("No space left on device", "errno = 28")  # in Python's words and HDF5's
 _AGAIN_SECONDS: Final = 0.05
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 internal error, 2 bad input, 130 Ctrl-C."""
+    """Run the command line and return its exit status: 0, 1 internal error, 2 bad input, 130 Ctrl-C, 141 unread."""
+    try:
+        try:
+            return _run_command(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):  # what is left in them would be tried again as Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return UNREAD
+
+
+def _run_command(argv: Sequence[str] | None) -> int:
     # Threads that spin while they wait slow down those that work, where cores are shared; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="stmfg: %(levelname)s: %(message)s", level=logging.ERROR)
@@ -44,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, MissingDependencyError) as error:
         print(f"stmfg: {_one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:
+        raise
     except Exception as error:
         print(f"stmfg: {_shortage(error) or _internal_error(error)}", file=sys.stderr)
         logging.getLogger("stmfg").debug("traceback", exc_info=True)

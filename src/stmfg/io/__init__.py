@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stmfg.io._read import read
-    from stmfg.io.slices import join, read_sheet, read_slices
+    from stmfg.io.slices import join, join_samples, read_slices
 
-__all__ = ["join", "read", "read_sheet", "read_slices"]
+__all__ = ["join", "join_samples", "read", "read_slices"]
 
-_HOME = {"read": "_read", "join": "slices", "read_sheet": "slices", "read_slices": "slices"}
+_HOME = {"read": "_read", "join": "slices", "join_samples": "slices", "read_slices": "slices"}
 
 
 def __getattr__(name: str) -> Any:

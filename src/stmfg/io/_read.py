@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stmfg._keys import PLATFORM
+from stmfg._keys import COUNTS, PLATFORM
 from stmfg.errors import InputError
 from stmfg.io.annotated import UNDERSTOOD, is_annotated, read_h5ad, read_zarr
 from stmfg.io.beads import read_slideseq
@@ -22,7 +22,7 @@ from stmfg.io.stereoseq import read_stereoseq
 from stmfg.io.tenx import read_aggregated, read_bins, read_hd_cells, read_space_ranger, read_xenium
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from anndata import AnnData
 
@@ -64,8 +64,8 @@ def read(path: str | Path, *, platform: str | None = None, images: bool = True, 
         What wrote the folder, where that cannot be told from its files: ``"visium"``, ``"visiumhd"``, ``"xenium"``,
         ``"merscope"``, ``"cosmx"``, ``"slideseq"`` or ``"stereoseq"``.
     images
-        Whether to read the tissue images of a Space Ranger folder. An ``.h5ad`` file or a ``.zarr``
-        store comes with what is stored in it.
+        Whether to read the tissue images of a Space Ranger folder or a SpatialData store; of the latter the smallest
+        in colours that is good enough to look at. AnnData comes with what is stored in it.
     lazy
         Whether the counts of an ``.h5ad`` file or a ``.zarr`` store stay on disk, to be read in blocks of
         rows. They then are a dask array, which needs the file to stay where it is. When not given: if they
@@ -114,24 +114,40 @@ def read(path: str | Path, *, platform: str | None = None, images: bool = True, 
         If a table is a parquet file and pyarrow is not installed, dask is not and ``lazy`` is asked for, or spatialdata
         is not and positions are to be those of elements.
     """
-    path = Path(path).expanduser()
+    return _read(Path(path).expanduser(), platform, images, lazy)
+
+
+def read_for_run(path: str | Path, platform: str | None, layer: str | None) -> AnnData:
+    """Read as :func:`read`; large layers that the run does not use stay on disk, from where they go into its result."""
+    return _read(Path(path).expanduser(), platform, layers=(layer or COUNTS,))
+
+
+def _read(
+    path: Path,
+    platform: str | None,
+    images: bool = True,
+    lazy: bool | None = None,
+    layers: Collection[str] | None = None,
+) -> AnnData:
     try:
-        return _read(path, platform, images, lazy)
+        return _read_path(path, platform, images, lazy, layers)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); check name and permissions") from error
 
 
-def _read(path: Path, platform: str | None, images: bool, lazy: bool | None) -> AnnData:
+def _read_path(
+    path: Path, platform: str | None, images: bool, lazy: bool | None, layers: Collection[str] | None
+) -> AnnData:
     """Find out what a path is and read it."""
     if not path.exists():
         recognise(path, platform)  # refuses an unknown name whatever the path is
         raise InputError(f"{path}: no such file or folder; give {UNDERSTOOD}")
     name = regular(path).name.lower()
     if platform is None and name.endswith((".h5ad", ".h5ad.gz")) and path.is_file():
-        return settle(read_h5ad(path, lazy), path)
+        return settle(read_h5ad(path, lazy, layers), path)
     is_store = path.is_dir() and (path.suffix == ".zarr" or any((path / n).exists() for n in (".zgroup", "zarr.json")))
     if platform is None and (is_store or name.endswith(".zarr.zip")):
-        return settle(read_zarr(path, lazy), path)
+        return settle(read_zarr(path, lazy, layers, images=images), path)
     match = recognise(path, platform)
     if match is not None:
         return _read_folder(match, images=images)
@@ -139,7 +155,7 @@ def _read(path: Path, platform: str | None, images: bool, lazy: bool | None) -> 
         if platform is not None:
             raise InputError(f"{path} is not a file of {platform}; give the folder that the instrument wrote")
         if is_annotated(path):
-            return settle(read_h5ad(path, lazy), path)
+            return settle(read_h5ad(path, lazy, layers), path)
         raise InputError(f"{path} is a file of a kind stMFG does not read{_hint(path)}; give {UNDERSTOOD}")
     entries = sorted(p.name for p in path.iterdir())
     if not entries:

@@ -12,9 +12,11 @@ from stmfg._keys import SPATIAL, SPATIALDATA
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.io import guard
 from stmfg.io.spatialdata_elements import place_by_elements
+from stmfg.io.spatialdata_images import add_image
 from stmfg.io.tables import reading
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from anndata import AnnData
@@ -26,6 +28,7 @@ UNDERSTOOD: Final = (
 )
 _COUNTS: Final = ("X", "layers/counts")
 _SHARE_OF_MEMORY: Final = 0.25
+_LARGE_LAYER: Final = 2**26  # bytes
 _CHECK: Final = "check that the copy is complete, or write it again with"
 _BEST_TABLES: Final = ("square_016um", "square_008um", "table")
 """Tables to read of several: the bins of Visium HD that are read of its folder, and what SpatialData calls a table."""
@@ -41,8 +44,8 @@ def is_annotated(path: Path) -> bool:
         return {"obs", "var"} <= set(file)
 
 
-def read_h5ad(path: Path, lazy: bool | None) -> AnnData:
-    """Read an h5ad file."""
+def read_h5ad(path: Path, lazy: bool | None, layers: Collection[str] | None = None) -> AnnData:
+    """Read an h5ad file; of its large layers only some, the others stay on disk as counts do."""
     import anndata
     import h5py
 
@@ -52,26 +55,27 @@ def read_h5ad(path: Path, lazy: bool | None) -> AnnData:
             if not {"obs", "var"} <= set(file):
                 present = ", ".join(sorted(file)[:5]) or "nothing"
                 raise InputError(f"{path} is HDF5 but not AnnData (it holds {present}); give {UNDERSTOOD}")
-            on_disk = not packed and _on_disk(file, lazy)
-            guard.fits(guard.hdf5(file), path, unread=_COUNTS if on_disk else ())
-        # Open as long as its counts are in use.
-        adata = _read_lazily(h5py.File(plain, "r")) if on_disk else anndata.read_h5ad(plain)
+            sizes = guard.hdf5(file)
+            on_disk = set() if packed else _on_disk(file, lazy, layers, sizes)
+            guard.fits(sizes, path, unread=on_disk)
+        # Open as long as what stays in it is in use.
+        adata = _read_lazily(h5py.File(plain, "r"), on_disk) if on_disk else anndata.read_h5ad(plain)
         guard.check_matrices(adata, path)
         return adata
 
 
-def read_zarr(path: Path, lazy: bool | None) -> AnnData:
-    """Read an AnnData zarr store, or a table of a SpatialData store, with the places of what it annotates."""
+def read_zarr(path: Path, lazy: bool | None, layers: Collection[str] | None = None, *, images: bool = True) -> AnnData:
+    """Read an AnnData zarr store as :func:`read_h5ad`, or a table of a SpatialData store with what it annotates."""
     if path.suffix.lower() != ".zip":
-        return _read_store(path, path, lazy)
+        return _read_store(path, path, lazy, layers, images=images)
     # Images, by far the most of a store, stay in the file.
     with reading(str(path)), guard.unzipped(path, leave_out=("images/",)) as folder:
         stores = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]  # some zip the folder, some what is in it
         store = next((p for p in stores if any((p / name).exists() for name in ("obs", "tables"))), folder)
-        return _read_store(store, path, lazy=False)
+        return _read_store(store, path, lazy=False, layers=None, images=False)
 
 
-def _read_store(path: Path, shown: Path, lazy: bool | None) -> AnnData:
+def _read_store(path: Path, shown: Path, lazy: bool | None, layers: Collection[str] | None, *, images: bool) -> AnnData:
     """Read a store; messages name it as `shown`."""
     import anndata
     import zarr
@@ -85,12 +89,14 @@ def _read_store(path: Path, shown: Path, lazy: bool | None) -> AnnData:
     with reading(f"{shown} as AnnData zarr", f"{_CHECK} adata.write_zarr"):
         sizes = guard.zarr_store(path)  # before any of it is understood
         group = zarr.open_group(path, mode="r")
-        on_disk = _on_disk(group, lazy)
-        guard.fits(sizes, shown, unread=_COUNTS if on_disk else ())
-        adata = _read_lazily(group) if on_disk else anndata.read_zarr(path)
+        on_disk = _on_disk(group, lazy, layers, sizes)
+        guard.fits(sizes, shown, unread=on_disk)
+        adata = _read_lazily(group, on_disk) if on_disk else anndata.read_zarr(path)
         guard.check_matrices(adata, shown)
-    if SPATIAL not in adata.obsm and SPATIALDATA in adata.uns:
-        place_by_elements(adata, store)
+    if SPATIALDATA in adata.uns:
+        system = place_by_elements(adata, store) if SPATIAL not in adata.obsm else None
+        if images:
+            add_image(adata, store, system)
     return adata
 
 
@@ -116,13 +122,20 @@ def _table(tables: Path, shown: Path) -> Path:
     return tables / best
 
 
-def _on_disk(group: Any, lazy: bool | None) -> bool:
-    """Whether to leave the counts of an AnnData group on disk."""
-    matrices = [group[name] for name in _COUNTS if name in group]
+def _on_disk(group: Any, lazy: bool | None, layers: Collection[str] | None, sizes: dict[str, int]) -> set[str]:
+    """Return the matrices of an AnnData group to leave on disk: the counts, and large layers besides those named."""
+    installed = importlib.util.find_spec("dask") is not None
+    unused: set[str] = set()
+    used = group.get("layers", ()) if layers is None or not installed or lazy is not None else layers
+    for name in group.get("layers", ()):
+        place = f"layers/{name}"
+        size = sum(size for key, size in sizes.items() if key == place or key.startswith(f"{place}/"))
+        if name not in used and size > _LARGE_LAYER:
+            unused.add(place)
+    matrices = [group[name] for name in _COUNTS if name in group and name not in unused]
     sparse_rows = [m for m in matrices if m.attrs.get("encoding-type") == "csr_matrix"]
     if lazy is False or (lazy is None and not sparse_rows):
-        return False
-    installed = importlib.util.find_spec("dask") is not None
+        return unused
     if lazy:
         if not sparse_rows:
             raise InputError(
@@ -130,21 +143,23 @@ def _on_disk(group: Any, lazy: bool | None) -> bool:
             )
         if not installed:
             raise MissingDependencyError('reading in blocks needs dask: pip install "stmfg[disk]"')
-        return True
+        return set(_COUNTS)
     size = sum(int(m["data"].size) * (m["data"].dtype.itemsize + m["indices"].dtype.itemsize) for m in sparse_rows)
     large = size > _SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if large and not installed:
         logger.warning('the counts take %.1f GB of memory; with "stmfg[disk]" they would stay on disk', size / 1e9)
-    return large and installed
+    return unused | set(_COUNTS) if large and installed else unused
 
 
-def _read_lazily(group: Any) -> AnnData:
-    """Read all but sparse counts, which become dask arrays of blocks of rows."""
+def _read_lazily(group: Any, on_disk: set[str]) -> AnnData:
+    """Read all but some matrices, which become dask arrays of blocks of rows."""
     from anndata.experimental import read_dispatched, read_elem_lazy
 
     def element(read: Any, name: str, stored: Any, iospec: Any) -> Any:
-        if name.strip("/") in _COUNTS and iospec.encoding_type == "csr_matrix":
+        if name.strip("/") in on_disk and iospec.encoding_type == "csr_matrix":
             return read_elem_lazy(stored, chunks=(BLOCK, stored.attrs["shape"][1]))
+        if name.strip("/") in on_disk - set(_COUNTS) and iospec.encoding_type == "array":
+            return read_elem_lazy(stored, chunks=(BLOCK, stored.shape[1]))
         return read(stored)
 
     adata: AnnData = read_dispatched(group, element)

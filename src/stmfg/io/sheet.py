@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
+
+    import pandas as pd
+
+logger = logging.getLogger("stmfg")
 
 REQUIRED: Final = ("sample", "path")
 DESCRIBING: Final = ("donor", "condition")
-"""Columns that describe a sample; no run reads them."""
+"""Columns that describe a sample and mean something to the comparison of several; others are kept as they are."""
+_ALIKE: Final = 0.75
+"""Names of columns that are at least so much alike, by difflib's ratio, are taken for one of them misspelt."""
 _LONGEST_NAME: Final = 200  # of a folder, with room for what a file system may add
 _RESERVED: Final = ("index.html", "summary.csv")
 
@@ -33,9 +41,11 @@ class Sample:
     donor, condition
         As in the sheet, or empty.
     options
-        Text of the other cells that are filled, by the names of their columns.
+        Text of the cells that hold options and are filled, by the names of their columns.
     where
         Sheet and line, for messages.
+    others
+        Text of the columns that mean nothing to stMFG, by their names.
     """
 
     name: str
@@ -44,6 +54,13 @@ class Sample:
     condition: str = ""
     options: dict[str, str] = field(default_factory=dict)
     where: str = ""
+    others: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What is known of the sample: donor, condition and the other columns, as far as they are filled."""
+        known = {"donor": self.donor, "condition": self.condition} | self.others
+        return {name: text for name, text in known.items() if text}
 
 
 def read_samples(path: str | Path, columns: Collection[str] = ("platform",)) -> list[Sample]:
@@ -52,8 +69,8 @@ def read_samples(path: str | Path, columns: Collection[str] = ("platform",)) -> 
     Parameters
     ----------
     path
-        CSV with the columns ``sample`` and ``path``, and where wanted ``donor``, ``condition`` and `columns`. Paths are
-        relative to the sheet. An empty cell is as good as none.
+        CSV with the columns ``sample`` and ``path``, and where wanted ``donor``, ``condition``, `columns` and any
+        others, which describe the samples. Paths are relative to the sheet. An empty cell is as good as none.
     columns
         Options that a sample can have of its own.
 
@@ -64,8 +81,8 @@ def read_samples(path: str | Path, columns: Collection[str] = ("platform",)) -> 
     Raises
     ------
     InputError
-        If the sheet cannot be read, a column is missing or unknown, or a name cannot be that of a folder or is used
-        twice.
+        If the sheet cannot be read, a column is missing or looks like one that is misspelt, or a name cannot be that of
+        a folder or is used twice.
     """
     path = Path(path).expanduser()
     try:
@@ -74,7 +91,7 @@ def read_samples(path: str | Path, columns: Collection[str] = ("platform",)) -> 
             rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
             _check_columns(path, list(rows.fieldnames), columns)
             samples = [
-                _sample(f"{path} line {rows.line_num}", path, {k: v.strip() for k, v in row.items()})
+                _sample(f"{path} line {rows.line_num}", path, {k: v.strip() for k, v in row.items()}, columns)
                 for row in rows
                 if _is_filled(f"{path} line {rows.line_num}", row)
             ]
@@ -100,9 +117,13 @@ def _check_columns(path: Path, columns: list[str], options: Collection[str]) -> 
                 f"sheet {path} has no column {name!r} (first line: {first_line}); separate columns by commas"
             )
     for name in columns:
-        # A column that is not understood may be an option that is misspelt: hundreds of runs would go without it.
-        if name not in known:
-            raise InputError(f"sheet {path} has an unknown column {name!r}; the columns are {', '.join(known)}")
+        # An option that is misspelt would be missing from hundreds of runs.
+        absent = [column for column in known if column not in columns]
+        meant = get_close_matches(name.lower().replace(" ", "_").replace("-", "_"), absent, n=1, cutoff=_ALIKE)
+        if name not in known and meant:
+            raise InputError(f"sheet {path} has the column {name!r}; did you mean {meant[0]!r}? Else call it otherwise")
+        if not name:
+            raise InputError(f"sheet {path} has a column without a name; name it in the first line or remove it")
         if columns.count(name) > 1:
             raise InputError(f"sheet {path} has the column {name!r} twice; keep one of them")
 
@@ -114,7 +135,7 @@ def _is_filled(where: str, row: dict[str, Any]) -> bool:
     return any(value.strip() for value in row.values())
 
 
-def _sample(where: str, sheet: Path, row: dict[str, str]) -> Sample:
+def _sample(where: str, sheet: Path, row: dict[str, str], columns: Collection[str]) -> Sample:
     for column in REQUIRED:
         if not row[column]:
             raise InputError(f"{where} has no {column}; fill it in or remove the line")
@@ -124,5 +145,15 @@ def _sample(where: str, sheet: Path, row: dict[str, str]) -> Sample:
     if name.casefold() in _RESERVED:
         raise InputError(f"{where}: sample {name!r} is the name of a file of the batch; give it another")
     source = Path(os.path.abspath(sheet.parent / Path(row["path"]).expanduser()))  # noqa: PTH100 - links stay links
-    options = {column: text for column, text in row.items() if text and column not in (*REQUIRED, *DESCRIBING)}
-    return Sample(name, source, row.get("donor", ""), row.get("condition", ""), options, where)
+    options = {column: text for column, text in row.items() if text and column in columns}
+    others = {column: text for column, text in row.items() if column not in (*REQUIRED, *DESCRIBING, *columns)}
+    return Sample(name, source, row.get("donor", ""), row.get("condition", ""), options, where, others)
+
+
+def describe_spots(obs: pd.DataFrame, metadata: Mapping[str, str | float], name: str) -> None:
+    """Give all spots of a sample what the sheet says of it; columns of the data stay as they are."""
+    for column, text in metadata.items():
+        if column in obs and column not in DESCRIBING:
+            logger.warning("%s: obs[%r] is in the data already; what the sheet says is left out", name, column)
+        else:
+            obs[column] = text

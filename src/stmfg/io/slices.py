@@ -16,11 +16,13 @@ from stmfg.io import sheet as _sheet
 from stmfg.io._read import read
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
 
-__all__ = ["join", "read_sheet", "read_slices", "slice_names"]
+    from stmfg.io.sheet import Sample
+
+__all__ = ["join", "join_samples", "read_slices", "slice_names"]
 
 logger = logging.getLogger("stmfg")
 
@@ -88,50 +90,36 @@ def read_slices(paths: Sequence[str | Path], *, platform: str | None = None, use
     return join({name: read(path, platform=platform) for name, path in zip(names, paths, strict=True)}, use_rep=use_rep)
 
 
-def read_sheet(
-    path: str | Path,
-    *,
-    platform: str | None = None,
-    use_rep: str | None = None,
-    columns: Collection[str] = ("platform",),
-) -> AnnData:
+def join_samples(samples: Sequence[Sample], *, platform: str | None = None, use_rep: str | None = None) -> AnnData:
     """Read the samples of a sheet, a slice each, into one AnnData.
 
     Parameters
     ----------
-    path
-        CSV with the columns ``sample`` and ``path``, and where wanted ``donor``, ``condition`` and ``platform``.
+    samples
+        As :func:`stmfg.io.sheet.read_samples` returns them; of their options, ``platform`` alone counts.
     platform, use_rep
         As in :func:`read_slices`.
-    columns
-        Other columns that the sheet can have, if they are empty but for ``platform``.
 
     Returns
     -------
-    As :func:`join`, with ``obs["donor"]`` and ``obs["condition"]`` where the sheet has them.
+    As :func:`join`, with ``obs["donor"]``, ``obs["condition"]`` and the other columns of the sheet; NaN where a cell is
+    empty.
 
     Raises
     ------
     InputError
-        If the sheet or a file of it cannot be read, or samples have options of their own.
+        If a file cannot be read, or the slices do not fit together.
     """
-    samples = _sheet.read_samples(path, columns)
-    if len(samples) < 2:
-        raise InputError(f"sheet {path} has one sample; give its file instead, or more samples to find common domains")
+    columns = dict.fromkeys(column for sample in samples for column in sample.metadata)
     slices: dict[str, AnnData] = {}
     for sample in samples:
-        own = sorted(set(sample.options) - {"platform"})
-        if own:
-            raise InputError(
-                f"sheet {path}: sample {sample.name!r} has its own {own[0]}, but samples with common domains share "
-                "all options; empty the column, or run the samples by themselves with stmfg batch"
-            )
-        part = read(sample.source, platform=sample.options.get("platform", platform))
-        for key in _sheet.DESCRIBING:
-            if value := getattr(sample, key):
-                part.obs[key] = value
-        slices[sample.name] = part
-    return join(slices, use_rep=use_rep)
+        slices[sample.name] = read(sample.source, platform=sample.options.get("platform", platform))
+        metadata = {column: sample.metadata.get(column, np.nan) for column in columns}
+        _sheet.describe_spots(slices[sample.name].obs, metadata, sample.name)
+    joined = join(slices, use_rep=use_rep)
+    for column in joined.obs.columns.intersection(list(columns)):
+        joined.obs[column] = joined.obs[column].astype("category")  # text with gaps has no other form in a file
+    return joined
 
 
 def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:

@@ -66,7 +66,7 @@ def read_store(store: Path, **options: Any) -> Any:
         ) from error
 
 
-def place_by_elements(table: AnnData, store: Path) -> None:
+def place_by_elements(table: AnnData, store: Path) -> str:
     """Give the rows of a table the centres of the elements that it annotates, as ``obsm["spatial"]``.
 
     Parameters
@@ -75,6 +75,10 @@ def place_by_elements(table: AnnData, store: Path) -> None:
         Table of a SpatialData store, which says in ``uns["spatialdata_attrs"]`` what it annotates.
     store
         The store.
+
+    Returns
+    -------
+    The coordinate system of the positions.
     """
     attrs = table.uns[SPATIALDATA]
     logger.info("%s: its table has no positions; the centres of the elements it annotates are used", store)
@@ -96,3 +100,4 @@ def place_by_elements(table: AnnData, store: Path) -> None:
             rows = regions == region
             xy[rows] = centres.set_axis(centres.index.astype(str))[["x", "y"]].reindex(instances[rows])
     table.obsm[SPATIAL] = xy
+    return str(system)

@@ -12,19 +12,27 @@ from threadpoolctl import threadpool_limits
 
 from stmfg._core import checks
 from stmfg._core.timing import stage
+from stmfg.errors import InputError
 from stmfg.model import transfer
 from stmfg.model.averages import average
 from stmfg.model.cluster import fill_empty, refine
 from stmfg.model.graphs import walk_operator
+from stmfg.model.inputs import SORTED_BY_PLACE
+from stmfg.model.tree import Tree, grow_tree
 from stmfg.model.vote import choose_n_domains, list_members, vote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import pandas as pd
+    import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from stmfg.config import Config
     from stmfg.model.averages import Base
     from stmfg.model.plugins import Clusterer
+    from stmfg.model.vote import Member
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,10 @@ class Result:
     """Share of the vote for that domain, in 0..1; 0 where an observation has no count."""
     domain_map: transfer.DomainMap | None = None
     """The domains, for labelling other slices."""
+    tree: Tree | None = None
+    """Coarser and finer domains around them; None where it was not asked for."""
+    leaves: NDArray[np.int64] | None = None
+    """Finest domain of each observation, a row of the names of the tree."""
     evidence: pd.Series[float] | None = None
     """Evidence for every number of domains that was tried, in nats less that of the best, when it was chosen."""
     unlike: NDArray[np.float32] | None = None
@@ -72,6 +84,12 @@ class Result:
     def n_domains(self) -> int:
         """Number of domains; 0 where none were looked for."""
         return 0 if self.domain_map is None else len(self.domain_map.shares)
+
+    def cut(self, n_domains: int) -> NDArray[Any]:
+        """Return the domains at a level of the tree, names (n,)."""
+        if self.tree is None or self.leaves is None:
+            raise InputError("there is no tree of domains; fit the model with finest_level=15")
+        return self.tree.names_at(n_domains)[self.leaves]
 
     def subset(self, rows: NDArray[Any]) -> Result:
         """Return the embedding of some observations, without domains."""
@@ -91,15 +109,18 @@ class Result:
 
 def find_domains(
     result: Result,
-    n_domains: int | str,
+    n_domains: int | str | Sequence[int],
     config: Config,
     random_state: int,
     clusterer: Clusterer | None = None,
+    device: torch.device | str = "cpu",
 ) -> Result:
     """Cluster an embedding: choose how many domains, let clusterings vote, name the domains by their size.
 
     Exactly so many come out, none empty; ``"auto"`` takes the number with the most evidence, see
-    :func:`stmfg.model.vote.choose_n_domains`. A user's ``clusterer`` takes the place of ``config.clusterer``.
+    :func:`stmfg.model.vote.choose_n_domains`. A user's ``clusterer`` takes the place of ``config.clusterer``. Of
+    several numbers the smallest is found; around it grows a tree, from 2 domains to ``config.finest_level`` or the
+    largest. Averages and mixtures are computed on ``device``.
 
     Raises
     ------
@@ -107,21 +128,28 @@ def find_domains(
         If there are fewer observations with counts than domains.
     """
     used = _order_by_value(result)
-    embedding, graph, evidence = result.embedding[used], result.graph[used][:, used], None
+    embedding, evidence = result.embedding[used], None
     if n_domains == "auto":
         with stage("number of domains"):
-            evidence = choose_n_domains(embedding, 1 + graph.nnz / len(used), config, random_state)
+            neighbourhood = 1 + result.graph[used][:, used].nnz / len(used)
+            evidence = choose_n_domains(embedding, neighbourhood, config, random_state)
         n_domains = int(evidence.index[int(evidence.to_numpy().argmax())])
-    k = int(checks.n_domains(n_domains, len(used)))
+    levels = checks.levels(n_domains, len(used))
+    k = levels[0] if isinstance(levels, tuple) else int(levels)
+    needed = max(levels) if isinstance(levels, tuple) else 0
+    grows = config.finest_level or needed
     with stage("domains"):
         apart = None if result.libraries is None or config.stacked else result.libraries[used]
         libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
-        averages = []
+        averages: Iterable[Tensor] = []
         if config.averages and result.base is not None:
-            averages = average(result.base.subset(used), result.coordinates[used], k, libraries)
-        members = list_members(embedding, result.widths, averages, config)
-        posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer)
-        posterior = refine(posterior, walk_operator(graph), config.refine)
+            averages = average(result.base.subset(used), result.coordinates[used], k, libraries, device)
+        members: Iterable[Member] = list_members(embedding, result.widths, averages, config)
+        if grows:  # the tree asks them all of any observation
+            members = list(members)
+        posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
+        if config.refine:
+            posterior = refine(posterior, walk_operator(result.graph[used][:, used]), config.refine)
     labels = fill_empty(posterior)
     # Of equally large domains the one with the first place comes first: rounding decides on the order of clusters.
     codes = [] if result.libraries is None else [result.libraries[used]]
@@ -130,9 +158,26 @@ def find_domains(
     by_size = np.lexsort([first, -np.bincount(labels, minlength=k)])
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
-    around = 1 + graph.nnz / len(used)
+    around = 1 + result.graph.nnz / len(result.embedding)
     domain_map = transfer.fit(embedding, posterior, widths, result.coordinates[used], around)
-    return replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
+    labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
+    if not grows:
+        return labelled
+    with stage("tree"):
+        tree, leaves = grow_tree(list(members), labels, config.finest_level, needed)
+    return replace(labelled, tree=tree, leaves=_place_all(labelled, used, tree, leaves))
+
+
+def _place_all(result: Result, used: NDArray[np.int64], tree: Tree, leaves: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the leaf of every observation: of those left out, the one that most of their domain nearby are in."""
+    placed = np.zeros(len(result.embedding), dtype=np.int64)
+    placed[used] = leaves
+    if result.left_out.any():
+        weights = surroundings(result.graph, result.coordinates, result.left_out, result.libraries)
+        share = weights @ np.eye(len(tree.names))[placed]
+        fits = np.asarray(result.labels)[result.left_out][:, None] == tree.names_at(tree.anchor)
+        placed[result.left_out] = np.where(fits, share, -1.0).argmax(axis=1)
+    return placed
 
 
 def assign_domains(
@@ -164,7 +209,8 @@ def assign_domains(
 def _order_by_value(result: Result) -> NDArray[np.int64]:
     """Order the observations with counts by their values alone: permuted input gives permuted domains."""
     rows = np.flatnonzero(~result.left_out)
-    return rows[np.lexsort([*result.coordinates[rows].T, *result.embedding[rows].T[2::-1]])]
+    places, values = [*result.coordinates[rows].T], [*result.embedding[rows, :3].T[::-1]]
+    return rows[np.lexsort([*places, *values] if len(rows) <= SORTED_BY_PLACE else [*values, *places])]
 
 
 def _label_all(

@@ -29,7 +29,7 @@ from stmfg.model.threads import one_thread
 from stmfg.model.train import History, pick_device, train
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -54,8 +54,8 @@ class STMFG:
     config
         Hyperparameters; the preset's when not given.
     n_domains
-        Number of domains; exactly so many are found, none empty. ``"auto"`` takes the number with the most evidence.
-        ``None`` finds none: :meth:`fit` then only trains and embeds.
+        Number of domains; exactly so many are found, none empty. ``"auto"`` chooses it. Of several the smallest, and
+        ``result.cut(n)`` has the others, nested in each other. ``None`` finds none: :meth:`fit` only trains and embeds.
     preset
         ``"default"`` or ``"paper"``.
     random_state
@@ -94,7 +94,7 @@ class STMFG:
         self,
         config: Config | None = None,
         *,
-        n_domains: int | str | None = "auto",
+        n_domains: int | str | Sequence[int] | None = "auto",
         preset: str = "default",
         random_state: int = 0,
         device: str = "auto",
@@ -103,12 +103,12 @@ class STMFG:
         self.plugins, options = Plugins.split(options)
         self.config = (config or Config.preset(preset)).replace(**options)
         self._given = frozenset(options)
-        self.n_domains = None if n_domains is None else checks.n_domains(n_domains)
+        self.n_domains = None if n_domains is None else checks.levels(n_domains)
         self.random_state = checks.random_state(random_state)
         self.device = pick_device(device)
         self.history: History = {}
         self.genes: list[str] = []
-        self.decoded: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.decoded = np.zeros(0, dtype=np.int64)
         self.spot_size = 1.0
         self.use_rep: str | None = None
         self.maps: dict[str, _features.FeatureMap] = {}
@@ -140,8 +140,8 @@ class STMFG:
         layer
             Layer with the raw counts.
         library_key
-            Column of ``obs`` that names the slice. What slices differ in as wholes is taken off; they are linked where
-            expression is alike, and in tissue only when ``stacked``.
+            Column of ``obs`` that names the slice, ``"none"`` if all are one. What slices differ in as wholes is taken
+            off; they are linked where expression is alike, and in tissue only when ``stacked``.
         checkpoint
             File to continue training from and to save it to.
         progress
@@ -166,9 +166,9 @@ class STMFG:
             self.config = self.config.replace(**tissue.graph_options)
             spots, order = prepare(tissue, self.config)
             if self.n_domains is not None:
-                checks.n_domains(self.n_domains, len(order))
+                checks.levels(self.n_domains, len(order))
             warn_left_out(tissue)
-        self.genes = tissue.genes
+            self.genes = tissue.genes
         with one_thread():
             with stage("features"):
                 fitted = _features.fit(spots, self.config, self.random_state)
@@ -181,9 +181,9 @@ class STMFG:
                 result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
-            result = find_domains(result, self.n_domains, self.config, self.random_state, self.plugins.clusterer)
-            self.domain_map = result.domain_map
-        self.result = result
+            plugin, seed = self.plugins.clusterer, self.random_state
+            result = find_domains(result, self.n_domains, self.config, seed, plugin, self.device)
+        self.result, self.domain_map = result, result.domain_map
         return self
 
     def _read(
@@ -338,7 +338,7 @@ class STMFG:
 
         def scatter(values: NDArray[np.float32]) -> NDArray[np.float32]:
             rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
-            rows[order] = values
+            rows[order] = values[: len(order)]
             rows[left_out] = near @ rows
             return rows
 

@@ -158,7 +158,7 @@ def patches(
     if n <= at_most:
         return np.arange(n)
     slices = [np.arange(n)] if libraries is None else [np.flatnonzero(libraries == c) for c in np.unique(libraries)]
-    parts = [part for one in slices for part in _halved(coordinates, one, PATCH)]
+    parts = [part for one in slices for part in halve(coordinates, one)]
     step = n / at_most
     chosen = [parts[int(i * step)] for i in range(max(1, int(len(parts) / step)))]
     return np.sort(np.concatenate(chosen))
@@ -167,15 +167,17 @@ def patches(
 def fold_patches(coordinates: NDArray[np.float64], size: float, n_folds: int) -> NDArray[np.int64]:
     """Deal small patches of tissue of about so many observations to folds, (n,): neighbours share one."""
     folds = np.zeros(len(coordinates), dtype=np.int64)
-    for i, part in enumerate(_halved(coordinates, np.arange(len(coordinates)), max(int(size), 1))):
+    for i, part in enumerate(halve(coordinates, np.arange(len(coordinates)), max(int(size), 1))):
         folds[part] = i % n_folds
     return folds
 
 
-def _halved(coordinates: NDArray[np.float64], part: NDArray[np.int64], at_most: int) -> list[NDArray[np.int64]]:
-    """Halve a part of the tissue along its longer side, and the halves again, down to so many observations."""
+def halve(
+    coordinates: NDArray[np.float64], part: NDArray[np.int64], largest: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Halve a part of the tissue along its longer side, and halves again, down to ``largest`` (``PATCH``) spots."""
     parts = [part]
-    while len(parts[0]) > at_most:
+    while len(parts[0]) > (largest or PATCH):
         halves = []
         for part in parts:
             places = coordinates[part]

@@ -104,7 +104,11 @@ class DomainMap:
 
 
 def fit(
-    embedding: NDArray[Any], posterior: NDArray[Any], widths: list[int], coordinates: Array, around: float
+    embedding: NDArray[Any],
+    posterior: NDArray[Any],
+    widths: list[int],
+    coordinates: Array | None = None,
+    around: float = 1.0,
 ) -> DomainMap:
     """Describe domains by Gaussians, as one step of the mixture's expectation maximisation from the vote does.
 
@@ -115,7 +119,7 @@ def fit(
     widths
         Columns of each layer that votes too.
     coordinates
-        Positions, (n, 2) or (n, 3).
+        Positions, (n, 2) or (n, 3), for distances as of new spots; those of the spots themselves without.
     around
         Spots of a neighbourhood, itself among them: how many each layer averages over.
     """
@@ -133,11 +137,12 @@ def fit(
     ridge = _choose_ridge(scatter, len(x) / (around * max(len(widths), 1)))
     last = _shrink(scatter, ridge)
     distance = _distance(tail, centers, last)
-    held_out = _hold_out(
-        tail, posterior, ridge, fold_patches(coordinates[rows], min(2 * around, len(rows) / (4 * FOLDS)), FOLDS)
-    )
-    ratio = np.median(held_out / np.maximum(distance, 1e-12))
-    distances = np.quantile(distance, np.linspace(0, 1, QUANTILES + 1)) * max(float(ratio), 1.0)
+    ratio = 1.0
+    if coordinates is not None:
+        size = min(2 * around, len(rows) / (4 * FOLDS))
+        held_out = _hold_out(tail, posterior, ridge, fold_patches(coordinates[rows], size, FOLDS))
+        ratio = max(float(np.median(held_out / np.maximum(distance, 1e-12))), 1.0)
+    distances = ratio * np.quantile(distance, np.linspace(0, 1, QUANTILES + 1))
     return DomainMap(
         center, spread, means, _within(x, posterior, means), shares, distances, np.asarray(widths, dtype=np.int64), last
     )

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from stmfg.io.sheet import Sample
 
+_NAMES: Final = ("sample", "path", "donor", "condition")
 _COLUMNS: Final = (
-    "sample", "path", "donor", "condition", "status", "n_obs", "n_vars", "n_domains", "uncertain",
+    "status", "n_obs", "n_vars", "n_domains", "uncertain",
     "seconds", "peak_mb", "warnings", "reason", "report", "version",
 )  # fmt: skip
 _MAP_SPOTS: Final = 20_000  # more would not be seen on a small map
@@ -62,6 +63,7 @@ def write_overview(
             "path": str(sample.source),
             "donor": sample.donor,
             "condition": sample.condition,
+            "others": sample.others,
         }
         record = records.get(sample.name)
         if record is None:
@@ -83,7 +85,10 @@ def write_overview(
                 "map": _draw_map(result, library_key),
             }
         )
-    table = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(dict.fromkeys(("n_obs", "n_vars", "n_domains"), "Int64"))
+    others = list(dict.fromkeys(name for row in rows for name in row["others"]))
+    columns = [*_NAMES, *others, *_COLUMNS]  # what the sheet says goes before a number of the same name
+    table = pd.DataFrame([row | row["others"] for row in rows], columns=list(dict.fromkeys(columns)))
+    table = table.astype(dict.fromkeys(("n_obs", "n_vars", "n_domains"), "Int64"))
     write_text(output / "summary.csv", table.to_csv(index=False, float_format="%.4f"))
     page = fill_template(
         "index.html",
@@ -102,7 +107,7 @@ def write_overview(
 def _read_labels(path: Path, library_key: str | None) -> AnnData:
     """Read positions, domains, confidence and slices of a result, and leave counts, graphs and layers on disk."""
     with h5py.File(path) as file:
-        keys = [DOMAIN, CONFIDENCE, *([] if library_key is None else [library_key])]
+        keys = [DOMAIN, CONFIDENCE, *([library_key] if library_key is not None and library_key in file["obs"] else [])]
         obs = pd.DataFrame({key: read_elem(file["obs"][key]) for key in keys})
         adata = AnnData(obs=obs.set_axis(obs.index.astype(str)))
         adata.obsm[SPATIAL] = np.asarray(read_elem(file["obsm"][SPATIAL]))

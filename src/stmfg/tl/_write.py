@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import sparse
 
 from stmfg._core import checks
+from stmfg._core.labels import colours
 from stmfg._core.palette import palette
 from stmfg._core.stored_graph import DATA, OPTIONS, RECORD, TRAINING, moved, record
 from stmfg._keys import (
@@ -17,6 +18,7 @@ from stmfg._keys import (
     CONFIDENCE,
     DOMAIN,
     EMBEDDING,
+    LEAF,
     SPATIAL_GRAPH,
     UNLIKE,
     UNS,
@@ -25,6 +27,7 @@ from stmfg._keys import (
 from stmfg._version import __version__
 from stmfg.config import DOMAIN_OPTIONS, Config
 from stmfg.errors import InputError, require
+from stmfg.tl._levels import level_colours
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -135,6 +138,30 @@ def write_domains(adata: AnnData, result: Result, key: str) -> None:
     if result.evidence is not None:
         record["n_domains_candidates"] = result.evidence.index.to_numpy()
         record["n_domains_evidence"] = result.evidence.to_numpy()
+    if key == DOMAIN:
+        write_tree(adata, result)
+
+
+def write_tree(adata: AnnData, result: Result) -> None:
+    """Write the tree around the domains, or remove that of an earlier run."""
+    adata.uns[UNS].pop("tree", None)
+    adata.uns.pop(f"{LEAF}{COLORS}", None)
+    if LEAF in adata.obs:
+        del adata.obs[LEAF]
+    if result.tree is not None:
+        adata.uns[UNS]["tree"] = result.tree.to_dict()
+        write_level(adata, result, int(result.tree.levels[-1]), LEAF)
+
+
+def write_level(adata: AnnData, result: Result, level: int, key: str, anchor_key: str = DOMAIN) -> None:
+    """Write the domains at a level of the tree, in colours that go with those of the anchor."""
+    if result.tree is None or result.leaves is None:
+        raise ValueError("the result has no tree")
+    names = [str(name) for name in adata.obs[anchor_key].cat.categories]
+    anchor = dict(zip(names, colours(adata, names, anchor_key), strict=True))
+    shades = level_colours(result.tree, result.leaves, anchor, level)
+    adata.obs[key] = pd.Categorical(result.cut(level), categories=list(shades))
+    adata.uns[f"{key}{COLORS}"] = np.array(list(shades.values()), dtype=object)
 
 
 def write_colours(adata: AnnData, key: str) -> None:

@@ -14,6 +14,7 @@ from stmfg._keys import UNS
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.writing import make_writable
+from stmfg.workflow._earlier import refuse_earlier
 from stmfg.workflow._input import add_image_features, slices_of
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
 from stmfg.workflow.options import OPTIONS, RunOptions
@@ -34,7 +35,7 @@ def run_apply(
     source, output, progress
         As in :func:`stmfg.workflow.run`.
     options
-        ``platform``, ``layer``, ``library_key``, ``device`` and ``title``, as in :class:`RunOptions`.
+        ``platform``, ``layer``, ``library_key``, ``device``, ``title`` and ``overwrite``, as in :class:`RunOptions`.
 
     Returns
     -------
@@ -52,9 +53,16 @@ def run_apply(
             raise InputError(f"{name!r} does not go with a trained model; the options are {', '.join(names)}")
     chosen = RunOptions(**options)
     reference, output = Path(reference).expanduser(), Path(output).expanduser()
+    if isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".csv":
+        from stmfg.workflow._cohort import apply_to_cohort
+
+        return apply_to_cohort(reference, source, output, chosen, progress=progress)
+    if chosen.cluster is not None:
+        raise InputError("cluster is for the samples of a sheet (.csv); leave it out")
     checks.writable(output)
     if output.exists() and reference.exists() and output.samefile(reference):
         raise InputError(f"{output} holds the model; give another folder for the results")
+    refuse_earlier(output, overwrite=chosen.overwrite)
     with recording() as stages, collected_warnings() as messages, counts_read_once():
         from stmfg import tl
         from stmfg.model.estimator import STMFG  # loads torch, so after what can be refused without
@@ -69,7 +77,7 @@ def run_apply(
             forget_training(adata)
             tl.apply(adata, model, layer=chosen.layer, library_key=chosen.library_key or slices_of(adata))
         slices, far = adata.uns[UNS]["slices"], adata.uns[UNS]["far"]
-        kept = {name: getattr(chosen, name) for name in names}
+        kept = {name: getattr(chosen, name) for name in names if name != "overwrite"}
         record = describe(adata, source, {"model": str(reference), "use_rep": model.use_rep} | kept) | {
             "genes_shared": float(adata.uns[UNS]["genes_shared"]),
             "far": {str(name) or "all": float(share) for name, share in zip(slices, far, strict=True)},
@@ -78,6 +86,6 @@ def run_apply(
             "stages": stages,
             "warnings": messages,
         }
-        with showing(show=progress), reserved(output):
+        with showing(show=progress), reserved(output, overwrite=chosen.overwrite):
             write(adata, output, record)
     return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tqdm import tqdm
 
 from stmfg._core import checks
-from stmfg.errors import InputError
+from stmfg._core.progress import is_watched, time_left
+from stmfg.errors import SHELL, InputError
 from stmfg.io.sheet import read_samples
 from stmfg.workflow import _workers
+from stmfg.workflow._earlier import refuse_earlier, refuse_foreign_page
+from stmfg.workflow._preflight import check_samples, check_source
 from stmfg.workflow._sample import Failure, Task, finished_record
 from stmfg.workflow.options import SHEET_COLUMNS, RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
@@ -54,9 +58,9 @@ def batch(
     Parameters
     ----------
     sheet
-        CSV with the columns ``sample`` and ``path`` (relative to the sheet), and where wanted ``donor``, ``condition``
-        and the options ``platform``, ``use_rep``, ``layer``, ``library_key``, ``n_domains``, ``preset`` and ``seed``.
-        A cell that is filled counts more than ``options``.
+        CSV with the columns ``sample`` and ``path`` (relative to the sheet), and where wanted ``donor``, ``condition``,
+        the options ``platform``, ``use_rep``, ``layer``, ``library_key``, ``n_domains``, ``preset`` and ``seed``, and
+        any others, which become columns of ``obs``. A cell that is filled counts more than ``options``.
     output
         Folder for the results; made when missing.
     options, changes
@@ -76,7 +80,8 @@ def batch(
     Raises
     ------
     InputError
-        If sheet, options or output folder cannot be used. Nothing is run then.
+        If sheet, options or output folder cannot be used, or a sample has a path that cannot be read, names a key that
+        is not there, or would replace results without ``overwrite``: all of them are logged, and nothing is run.
     """
     output = Path(output).expanduser()
     if jobs is not None and jobs < 1:
@@ -84,17 +89,20 @@ def batch(
     options = RunOptions.of(options, **changes)
     samples = read_samples(sheet, SHEET_COLUMNS)
     checks.writable(output)
-    tasks = [_task(sample, output, options) for sample in samples]
-    records = {task.name: record for task in tasks if (record := finished_record(task)) is not None}
+    refuse_foreign_page(output)
+    tasks, records = _plan(samples, output, options)
     todo = [task for task in tasks if task.name not in records]
-    logger.info("%d of %d samples are finished already", len(records), len(tasks))
+    if records:
+        logger.info("%d of %d samples are finished already", len(records), len(tasks))
     failures: dict[str, Failure] = {}
     if todo:
-        if slurm is None:
-            results = _workers.run_here(todo, min(jobs or 1, len(todo)))
-        else:
-            results = _workers.run_on_slurm(todo, min(jobs or len(todo), len(todo)), output / ".slurm", slurm)
-        failures = _collect(results, tqdm(total=len(tasks), initial=len(records), unit="sample", disable=not progress))
+        n_jobs = min(jobs or (1 if slurm is None else len(todo)), len(todo))
+        results = (
+            _workers.run_here(todo, n_jobs)
+            if slurm is None
+            else _workers.run_on_slurm(todo, n_jobs, output / ".slurm", slurm)
+        )
+        failures = _collect(results, [task.name for task in todo], n_jobs, progress)
     for task in todo:
         if task.name not in failures and (record := finished_record(task)) is not None:
             records[task.name] = record
@@ -107,21 +115,42 @@ def batch(
     return BatchResult(write_overview(samples, records, reasons, output), failures)
 
 
-def _task(sample: Sample, output: Path, options: RunOptions) -> Task:
-    """Return the run of a sample; refuse to write into what it reads."""
-    folder, source = output.absolute() / sample.name, sample.source
-    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"output folder {output} lies in {source}, the input of {sample.name!r}; give another folder")
-    return Task(sample.name, str(source), str(folder), options.for_sample(sample).to_dict())
+def _plan(samples: Sequence[Sample], output: Path, options: RunOptions) -> tuple[list[Task], dict[str, dict[str, Any]]]:
+    """Return the run of every sample, and the records of those that are finished, once nothing is wrong with any."""
+    tasks: list[Task] = []
+    records: dict[str, dict[str, Any]] = {}
+
+    def check(sample: Sample) -> None:
+        own, folder, source = options.for_sample(sample), output.absolute() / sample.name, sample.source
+        if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"output folder {output} lies in {source}; give another folder")
+        tasks.append(Task(sample.name, str(source), str(folder), own.to_dict(), sample.metadata, SHELL.get()))
+        if (record := finished_record(tasks[-1])) is not None:
+            records[sample.name] = record
+        else:
+            check_source(source, own)
+            refuse_earlier(folder, overwrite=own.overwrite, resume=True)
+
+    check_samples(samples, check)
+    return tasks, records
 
 
-def _collect(results: _workers.Results, bar: tqdm[Any]) -> dict[str, Failure]:
-    """Wait for the samples to end, and return why some failed."""
+def _collect(results: _workers.Results, names: list[str], jobs: int, progress: bool) -> dict[str, Failure]:
+    """Wait for the samples to end, say which run and how long it may take, and return why some failed."""
     failures: dict[str, Failure] = {}
-    with closing(results), bar:
+    waiting, began = list(names), time.monotonic()
+    with closing(results), tqdm(total=len(names), unit="sample", disable=not (progress and is_watched())) as bar:
+        bar.set_postfix_str(f"running {', '.join(waiting[:jobs])}")
         for name, failure in results:
+            waiting.remove(name)
             if failure is not None:
                 failures[name] = failure
                 logger.warning("%s: %s", name, failure.reason)
+            n_done = len(names) - len(waiting)
+            left = (time.monotonic() - began) / n_done * len(waiting)
+            if progress and not is_watched():
+                ended = "finished" if failure is None else "failed"
+                logger.info("%s: %s, %d of %d samples, %s", name, ended, n_done, len(names), time_left(left))
             bar.update()
+            bar.set_postfix_str(f"running {', '.join(waiting[:jobs])}" if waiting else "")
     return failures

@@ -14,17 +14,20 @@ from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
-from stmfg.io._read import read
+from stmfg.io._read import read_for_run
 from stmfg.io.settle import name_after_slices
-from stmfg.io.slices import read_sheet, read_slices
+from stmfg.io.sheet import read_samples
+from stmfg.io.slices import join_samples, read_slices
 from stmfg.io.writing import make_writable
 from stmfg.model import graphs
+from stmfg.workflow._preflight import check_samples, check_source
 from stmfg.workflow.options import SHEET_COLUMNS, RunOptions
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from stmfg.config import Config
+    from stmfg.io.sheet import Sample
 
     Source: TypeAlias = str | Path | Sequence[str | Path] | AnnData
     """A file, a folder, a sheet, several files or folders, or data in memory."""
@@ -57,12 +60,28 @@ def _read(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
         options = replace(options, library_key=SLICE)
     with stage("read"):
         if is_sheet:
-            return read_sheet(str(source), platform=platform, use_rep=use_rep, columns=SHEET_COLUMNS), options
+            return _read_sheet(str(source), options)
         if isinstance(source, (str, Path)):
-            return read(source, platform=platform), options
+            return read_for_run(source, platform, options.layer), options
         if isinstance(source, Sequence):
             return read_slices(source, platform=platform, use_rep=use_rep), options
         return source, options
+
+
+def _read_sheet(path: str, options: RunOptions) -> tuple[AnnData, RunOptions]:
+    """Read the samples of a sheet, after a look at all of them; their options are one where they agree."""
+    samples = read_samples(path, SHEET_COLUMNS)
+    if len(samples) < 2:
+        raise InputError(f"sheet {path} has one sample; give its file instead, or more samples to find common domains")
+    options = options.for_samples(samples)
+
+    def check(sample: Sample) -> None:
+        check_source(
+            sample.source, replace(options, platform=sample.options.get("platform", options.platform), library_key=None)
+        )
+
+    check_samples(samples, check)
+    return join_samples(samples, platform=options.platform, use_rep=options.use_rep), options
 
 
 def add_image_features(adata: AnnData, config: Config) -> None:
@@ -81,7 +100,7 @@ def check_input(adata: AnnData, options: RunOptions) -> None:
     n_used = int((~tissue.left_out).sum())
     if n_used < checks.MIN_OBSERVATIONS:
         raise InputError(f"only {n_used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
-    checks.n_domains(options.n_domains, n_used)
+    checks.levels(options.levels or options.n_domains, n_used)
     if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
         spots(adata, library_key=options.library_key)
     for key in options.config.extra_views.values():

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
-from stmfg._core.progress import is_watched, showing
+from stmfg._core.progress import is_watched, planned, showing
 from stmfg._core.stored_graph import RECORD, forget_training, graph_options
 from stmfg._core.timing import recording, stage
 from stmfg._keys import DOMAIN, UNS
 from stmfg.errors import InputError
+from stmfg.io.sheet import describe_spots
+from stmfg.workflow._earlier import CHECKPOINT, refuse_earlier
 from stmfg.workflow._input import add_image_features, check_input, read_input
-from stmfg.workflow._results import CHECKPOINT, collected_warnings, describe, reserved, write
+from stmfg.workflow._results import collected_warnings, describe, reserved, write
 from stmfg.workflow.options import RunOptions
 
 if TYPE_CHECKING:
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
     from stmfg.workflow._input import Source
 
 logger = logging.getLogger("stmfg")
+
+_SHARES: Final = {
+    "read": 0.01, "image": 0.1, "libraries": 0.09, "check": 0.01, "features": 0.03, "graphs": 0.02, "train": 0.42,
+    "embedding": 0.01, "number of domains": 0.14, "domains": 0.2, "stability": 0.0, "markers": 0.01, "figures": 0.02,
+    "result": 0.01, "report": 0.03,
+}  # fmt: skip
+"""The stages of a run and their usual shares of its time, as of 4,000 spots: what a guess of the rest begins with."""
 
 
 def run(
@@ -46,8 +55,8 @@ def run(
         of a sheet (``.csv``), see :func:`stmfg.workflow.batch`; then the share of each sample that every domain takes
         (``composition.csv``) and how it differs between conditions (``abundance.csv``) are written too.
     output
-        Folder for the results; made when missing. Files of an earlier run are replaced only when the new
-        ones are whole.
+        Folder for the results; made when missing. Those of an earlier run are replaced with ``overwrite`` alone, and
+        only when the new ones are whole.
     options
         All options at once; those of :class:`RunOptions` when not given.
     progress
@@ -66,19 +75,33 @@ def run(
         If input, options or output folder cannot be used. Nothing is written then.
     """
     options = RunOptions.of(options, **changes)
+    if options.cluster is not None or options.joint:
+        if not isinstance(source, (str, Path)) or Path(source).suffix.lower() != ".csv":
+            name = "joint" if options.cluster is None else "cluster"
+            raise InputError(f"{name} is for the samples of a sheet (.csv); leave it out")
+        if options.cluster is not None:
+            from stmfg.workflow._cohort import run_cohort
+
+            return run_cohort(source, output, options, progress=progress)
     output = Path(output).expanduser()
     checks.writable(output)
+    refuse_earlier(output, overwrite=options.overwrite, resume=options.resume)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
-    with recording() as stages, collected_warnings() as messages, counts_read_once():
+    with recording() as stages, collected_warnings() as messages, counts_read_once(), planned(_shares(options)):
         with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
             adata, options = read_input(source, options)
+            describe_spots(adata.obs, options.metadata, str(source))
             add_image_features(adata, options.config)
             check_input(adata, options)
-        from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
+        with showing(show=progress and is_watched()), stage("libraries"):
+            from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
 
-        device = str(pick_device(options.device))
+            device = str(pick_device(options.device))
+        if progress and not is_watched():
+            for early in stages:
+                logger.info("%s: %.1f s", early["name"], early["seconds"])
         forget_training(adata)
-        with showing(show=progress), reserved(output):
+        with showing(show=progress), reserved(output, overwrite=options.overwrite, resume=options.resume):
             agreement = _find_domains(adata, output / CHECKPOINT, options)
             record = describe(adata, source, options.to_dict()) | {
                 "device": device,
@@ -98,6 +121,18 @@ def run(
     return record
 
 
+def _shares(options: RunOptions) -> dict[str, float]:
+    """Return the stages of a run, in order, with their usual shares of its time."""
+    shares = dict(_SHARES)
+    if "image" not in options.view:
+        del shares["image"]
+    if options.n_domains != "auto":
+        del shares["number of domains"]
+    names = ("features", "graphs", "train", "embedding", "number of domains", "domains")
+    again = options.stability * sum(shares.get(name, 0.0) for name in names)
+    return {name: again or share for name, share in shares.items() if again or name != "stability"}
+
+
 def _find_domains(adata: AnnData, checkpoint: Path, options: RunOptions) -> dict[str, Any]:
     """Find the domains, and return how well they agree with those of other seeds where that was asked for."""
     from stmfg import tl
@@ -105,7 +140,7 @@ def _find_domains(adata: AnnData, checkpoint: Path, options: RunOptions) -> dict
     if not options.resume:
         checkpoint.unlink(missing_ok=True)
     try:
-        tl.domains(adata, checkpoint=checkpoint, **options.for_domains())
+        tl.domains(adata, checkpoint=checkpoint, progress=False, **options.for_domains())
     except InputError:
         if not options.resume:
             checkpoint.unlink(missing_ok=True)  # there is nothing to continue
@@ -129,7 +164,8 @@ def _measure_stability(adata: AnnData, options: RunOptions) -> dict[str, Any]:
 
     seeds = [(options.random_state + i) % 2**32 for i in range(1, options.stability + 1)]
     source = {name: getattr(options, name) for name in ("use_rep", "layer", "library_key")}
-    settings = {name: getattr(options, name) for name in ("n_domains", "preset", "device")} | options.hyperparameters
+    settings = {name: getattr(options, name) for name in ("preset", "device")} | options.hyperparameters
+    settings |= {"n_domains": min(options.levels, default=options.n_domains), "finest_level": 0}
     labels, level = [], logger.level
     logger.setLevel(logging.ERROR)  # the run itself has given the warnings
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,19 +12,25 @@ from typing import Any, NamedTuple
 from stmfg._core.files import fingerprint
 from stmfg._core.stored_graph import OPTIONS, TRAINING
 from stmfg._keys import SLICE
-from stmfg.errors import InputError, MissingDependencyError
-from stmfg.workflow._results import MARKERS, OUTPUTS
+from stmfg.errors import InputError, MissingDependencyError, in_shell
+from stmfg.workflow._earlier import MARKERS, OUTPUTS
 from stmfg.workflow._run import run
 from stmfg.workflow.options import RunOptions
 
 
 class Task(NamedTuple):
-    """A run to be done: name of the sample, its file, the folder for its results, the options of the run."""
+    """A run to be done: name of the sample, its file, the folder for its results, the options of the run.
+
+    ``metadata`` is what a sheet says of the sample, for ``obs`` of the result; ``shell`` says whether messages name
+    flags, as of a command, or arguments.
+    """
 
     name: str
     source: str
     folder: str
     options: dict[str, Any]
+    metadata: dict[str, str]
+    shell: bool = False
 
 
 class Failure(NamedTuple):
@@ -63,7 +70,9 @@ def run_sample(task: Task) -> Failure | None:
     What went wrong, or None. Nothing is raised: one bad sample must not end the others.
     """
     try:
-        run(task.source, task.folder, RunOptions.of(**task.options, resume=True))
+        with in_shell() if task.shell else nullcontext():  # what may be overwritten was asked before
+            options = RunOptions.of(**task.options, resume=True, overwrite=True)
+            run(task.source, task.folder, replace(options, metadata=task.metadata))
         if finished_record(task) is None:
             return Failure(f"{task.source} changed while it was read; run again", bad_input=True)
     except (InputError, MissingDependencyError) as error:

@@ -24,7 +24,7 @@ from stmfg.errors import InputError, closest
 from stmfg.io.platforms import PLATFORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from stmfg.io.sheet import Sample
 
@@ -34,6 +34,7 @@ logger = logging.getLogger("stmfg")
 
 HYPERPARAMETERS: Final = tuple(hyperparameter.name for hyperparameter in dataclasses.fields(Config))
 _MOST_SEED: Final = 2**32 - 1
+CLUSTERS: Final = "here (this process), local[:N] (N processes), slurm[:N] (N jobs), or tcp://HOST:PORT (Dask)"
 _KINDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "": ("true or false", lambda value: isinstance(value, bool)),
     "TEXT": ("text", lambda value: isinstance(value, str) and value != ""),
@@ -43,6 +44,10 @@ _KINDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     ),
     "S": (f"an integer from 0 to {_MOST_SEED}", lambda value: type(value) is int and 0 <= value <= _MOST_SEED),
     "N": ("0 or a positive integer", lambda value: type(value) is int and value >= 0),
+    "K,...": (
+        "integers of at least 2, as 4,7,10",
+        lambda value: isinstance(value, (list, tuple)) and all(type(k) is int and k >= 2 for k in value),
+    ),
     "NAME=KEY": (
         "NAME=KEY, with KEY in obsm, or 'image'",
         lambda value: value == "image" or (isinstance(value, str) and "=" in value),
@@ -96,7 +101,7 @@ class Option:
             expected, is_valid = f"one of {', '.join(self.choices)}", self.choices.__contains__
         if not is_valid(value):
             raise InputError(f"{label} is {value!r}; it must be {expected}")
-        return value
+        return tuple(value) if isinstance(value, list) else value
 
     def parse(self, text: str, label: str) -> Any:
         """Return the value that a word of the shell, or a cell of a sheet, stands for."""
@@ -104,6 +109,9 @@ class Option:
         if self.metavar in ("K|auto", "S", "N"):
             with suppress(ValueError):
                 value = int(text)
+        if self.metavar == "K,...":
+            with suppress(ValueError):
+                value = [int(number) for number in text.split(",")]
         return self.check(value, label)
 
 
@@ -133,9 +141,14 @@ class RunOptions:
     view: tuple[str, ...] = _option(
         (), "NAME=KEY", "one more view of the spots, described by obsm[KEY]; 'image' is the tissue image", "run batch"
     )
-    library_key: str | None = _option(None, "KEY", "column of obs that names the slice", "run batch apply", True)
+    library_key: str | None = _option(
+        None, "KEY", "column of obs that names the slice; none: all are one", "run batch apply", True
+    )
     stacked: bool = _option(False, "", "slices are aligned; z, the third coordinate, joins them", "run batch")
     n_domains: int | str = _option("auto", "K|auto", "number of domains", "run batch", True, group="domains")
+    levels: tuple[int, ...] = _option(
+        (), "K,...", "several numbers of nested domains, in place of one", "run batch", group="domains"
+    )
     preset: str = _option("default", "PRESET", "hyperparameters", "run batch", True, PRESETS, "domains")
     random_state: int = _option(0, "S", "same seed, same result", "run batch demo", True, (), "domains", "seed")
     stability: int = _option(
@@ -144,14 +157,28 @@ class RunOptions:
     device: str = _option(
         "auto", "DEVICE", "where to compute", "run batch apply", False, ("auto", "cpu", "cuda"), "domains"
     )
+    joint: bool = _option(False, "", "samples of a sheet have common domains, as always in a run", "run")
+    cluster: str | None = _option(
+        None, "WHERE", f"samples of a sheet one at a time in memory, by: {CLUSTERS}", "run apply"
+    )
     title: str | None = _option(None, "TEXT", "heading of the report", "run apply report", group="output")
     resume: bool = _option(False, "", "continue an interrupted run in OUTDIR", "run", group="output")
+    overwrite: bool = _option(
+        False, "", "replace the results of an earlier run in OUTDIR", "run batch apply demo", group="output"
+    )
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Hyperparameters to change, by their names in :class:`stmfg.Config`."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What is known of the sample, for ``obs`` of the result; it changes nothing that is computed."""
 
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
             object.__setattr__(self, name, option.check(getattr(self, name), name))
+        if self.levels and self.n_domains != "auto":
+            raise InputError(
+                f"levels are {','.join(map(str, self.levels))} and the number of domains is {self.n_domains}; give one "
+                "of them: of several levels the one with the fewest domains is found first"
+            )
         _ = self.config  # raises what is wrong with the hyperparameters
 
     @classmethod
@@ -177,6 +204,32 @@ class RunOptions:
         own = {option.name: option.parse(text, f"{sample.where}: {option.word}") for option, text in columns.items()}
         return RunOptions.of(self, **own)
 
+    def for_samples(self, samples: Sequence[Sample]) -> RunOptions:
+        """Return the options of samples that are run together: these, else what all of them say.
+
+        Raises
+        ------
+        InputError
+            If their counts or embeddings are to be found in different places, which these options do not settle.
+        """
+        agreed: dict[str, Any] = {}
+        for word in dict.fromkeys(word for sample in samples for word in sample.options if word != "platform"):
+            option = SHEET_COLUMNS[word]
+            one, *others = {sample.options.get(word, "") for sample in samples}
+            if getattr(self, option.name) != option.default:
+                continue
+            if not others and word != "library_key":
+                agreed[option.name] = option.parse(one, f"{samples[0].where}: {word}")
+            elif option.group == "domains":
+                logger.warning("the samples differ in %s; run together, they have that of the command", word)
+            else:
+                sample = next(sample for sample in samples if word in sample.options)
+                raise InputError(
+                    f"{sample.where}: sample {sample.name!r} has its own {word}, but samples with common domains share "
+                    "it; empty the column, or run the samples by themselves with stmfg batch"
+                )
+        return RunOptions.of(self, **agreed)
+
     @cached_property
     def hyperparameters(self) -> dict[str, Any]:
         """Those that differ from the preset because they were asked for."""
@@ -196,12 +249,20 @@ class RunOptions:
 
     def for_domains(self) -> dict[str, Any]:
         """Return the arguments of :func:`stmfg.tl.domains`."""
-        names = ("n_domains", "preset", "use_rep", "layer", "library_key", "random_state", "device")
-        return {name: getattr(self, name) for name in names} | self.hyperparameters
+        names = ("preset", "use_rep", "layer", "library_key", "random_state", "device")
+        given = {name: getattr(self, name) for name in names} | self.hyperparameters
+        return given | {"n_domains": self.levels or self.n_domains}
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``run.json`` keeps: all that tells what was done, by the names :meth:`of` takes."""
-        left_out = ("view", "stacked", "resume")  # the first two are among the hyperparameters
+        left_out = (
+            "view",
+            "stacked",
+            "resume",
+            "overwrite",
+            "joint",
+            "cluster",
+        )  # the first two are among the hyperparameters
         kept = {name: getattr(self, name) for name in OPTIONS if name not in left_out}
         return json.loads(json.dumps(kept | self.hyperparameters))  # type: ignore[no-any-return]
 

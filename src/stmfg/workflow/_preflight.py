@@ -1,0 +1,86 @@
+"""Every path and key of a sheet, looked at before the first sample runs: a wrong last row must not cost hours."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+
+from stmfg._keys import IMAGE_FEATURES
+from stmfg.errors import InputError, MissingDependencyError, flag
+from stmfg.io._read import read
+from stmfg.io.platforms import recognise
+from stmfg.workflow.options import RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stmfg.io.sheet import Sample
+
+logger = logging.getLogger("stmfg")
+
+_ELEMENTS = ("obs", "obsm", "layers")
+
+
+def check_samples(samples: Sequence[Sample], check: Callable[[Sample], None]) -> None:
+    """Check every sample, and log all that is wrong with several before the sheet is refused.
+
+    Raises
+    ------
+    InputError
+        If `check` refuses a sample.
+    """
+    problems = []
+    for sample in samples:
+        try:
+            check(sample)
+        except (InputError, MissingDependencyError) as error:
+            place = "" if sample.where in str(error) else f"{sample.where}: {sample.name}: "
+            problems.append(f"{place}{error}")
+    if len(problems) > 1:
+        for problem in problems:
+            logger.error("%s", problem)
+        problems = [f"{len(problems)} of {len(samples)} samples cannot be run, see above; nothing was started"]
+    if problems:
+        raise InputError(problems[0])
+
+
+def check_source(path: Path, options: RunOptions) -> None:
+    """Check that a path is there and of a kind that is read, and that a file has the keys that the options name.
+
+    What only reading tells, such as counts that are none, is not checked.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or a key is missing.
+    """
+    keys = _read_keys(path, options.platform)
+    if keys is None:
+        return
+    wanted = [("obs", options.library_key, "library_key"), ("layers", options.layer, "layer")]
+    wanted += [("obsm", options.use_rep, "use_rep")]
+    wanted += [("obsm", key, "view") for key in options.config.extra_views.values() if key != IMAGE_FEATURES]
+    for element, key, name in wanted:
+        if key is not None and key not in keys[element]:
+            present = ", ".join(sorted(keys[element])[:8]) or "nothing"
+            raise InputError(f"{path} has no {element}[{key!r}] ({element} has: {present}); change {flag(name)}")
+
+
+def _read_keys(path: Path, platform: str | None) -> dict[str, set[str]] | None:
+    """Return the names in the elements of a file of AnnData; None of a folder that an instrument wrote."""
+    if platform is None and path.is_file() and h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            if {"obs", "var"} <= set(file):
+                return {name: set(file.get(name, ())) for name in _ELEMENTS}
+    if platform is None and (path / "obs").is_dir():
+        folders = {name: path / name for name in _ELEMENTS}
+        return {
+            name: {p.name for p in folder.iterdir()} if folder.is_dir() else set() for name, folder in folders.items()
+        }
+    match = recognise(path, platform) if path.exists() else None
+    if match is None or not match.whole:
+        read(path, platform=platform, images=False)  # says what is wrong; what is right but compressed is read here
+    return None
