@@ -104,7 +104,10 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
         raise InputError("neither counts nor a representation were given")
     # Between slices, the batch would pass for the most spatial factor of all.
     rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config)
-    components = _offsets.align(components[:, : limit_components(N_LEADING, len(components))], operator, libraries)
+    # Factors show domains more clearly than components do: they tell what slices share.
+    groups = _offsets.find_groups((scores @ rotation).astype(np.float32), operator, libraries)
+    leading = components[:, : limit_components(N_LEADING, len(components))]
+    components = _offsets.align(leading, operator, libraries, groups)
     mixtures = config.features == "components" or (
         config.features == "auto"
         and holds_mixtures(components, float(autocorrelation[0]), spots.coordinates, libraries)
@@ -113,11 +116,11 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
         leading = components[:, : limit_components(N_FEATURES, len(components))]
         rotation = np.eye(scores.shape[1], components.shape[1])
         first = replace(first, spread=measure_spread(leading))
-        factors = _offsets.align(describe_spots(leading, first.spread), operator, libraries)
+        factors = _offsets.align(describe_spots(leading, first.spread), operator, libraries, groups)
         spread = walk(operator, factors, max(config.factor_steps - 1, 0))
         autocorrelation = np.maximum(measure_moran(spread, operator), 0)
     else:
-        factors = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
+        factors = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries, groups)
     maps = {"feature": _complete(first, rotation, autocorrelation, mixtures=mixtures)}
     columns = [factors]
     for name, x in spots.extra.items():
