@@ -196,7 +196,7 @@ def fit_representation(
         np.arange(x.shape[1]), 0.0, center, scale, np.zeros((0, 0)), np.eye(x.shape[1]), all_ones, all_ones.astype(bool)
     )
     components = ((x - center) / scale).astype(np.float32)
-    scores = _compress(_offsets.centred((x - center) / scale, libraries)).astype(np.float32)
+    scores = compress(_offsets.centred((x - center) / scale, libraries)).astype(np.float32)
     return components, scores, feature_map
 
 
@@ -225,7 +225,7 @@ def apply_map(
     if f.mixtures:
         components = (((x - f.center) / f.scale) @ f.rotation).astype(np.float32)
         return _describe_aligned(f, components, operator, libraries)
-    scores = _compress(_offsets.centred((x - f.center) / f.scale, libraries)).astype(np.float32)
+    scores = compress(_offsets.centred((x - f.center) / f.scale, libraries)).astype(np.float32)
     return np.asarray(scores @ f.rotation, dtype=np.float32)
 
 
@@ -350,14 +350,14 @@ def moments(x: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float
     return mean, np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
 
 
-def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Divide rows by the square root of their norm, in units of the median norm.
+def compress(scores: NDArray[Any], middle: float | None = None) -> NDArray[np.float64]:
+    """Divide rows by the square root of their norm, in units of the median norm, or of ``middle``.
 
     Embeddings of untransformed counts have rows whose length follows depth, and single spots that carry a
     component alone; the square root tames both and hardly touches an embedding with even rows.
     """
     norm = np.linalg.norm(scores, axis=1, keepdims=True)
-    middle = float(np.median(norm)) or 1.0
+    middle = middle or float(np.median(norm)) or 1.0
     return np.asarray(scores / np.sqrt(np.maximum(norm, 1e-3 * middle) / middle), dtype=np.float64)
 
 
