@@ -74,7 +74,8 @@ def find_centers(
 def find_best_centers(x: Tensor, k: int, *, seed: int, n_starts: int) -> Tensor:
     """Return the centres (k, d) of the best of several runs on values (n, d): those that rows are closest to."""
     runs = find_centers(x, draw([seed], n_starts, k), max_iter=300)
-    return min(runs, key=lambda centers: float(measure_distances(x, centers).amin(dim=1).sum()))
+    best: Tensor = min(runs, key=lambda centers: float(measure_distances(x, centers).amin(dim=1).sum()))
+    return best
 
 
 def measure_distances(x: Tensor, centers: Tensor) -> Tensor:
