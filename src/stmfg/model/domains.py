@@ -158,7 +158,8 @@ def find_domains(
     by_size = np.lexsort([first, -np.bincount(labels, minlength=k)])
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
-    domain_map = transfer.fit(embedding, posterior, widths)
+    around = 1 + result.graph.nnz / len(result.embedding)
+    domain_map = transfer.fit(embedding, posterior, widths, result.coordinates[used], around)
     labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
     if not grows:
         return labelled

@@ -164,6 +164,14 @@ def patches(
     return np.sort(np.concatenate(chosen))
 
 
+def fold_patches(coordinates: NDArray[np.float64], size: float, n_folds: int) -> NDArray[np.int64]:
+    """Deal small patches of tissue of about so many observations to folds, (n,): neighbours share one."""
+    folds = np.zeros(len(coordinates), dtype=np.int64)
+    for i, part in enumerate(halve(coordinates, np.arange(len(coordinates)), max(int(size), 1))):
+        folds[part] = i % n_folds
+    return folds
+
+
 def halve(
     coordinates: NDArray[np.float64], part: NDArray[np.int64], largest: int | None = None
 ) -> list[NDArray[np.int64]]:

@@ -94,7 +94,7 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     if key == DOMAIN:
         sentences += _describe_number(adata)
         if MARKERS in adata.uns:
-            sentences += _describe_markers(summarise(adata.uns[MARKERS], list(table.index)))
+            sentences += describe_markers(summarise(adata.uns[MARKERS], list(table.index)))
     record = adata.uns.get(UNS, {})
     made_by = [f"stMFG {record['version']}"] if "version" in record else []
     made_by += [f"seed {record['random_state']}"] if "random_state" in record else []
@@ -123,8 +123,8 @@ def _describe_unstable(overlap: pd.Series[float]) -> list[str]:
     ]
 
 
-def _describe_markers(summary: pd.DataFrame) -> list[str]:
-    """Return a sentence for each domain without a gene of its own."""
+def describe_markers(summary: pd.DataFrame) -> list[str]:
+    """Return a sentence for each domain without a gene of its own, from :func:`summarise`."""
     sentences = []
     for name, row in summary[summary["n_specific"] == 0].iterrows():
         reason = ", and none is much higher in it than in the rest of the tissue."

@@ -184,10 +184,14 @@ def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
 
 
 def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
-    """Keep the best markers of each domain, in the AnnData too, and record how many there are."""
+    """Keep the best markers of each domain, in the AnnData too, and record what there is to say of each."""
+    from stmfg.tl._marker_tests import summarise
+    from stmfg.tl._summary import describe_markers
+
     every = tables[MARKERS]
-    specific = every.groupby("domain", sort=False)["specific"].sum()
-    record["n_specific_genes"] = {str(name): int(n) for name, n in specific.items()}
+    summary = summarise(every, list(labels(adata).categories))
+    specific = {str(name): int(n) for name, n in summary["n_specific"].items()}
+    record["markers"] = {"specific": specific, "sentences": describe_markers(summary)}
     tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
     adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
