@@ -7,6 +7,7 @@ protein, has spatial factors of its own; the network reads those that show separ
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from stmfg.model.components import Middle, principal_axes
 from stmfg.model.graphs import walk, walk_operator
 from stmfg.model.kind import holds_mixtures, measure_moran
 from stmfg.model.modes import find_joining_factors
+from stmfg.model.threads import map_in_order
 
 if TYPE_CHECKING:
     from stmfg._core.tissue import Tissue
@@ -216,9 +218,13 @@ def apply_map(
         features = np.empty((x.shape[0], f.loadings.shape[1]), dtype=np.float32)
         loadings = f.loadings.astype(np.float32)
         shift = (f.center / f.scale) @ f.loadings
-        for rows, block in x.blocks():
+
+        def transform_block(item: tuple[NDArray[np.int64], sparse.csr_matrix]) -> None:
+            rows, block = item
             values = take_genes(normalize(block, target_sum=f.target_sum, log1p=log1p), f.genes)
             features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
+
+        deque(map_in_order(transform_block, x.blocks()), maxlen=0)
         return _describe_aligned(f, features, operator, libraries) if f.mixtures else features
     if x is None:
         raise InputError("neither counts nor a representation were given")
