@@ -16,6 +16,7 @@ __all__ = [
     "Config",
     "StmfgError",
     "__version__",
+    "compare",
     "datasets",
     "export",
     "gr",
@@ -24,6 +25,7 @@ __all__ = [
     "pp",
     "read",
     "read_slices",
+    "summary",
     "tl",
 ]
 
@@ -31,8 +33,10 @@ _HOME = {
     "STMFG": "model.estimator",
     "Config": "config",
     "StmfgError": "errors",
+    "compare": "tl",
     "read": "io",
     "read_slices": "io",
+    "summary": "tl",
 }
 
 if TYPE_CHECKING:
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
     from stmfg.io._read import read
     from stmfg.io.slices import read_slices
     from stmfg.model.estimator import STMFG
+    from stmfg.tl._compare import compare
+    from stmfg.tl._summary import summary
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,12 @@ which, and ``docs/experiments.md`` why a default is what it is.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
@@ -108,6 +112,9 @@ class Config:
     """How strongly neighbours in tissue are made to agree afterwards; 0 leaves the domains as they are."""
     finest_level: int = 15
     """Domains are also joined and split, to be nested for every number from 2 to this one; 0 leaves that out."""
+    redraws: int = 2
+    """How often the domains are found again from half of the molecules, for their confidence and for the p-values of
+    markers; 0 leaves that out, and the confidence is the share of the vote."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -164,7 +171,7 @@ class Config:
         known = {field.name for field in dataclasses.fields(self)}
         for name in changes:
             if name not in known:
-                others = closest(name, known) or f"; the options are {', '.join(sorted(known))}"
+                others = closest(name, [*known, *ARGUMENTS]) or f"; the options are {', '.join(sorted(known))}"
                 raise InputError(f"unknown option {name!r}{others}")
         return dataclasses.replace(self, **changes)
 
@@ -193,6 +200,22 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return the values as plain JSON types."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def _describe_fields(cls: type) -> str:
+    """Return name, default and meaning of every field, as help() shows them; the meanings stand below the fields."""
+    try:
+        body = next(node for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef)).body
+    except OSError:  # installed without the source
+        return ""
+    lines = []
+    for field, below in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and field.value is not None:
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            meaning = inspect.cleandoc(str(below.value.value)) if is_text else ""  # type: ignore[attr-defined]
+            lines.append(f"{ast.unparse(field.target)} = {ast.unparse(field.value)}\n")
+            lines.append(f"{textwrap.indent(meaning, '    ')}\n" if meaning else "")
+    return "".join(lines)
 
 
 def _problem(name: str, value: Any, default: Any) -> str:
@@ -225,8 +248,10 @@ def _is_view(view: str) -> bool:
     return view in _VIEWS or (bool(key) and name.isidentifier() and name not in _VIEWS)
 
 
-DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "averages", "refine", "finest_level")
+DOMAIN_OPTIONS: Final = ("clusterer", "n_starts", "n_votes", "scales", "averages", "refine", "finest_level", "redraws")
 """Hyperparameters that matter to the domains alone: a trained embedding can be clustered anew with others."""
+ARGUMENTS: Final = ("n_domains", "preset", "use_rep", "layer", "library_key", "random_state", "device", "progress")
+"""What goes beside hyperparameters, to be named where one of them is misspelt."""
 _RETIRED: Final = {"attention_width": 16}
 """Options of earlier versions, with the value that all they did is the same as now."""
 _NEVER: Final = object()
@@ -242,3 +267,4 @@ _LEAST: Final[dict[str, float]] = {
 }
 CHOICES: Final = {name: get_args(hint) for name, hint in get_type_hints(Config).items() if get_origin(hint) is Literal}
 """What an option can be, where it is one of a few."""
+Config.__doc__ = f"{Config.__doc__}\n\n{_describe_fields(Config)}"

@@ -102,7 +102,17 @@ def require(adata: object, attr: str, key: str, hint: str) -> Any:
     return element[key]
 
 
+_MEANT: Final = {
+    "seed": "random_state", "k": "n_domains", "n_clusters": "n_domains", "resolution": "n_domains",
+    "batch_key": "library_key", "sample_key": "library_key", "slice_key": "library_key", "obsm": "use_rep",
+    "rep": "use_rep", "counts_layer": "layer", "n_epochs": "epochs", "max_epochs": "epochs", "lr": "learning_rate",
+    "n_neighbors": "spatial_neighbors", "n_pcs": "n_components", "verbose": "progress", "inplace": "copy",
+}  # fmt: skip
+"""What other tools call an option of ours."""
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return the end of a message that a name is unknown: the one that was probably meant."""
-    near = get_close_matches(name, list(known), n=1)
+    known = list(known)
+    near = [meant] if (meant := _MEANT.get(name)) in known else get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -153,8 +153,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
 def test_run(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, process = done
     assert process.returncode == 0, process.stderr
-    assert re.fullmatch(r"3 domains of 120 spots in \d+ s; open deep/out/report\.html\n", process.stdout)
-    assert re.search(r"^stmfg: INFO: train: .* s, loss \d", process.stderr, flags=re.MULTILINE)
+    said = process.stdout.splitlines()
+    assert re.fullmatch(r"3 domains of 120 spots in \d+ s; open deep/out/report\.html", said[0])
+    assert re.match(r"\d+\.\d% of the spots are uncertain, .*; domain [123] the most", said[-2])
+    assert re.match(r"\d warnings? (is|are) in the report; read", said[-1])
+    assert re.search(
+        r"^stmfg: INFO: train: .* s, loss \d.*\(\d+ of \d+, .* left\)$", process.stderr, flags=re.MULTILINE
+    )
+    stages = re.findall(r"^stmfg: INFO: (\w[\w ]*): \d", process.stderr, flags=re.MULTILINE)
+    assert (stages[0], stages[-1]) == ("read", "report")
     assert "\r" not in process.stderr  # no bar, as it is no terminal
     assert "spot5, spot51" in process.stderr  # the warning
     assert "Warning" not in process.stderr.replace("WARNING", "")  # and no library's
@@ -179,7 +186,7 @@ def test_a_second_process_gives_the_same_bytes(done: tuple[Path, subprocess.Comp
 def test_demo(tmp_path: Path) -> None:
     demo = stmfg_command("demo", "--seed", "3", cwd=tmp_path)
     assert demo.returncode == 0
-    summary, truth = demo.stdout.splitlines()
+    summary, *_, truth = demo.stdout.splitlines()
     assert summary.startswith("7 domains of 3,000 spots in ")
     assert re.fullmatch(r"agreement with the simulated truth: ARI 0\.\d\d", truth)
     assert {path.name for path in (tmp_path / "demo").iterdir()} == FILES

@@ -10,7 +10,7 @@ import pytest
 from anndata import AnnData
 
 import stmfg
-from stmfg._core.progress import follow, showing
+from stmfg._core.progress import follow, planned, showing, time_left
 from stmfg._core.timing import recording, stage
 
 
@@ -30,6 +30,27 @@ def test_a_line_a_stage_in_a_file(capsys: pytest.CaptureFixture[str], caplog: py
     assert run_two_stages(show=True) == ["read", "train"]
     assert caplog.messages == ["read: 0.0 s", "train: 0.0 s, loss 0.2500"]
     assert capsys.readouterr().err == ""
+
+
+def test_a_plan_says_which_of_all_stages_one_is_and_what_is_left(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "stmfg")
+    clock = [0.0]
+    monkeypatch.setattr("stmfg._core.progress.time.perf_counter", lambda: clock[0])
+    with planned({"read": 1.0, "train": 2.0, "write": 1.0}), showing(show=True):
+        for name, seconds in (("read", 100.0), ("other", 0.0), ("train", 100.0), ("write", 50.0)):
+            with stage(name):
+                clock[0] += seconds
+    assert caplog.messages == [
+        "read: 100.0 s (1 of 3, about 5 min left)",
+        "other: 0.0 s (about 5 min left)",  # not in the plan
+        "train: 100.0 s (2 of 3, about 70 s left)",  # a third of the 200 seconds that three quarters took
+        "write: 50.0 s (3 of 3)",
+    ]
+    assert [time_left(seconds) for seconds in (3, 130, 3 * 3600)] == [
+        "a few seconds left", "about 2 min left", "about 3 h left",
+    ]  # fmt: skip
 
 
 def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_more_domains_than_a_slice_has_spots() -> None:
 def test_members_are_the_embedding_its_layers_and_averages() -> None:
     x, _ = groups([20, 20])
     plain = [np.zeros((40, 3))]
-    members = list_members(x, [1, 3], plain, Config(n_votes=6))
+    members = list(list_members(x, [1, 3], plain, Config(n_votes=6)))
     assert [(m.values.shape[1], m.n_votes) for m in members] == [(4, 6), (1, 6), (3, 6), (3, 3)]
-    assert len(list_members(x, [1, 3], [], Config(scales="embedding"))) == 1
+    assert len(list(list_members(x, [1, 3], [], Config(scales="embedding")))) == 1
     assert [m.n_votes for m in list_members(x, [4], plain, Config(n_votes=1))] == [1, 1]

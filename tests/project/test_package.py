@@ -21,6 +21,7 @@ PUBLIC = [
     "Config",
     "StmfgError",
     "__version__",
+    "compare",
     "datasets",
     "export",
     "gr",
@@ -29,6 +30,7 @@ PUBLIC = [
     "pp",
     "read",
     "read_slices",
+    "summary",
     "tl",
 ]
 

@@ -35,13 +35,15 @@ def marker_genes(counts: Any, domains: Any, names: list[str], n_genes: int = 5) 
 def test_the_planted_genes_come_first() -> None:
     table = marker_genes(*tissue(), n_genes=2)
     assert list(table.columns) == [
-        "domain", "gene", "log2_fold_change", "score", "share_in", "share_out", "p_adjusted",
+        "domain", "gene", "specific", "log2_fold_change", "share_in", "share_out", "score", "p_adjusted",
+        "next_domain", "log2_fold_change_next", "share_next", "p_adjusted_next",
     ]  # fmt: skip
     best = table.groupby("domain").first()
     assert list(best["gene"]) == ["g0", "g1", "g2"]
     assert (best["log2_fold_change"] > 1).all()
     assert (best["share_in"] > best["share_out"]).all()
     assert (best["p_adjusted"] < 1e-6).all()
+    assert best["specific"].all()
 
 
 def test_it_is_welchs_test_on_log_normalised_counts() -> None:
@@ -50,12 +52,18 @@ def test_it_is_welchs_test_on_log_normalised_counts() -> None:
     dense = counts.toarray()
     depth = dense.sum(axis=1, keepdims=True)
     logs = np.log1p(dense / depth * np.median(depth))
-    t, p = stats.ttest_ind(logs[domains == "2"], logs[domains != "2"], equal_var=False)
+    t, p = stats.ttest_ind(logs[domains == "2"], logs[domains != "2"], equal_var=False, alternative="greater")
+    p_next = np.max(
+        [stats.ttest_ind(logs[domains == "2"], logs[domains == other], equal_var=False, alternative="greater").pvalue
+         for other in ("1", "3")], axis=0,
+    )  # fmt: skip
+    adjusted_next = stats.false_discovery_control(p_next)
     adjusted = stats.false_discovery_control(p)
     for i in np.flatnonzero(t > 0):
         row: Any = table.loc[("2", f"g{i}")]
         assert row["score"] == pytest.approx(t[i])
         assert row["p_adjusted"] == pytest.approx(adjusted[i])
+        assert row["p_adjusted_next"] == pytest.approx(adjusted_next[i], rel=0.05)
         assert row["share_in"] == pytest.approx((dense[domains == "2", i] > 0).mean())
     assert len(table.loc["2"]) == (t > 0).sum()
 
@@ -105,3 +113,59 @@ def test_the_order_of_categories_is_kept() -> None:
     counts, domains, names = tissue()
     labels = pd.Categorical(domains, categories=["3", "2", "1", "unused"])
     assert list(dict.fromkeys(marker_genes(counts, labels, names)["domain"])) == ["3", "2", "1"]
+
+
+def without_domains(seed: int, n: int = 400, genes: int = 60) -> AnnData:
+    """Simulate cells that are the same all over the tissue, with more than Poisson noise."""
+    rng = np.random.default_rng(seed)
+    rate = rng.gamma(2, 0.5, size=genes) * rng.gamma(20, 0.05, size=(n, 1)) * rng.gamma(2, 0.5, size=(n, genes))
+    counts = sparse.csr_matrix(rng.poisson(rate).astype(np.float32))
+    return AnnData(counts, obsm={"spatial": rng.uniform(0, np.sqrt(n), (n, 2))})
+
+
+def test_tissue_without_domains_has_markers_at_the_nominal_rate_only() -> None:
+    tables: dict[str, list[pd.DataFrame]] = {"stmfg_domain": [], "same counts": []}
+    for seed in range(3):
+        adata = without_domains(seed, n=1500)
+        tl.domains(adata, n_domains=3, epochs=0, n_votes=1, redraws=1, random_state=seed)
+        adata.obs["same counts"] = adata.obs["stmfg_domain"]
+        for key, found in tables.items():
+            tl.markers(adata, key=key, n_genes=adata.n_vars)
+            found.append(adata.uns["stmfg_markers"])
+    table, naive = (pd.concat(found) for found in tables.values())
+    tests = 3 * 3 * 60
+    assert 0.01 < (stats.norm.sf(table["score"]) < 0.05).sum() / tests < 0.06
+    assert (table["p_adjusted"] < 0.05).sum() <= 2
+    assert not table["specific"].any()
+    assert (stats.norm.sf(naive["score"]) < 0.05).sum() / tests > 0.09  # testing domains on the counts they came from
+
+
+def test_a_domain_without_a_gene_of_its_own_says_with_which_it_shares() -> None:
+    counts, domains, names = tissue(n=300)
+    dense = counts.toarray()
+    dense[domains == "3"] = np.random.default_rng(1).poisson(dense[domains == "2"].mean(axis=0), (100, 12))
+    table = marker_genes(sparse.csr_matrix(dense), domains, names, n_genes=12)
+    assert not table.loc[table["domain"].isin(["2", "3"]), "specific"].any()
+    shared: Any = table[(table["domain"] == "3") & (table["gene"] == "g1")].iloc[0]
+    assert shared["next_domain"] == "2"
+    assert shared["p_adjusted"] < 1e-6
+
+
+def test_domains_found_in_the_counts_are_not_tested_on_them() -> None:
+    adata = without_domains(0)
+    tl.domains(adata, n_domains=3, epochs=0, redraws=0)
+    assert "stmfg_half" not in adata.obs
+    tl.markers(adata)
+    assert adata.uns["stmfg_markers"][["p_adjusted", "p_adjusted_next"]].isna().all(axis=None)
+
+
+def test_which_half_a_molecule_is_in_depends_on_names_alone() -> None:
+    adata = without_domains(0)
+    tl.domains(adata, n_domains=3, epochs=0)
+    rng = np.random.default_rng(1)
+    other = adata[rng.permutation(adata.n_obs), rng.permutation(adata.n_vars)].copy()
+    tl.markers(adata, n_genes=20)
+    tl.markers(other, n_genes=20)
+    columns = ["domain", "gene", "score", "p_adjusted"]
+    one, two = (x.uns["stmfg_markers"][columns].sort_values(columns[:2]) for x in (adata, other))
+    pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True))

@@ -56,7 +56,10 @@ def test_table(finished: tuple[Path, dict[str, Any]]) -> None:
 
 def test_markers(finished: tuple[Path, dict[str, Any]]) -> None:
     output, _ = finished
-    markers, result = pd.read_csv(output / "markers.csv", dtype={"domain": str}), ad.read_h5ad(output / "result.h5ad")
+    markers = pd.read_csv(output / "markers.csv", dtype={"domain": str, "next_domain": str})
+    result = ad.read_h5ad(output / "result.h5ad")
+    assert result.obs["stmfg_half"].cat.categories.tolist() == ["1", "2", "3"]
+    pd.testing.assert_frame_equal(markers, result.uns["stmfg_markers"].reset_index(drop=True), rtol=1e-5)
     stmfg.tl.markers(result)
     pd.testing.assert_frame_equal(markers, result.uns["stmfg_markers"].reset_index(drop=True), rtol=1e-5)
     assert (markers.groupby("domain").size() <= 10).all()
@@ -101,7 +104,8 @@ def test_result(finished: tuple[Path, dict[str, Any]]) -> None:
     assert result.X.dtype == given.X.dtype
     assert list(result.layers) == ["other"]
     assert (result.layers["other"] != given.layers["other"]).nnz == 0
-    assert set(result.obs) == {*given.obs, "stmfg_domain", "stmfg_confidence"}
+    written = {"stmfg_domain", "stmfg_confidence", "stmfg_half", "stmfg_leaf"}
+    assert set(result.obs) == {*given.obs, *written}
     assert set(result.obsm) == {*given.obsm, "X_stmfg", "stmfg_components", "stmfg_view_weights"}
     np.testing.assert_array_equal(result.obsm["spatial"], given.obsm["spatial"])
     np.testing.assert_array_equal(result.obs["note"], given.obs["note"])

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from stmfg._core.blocks import FIT_AT_MOST, subsample
 from stmfg.config import Config
 from stmfg.errors import InputError, MissingDependencyError
-from stmfg.model.mixture import Mixture, fit_likeliest, softmax
+from stmfg.model.kmeans import blocks, find_best_centers, measure_distances
+from stmfg.model.mixture import fit_mixtures, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
+    from torch import Tensor
 
     Posterior = NDArray[np.float64]
 
-__all__ = ["consensus", "evidence", "kmeans", "leiden", "map_clusters", "mixture", "refine"]
+__all__ = ["consensus", "evidence", "kmeans", "leiden", "map_clusters", "mixture", "mixtures", "refine"]
 
 
 def mixture(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
@@ -29,10 +31,33 @@ def mixture(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_
     One covariance for all absorbs gradients that run through every domain alike, such as depth. The likelihood
     does not depend on linear maps of ``x`` (n, d); the k-means starts, of which the likeliest is kept, do.
     """
-    x = _unit_scale(x)
-    return _likeliest(x[subsample(len(x), FIT_AT_MOST, random_state)], k, n_starts, random_state).posterior(x)
+    return mixtures(x, k, [random_state], n_starts=n_starts)[0]
 
 
+@torch.inference_mode()
+def mixtures(
+    x: NDArray[Any] | Tensor,
+    k: int,
+    seeds: Sequence[int],
+    *,
+    n_starts: int = Config.n_starts,
+    device: torch.device | str = "cpu",
+) -> list[Posterior]:
+    """Cluster the same values (n, d) by a :func:`mixture` for every seed, all at once: much cheaper than one by one.
+
+    Fitted on at most ``FIT_AT_MOST`` rows. Posteriors (n, k) are in single precision, of more rows in half.
+    """
+    values = unit_scale(x, device)
+    n = len(values)
+    rows = torch.from_numpy(subsample(n, FIT_AT_MOST, seeds[0])).to(values.device)
+    fitted = fit_mixtures(values if len(rows) == n else values[rows], k, seeds, n_starts)
+    posteriors = torch.empty(len(seeds), k, n, dtype=torch.float32 if len(rows) == n else torch.float16)
+    for block in blocks(values):
+        posteriors[:, :, block] = fitted.assign(values[block])[0].to(posteriors)
+    return [posterior.T for posterior in posteriors.numpy()]
+
+
+@torch.inference_mode()
 def evidence(
     x: NDArray[Any], k: int, *, independent: float = 1.0, n_starts: int = Config.n_starts, random_state: int = 0
 ) -> float:
@@ -43,36 +68,28 @@ def evidence(
     count less than one each: ``independent`` of them per row, in 0..1. In nats; differences between two numbers are
     log-odds.
     """
-    x = _unit_scale(x)
-    sample = x[subsample(len(x), FIT_AT_MOST, random_state)]
-    n, free = len(sample) * independent, k * (x.shape[1] + 1)
-    return float(n * _likeliest(sample, k, n_starts, random_state).likelihood - free / 2 * np.log(max(n, 1.0)))
+    values = unit_scale(x, "cpu")[torch.from_numpy(subsample(len(x), FIT_AT_MOST, random_state))]
+    n, free = len(values) * independent, k * (values.shape[1] + 1)
+    likelihood = float(fit_mixtures(values, k, [random_state], n_starts).likelihood)
+    return float(n * likelihood - free / 2 * np.log(max(n, 1.0)))
 
 
-def _likeliest(x: NDArray[np.float64], k: int, n_starts: int, random_state: int) -> Mixture:
-    return fit_likeliest(x, k, np.random.default_rng(random_state).integers(2**31, size=n_starts))
-
-
-def _unit_scale(x: NDArray[Any]) -> NDArray[np.float64]:
+def unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
     """Centre and scale, for the k-means start and the covariance floor to mean the same on every data set."""
-    x = np.asarray(x, dtype=np.float64)
-    return np.asarray((x - x.mean(axis=0)) / max(float(x.std()), 1e-12))
+    values = torch.as_tensor(x, device=device)
+    values = (values - values.mean(dim=0, dtype=torch.float64)).to(torch.float32)
+    scale = (values.double() ** 2).mean() if len(values) <= FIT_AT_MOST else (values**2).mean(dim=0).mean()
+    return values / max(float(scale.sqrt()), 1e-12)
 
 
+@torch.inference_mode()
 def kmeans(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
     """k-means; the posterior (n, k) is the softmax of squared distances over their mean per dimension."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    x = np.asarray(x, dtype=np.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = KMeans(k, n_init=n_starts, random_state=random_state).fit(
-            x[subsample(len(x), FIT_AT_MOST, random_state)]
-        )
-    distance = model.transform(x) ** 2
-    variance = max(distance.min(axis=1).mean() / x.shape[1], 1e-12)
-    return np.asarray(softmax(-distance / (2 * variance))[0])
+    values = unit_scale(x, "cpu")
+    rows = torch.from_numpy(subsample(len(values), FIT_AT_MOST, random_state))
+    best = measure_distances(values, find_best_centers(values[rows], k, seed=random_state, n_starts=n_starts))
+    variance = max(float(best.amin(dim=1).mean()) / values.shape[1], 1e-12)
+    return torch.softmax(-best / (2 * variance), dim=1).numpy()
 
 
 def leiden(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
@@ -156,28 +173,51 @@ def consensus(posteriors: Sequence[Posterior], *, n_starts: int = 8) -> Posterio
     -------
     Mean posterior after matching, (n, k): a row's largest value is the share of the vote.
     """
-    order = np.argsort(-agreement(posteriors).mean(axis=1), kind="stable")
+    n = len(posteriors[0])
+    rows = subsample(n, FIT_AT_MOST, 0)
+    sample = [_widen(p if len(rows) == n else p[rows]) for p in posteriors]
+    order = np.argsort(-agreement(sample).mean(axis=1), kind="stable")
     firsts = order[:: max(1, len(order) // n_starts)][:n_starts]
-    outcomes = [_match_and_average(posteriors, posteriors[first]) for first in firsts]
-    return max(outcomes, key=lambda shares: float(shares.max(axis=1).mean()))
+    outcomes = [_match_and_average(sample, sample[first]) for first in firsts]
+    shares, matches = max(outcomes, key=lambda outcome: float(outcome[0].max(axis=1).mean()))
+    return shares if len(rows) == n else _average(posteriors, matches)
 
 
-def _match_and_average(posteriors: Sequence[Posterior], first: Posterior, *, max_iter: int = 20) -> Posterior:
-    """Match the clusters of each clustering to a first guess, average, and repeat until the labels stay."""
+def _widen(posterior: Posterior) -> Posterior:
+    """Return a posterior in single precision at least: half is for storage."""
+    return posterior.astype(np.promote_types(posterior.dtype, np.float32), copy=False)
+
+
+def _match_and_average(
+    posteriors: Sequence[Posterior], first: Posterior, *, max_iter: int = 20
+) -> tuple[Posterior, list[NDArray[np.int64]]]:
+    """Match the clusters of each clustering to a first guess, average, and repeat until the labels stay.
+
+    Returns
+    -------
+    The average (n, k), and which cluster of each clustering, (k,), became the first, second and so on.
+    """
     from scipy.optimize import linear_sum_assignment
 
     shares = first
     for _ in range(max_iter):
-        total = np.zeros_like(shares)
-        for posterior in posteriors:
-            mine, theirs = linear_sum_assignment(-(posterior.T @ shares))
-            total[:, theirs] += posterior[:, mine]
-        total /= len(posteriors)
+        matches = [np.argsort(linear_sum_assignment(-(posterior.T @ shares))[1]) for posterior in posteriors]
+        total = _average(posteriors, matches)
         settled = bool((total.argmax(axis=1) == shares.argmax(axis=1)).all())
         shares = total
         if settled:
             break
-    return shares
+    return shares, matches
+
+
+def _average(posteriors: Sequence[Posterior], matches: Sequence[NDArray[np.int64]]) -> Posterior:
+    """Average posteriors (n, k) with their clusters in the order of the matches, each (k,)."""
+    total = np.zeros_like(_widen(posteriors[0][:1]), shape=posteriors[0].shape, order="F")
+    for posterior, match in zip(posteriors, matches, strict=True):
+        for column, cluster in enumerate(match):
+            total[:, column] += posterior[:, cluster]
+    total /= len(posteriors)
+    return total
 
 
 def map_clusters(posteriors: Sequence[Posterior], reference: Posterior) -> Posterior:
@@ -187,7 +227,8 @@ def map_clusters(posteriors: Sequence[Posterior], reference: Posterior) -> Poste
     """
     total = np.zeros_like(reference)
     for posterior in posteriors:
-        total += posterior @ np.eye(reference.shape[1])[(posterior.T @ reference).argmax(axis=1)]
+        wide = _widen(posterior)
+        total += wide @ np.eye(reference.shape[1])[(wide.T @ reference).argmax(axis=1)]
     return np.asarray(total / len(posteriors))
 
 

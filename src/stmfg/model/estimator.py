@@ -108,7 +108,7 @@ class STMFG:
         self.device = pick_device(device)
         self.history: History = {}
         self.genes: list[str] = []
-        self.decoded: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self.decoded = np.zeros(0, dtype=np.int64)
         self.spot_size = 1.0
         self.use_rep: str | None = None
         self.maps: dict[str, _features.FeatureMap] = {}
@@ -168,7 +168,7 @@ class STMFG:
             if self.n_domains is not None:
                 checks.levels(self.n_domains, len(order))
             warn_left_out(tissue)
-        self.genes = tissue.genes
+            self.genes = tissue.genes
         with one_thread():
             with stage("features"):
                 fitted = _features.fit(spots, self.config, self.random_state)
@@ -181,9 +181,9 @@ class STMFG:
                 result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
-            result = find_domains(result, self.n_domains, self.config, self.random_state, self.plugins.clusterer)
-            self.domain_map = result.domain_map
-        self.result = result
+            plugin, seed = self.plugins.clusterer, self.random_state
+            result = find_domains(result, self.n_domains, self.config, seed, plugin, self.device)
+        self.result, self.domain_map = result, result.domain_map
         return self
 
     def _read(
@@ -338,7 +338,7 @@ class STMFG:
 
         def scatter(values: NDArray[np.float32]) -> NDArray[np.float32]:
             rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
-            rows[order] = values
+            rows[order] = values[: len(order)]
             rows[left_out] = near @ rows
             return rows
 

@@ -1,37 +1,38 @@
-"""Gaussian mixtures with one covariance for all components, also of several slices with an offset each."""
+"""Gaussian mixtures with one covariance for all components, many fits at once on the CPU or a GPU.
+
+Because the covariance is shared, it is what the components do not explain of the total one (no pass over the data), and
+the log-posterior is linear in x (Fisher's discriminant): a step costs n d k, where a general mixture's costs n d^2 k.
+"""
 
 from __future__ import annotations
 
-import warnings
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from scipy import linalg
 
+from stmfg.model.kmeans import blocks, choose_nearest, draw, find_centers
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     Floats = NDArray[np.float64]
-    Codes = NDArray[np.int64]
 
 FLOOR = 1e-4
 """Added to the covariance, in units of the variance of all values."""
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A fitted mixture: all that tells a component from the others is linear in x (Fisher's discriminant)."""
-
-    likelihood: float  # mean log-likelihood of a row
-    slope: Floats  # (d, k)
-    intercept: Floats  # (k,), or of every slice (n_slices, k)
-
-    def posterior(self, x: Floats, libraries: Codes | None = None) -> Floats:
-        """Return the posterior of every component, (n, k)."""
-        return softmax(x @ self.slope + (self.intercept if libraries is None else self.intercept[libraries]))[0]
+START_STEPS = 10
+"""Steps of k-means before the mixture takes over: where they end is soon forgotten."""
+LOG2 = math.log(2)
+FAR = -100.0
+"""A component that much less likely, in powers of two, has next to no share: smaller numbers would be slow."""
+UNEXPLAINED = 1e-6
+"""Share of the total covariance that no means explain, for values without any spread within components."""
 
 
 def softmax(logits: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -51,70 +52,126 @@ def discriminant(means: Floats, covariance: Floats, log_shares: Floats) -> tuple
     return slope, log_shares - 0.5 * (means.T * slope).sum(axis=0), factor
 
 
-def fit_likeliest(x: Floats, k: int, seeds: Iterable[int], libraries: Codes | None = None) -> Mixture:
-    """Fit the mixture to values of unit variance (n, d) from one k-means start a seed; return the likeliest fit.
+@dataclass(frozen=True)
+class Mixtures:
+    """Several fitted mixtures of up to k components. Logarithms are those of base two."""
 
-    With ``libraries``, codes (n,) from 0 without gaps, each slice has an offset of its own.
+    slope: Tensor  # (m, k, d)
+    intercept: Tensor  # (m, k); minus infinity where a mixture has fewer components
+    likelihood: Tensor  # mean log-likelihood of a row, natural logarithm, (m,)
+
+    def __getitem__(self, which: Any) -> Mixtures:
+        """Return some of the mixtures."""
+        return Mixtures(self.slope[which], self.intercept[which], self.likelihood[which])
+
+    def assign(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the posterior of every component (m, k, n) of rows (n, d), and the log of their evidence (m, n)."""
+        m, k, d = self.slope.shape
+        logits = torch.addmm(self.intercept.view(-1, 1), self.slope.reshape(m * k, d), x.T).view(m, k, -1)
+        highest = logits.amax(dim=1, keepdim=True)
+        # Powers of two, as torch's exp takes several times as long on a CPU.
+        posterior = logits.sub_(highest).clamp_(min=FAR).exp2_()
+        total = posterior.sum(dim=1, keepdim=True)
+        return posterior.div_(total), (highest + total.log2()).squeeze(1)
+
+
+@torch.inference_mode()
+def fit_mixtures(x: Tensor, k: int | Sequence[int], seeds: Sequence[int], n_starts: int = 1) -> Mixtures:
+    """Fit a mixture for every seed, all at once, which takes a fraction of the time of one after the other.
+
+    Parameters
+    ----------
+    x
+        Centred values of unit variance over all, float32 (n, d), on the device where they are to be fitted.
+    k
+        Number of components, or that of each mixture.
+    seeds
+        One for each mixture.
+    n_starts
+        Fits from k-means starts of which the likeliest is kept.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
+    most, unused = max([k] if isinstance(k, int) else k), None
+    if not isinstance(k, int):
+        numbers = torch.tensor(k, device=x.device).repeat_interleave(n_starts)
+        unused = torch.arange(most, device=x.device) >= numbers.unsqueeze(1)
+    centers = find_centers(x, draw(seeds, n_starts, most), max_iter=START_STEPS, unused=unused)
+    total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+    for rows in blocks(x):
+        wide = x[rows].double()
+        total += wide.T @ wide / len(x)
+    variances, axes = torch.linalg.eigh(total + FLOOR * torch.eye(len(total), dtype=total.dtype, device=x.device))
+    whitening = axes / variances.sqrt()
+    fitted = _maximise(x, (x.double() @ whitening).float(), centers, variances, unused)
+    groups = fitted.likelihood.view(-1, n_starts)
+    best = fitted[groups.argmax(dim=1) + n_starts * torch.arange(len(groups), device=x.device)]
+    return Mixtures((best.slope.double() @ whitening.T).float(), best.intercept, best.likelihood)
 
-    fits = []
-    for seed in seeds:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # duplicate points only leave a start empty
-            start = KMeans(k, n_init=1, random_state=int(seed)).fit(x).labels_
-        fits.append(fit_mixture(x, np.eye(k)[start], libraries))
-    return max(fits, key=lambda fit: fit.likelihood)
 
+def _maximise(
+    x: Tensor,
+    white: Tensor,
+    centers: Tensor,
+    variances: Tensor,
+    unused: Tensor | None,
+    *,
+    max_iter: int = 100,
+    tolerance: float = 1e-3,
+) -> Mixtures:
+    """Fit b mixtures by expectation maximisation, from centres (b, k, d) of x, on white values with these variances.
 
-def fit_mixture(
-    x: Floats, posterior: Floats, libraries: Codes | None = None, *, max_iter: int = 100, tolerance: float = 1e-3
-) -> Mixture:
-    """Fit a mixture from a first posterior (n, k) by expectation maximisation.
-
-    Because the covariance is shared, it is what the components do not explain of the total one (no pass over the
-    data), and the log-posterior is linear in x: a step costs n d k, where a general mixture's costs n d^2 k.
+    A fit is done when a step gains less than ``tolerance`` in mean log-likelihood; the others go on without it.
     """
-    n, d = x.shape
-    total, offsets = x.T @ x / n, np.zeros((1, d))
-    reached = -np.inf
-    for _ in range(max_iter):
-        if libraries is None:
-            share = posterior.sum(axis=0) / n + 1e-12
-            means = (posterior.T @ x) / (n * share[:, None])
-            log_share = np.log(share)
-        else:
-            means, offsets, weights = fit_offsets(x, libraries, posterior)
-            share = weights.sum(axis=0) / n
-            log_share = np.log(share + 1e-6)  # common to all slices: components of one slice each would cost
-            y = x - offsets[libraries]
-            total = y.T @ y / n
-        covariance = total - (share * means.T) @ means + FLOOR * np.eye(d)
-        slope, intercept, factor = discriminant(means, covariance, log_share)
-        if libraries is not None:
-            intercept = intercept - offsets @ slope
-        posterior, evidence = softmax(x @ slope + (intercept if libraries is None else intercept[libraries]))
-        # What depends on the row but not on the component: the evidence leaves it out.
-        spread = np.trace(linalg.cho_solve(factor, total)) + 2 * np.log(np.diag(factor[0])).sum()
-        likelihood = float(evidence.mean() - 0.5 * (spread + d * np.log(2 * np.pi)))
-        if likelihood - reached < tolerance:
-            break
-        reached = likelihood
-    return Mixture(likelihood, slope, intercept)
+    b, k, d = centers.shape
+    n, left, done = len(x), torch.arange(b, device=x.device), []
+    current, spread, reached = None, variances.new_zeros(b), variances.new_full((b,), -math.inf)
+    for step in range(max_iter + 1):
+        sums = variances.new_zeros(len(left) * k, d)
+        sizes, evidence = variances.new_zeros(len(left), k), variances.new_zeros(len(left))
+        for rows in blocks(x):
+            if current is None:
+                posterior = choose_nearest(centers, x[rows], unused)
+            else:
+                posterior, logs = current.assign(white[rows])
+                evidence += logs.sum(dim=1)
+            sums += posterior.view(-1, posterior.shape[2]) @ white[rows]
+            sizes += posterior.sum(dim=2)
+        if current is not None:
+            likelihood = LOG2 * evidence / n - (spread + d * math.log(2 * math.pi)) / 2
+            ended = (likelihood - reached < tolerance) | (step == max_iter)
+            if ended.any():
+                done.append((left[ended], current.slope[ended], current.intercept[ended], likelihood[ended]))
+                if ended.all():
+                    break
+                sums, sizes = sums.view(-1, k, d)[~ended], sizes[~ended]
+            left, reached = left[~ended], likelihood[~ended]
+        slope, intercept, spread = _discriminate(sums.view(-1, k, d), sizes, n, variances)
+        if unused is not None:
+            intercept = intercept.masked_fill(unused[left], -math.inf)
+        current = Mixtures((slope / LOG2).float(), (intercept / LOG2).float(), reached)
+    order, slopes, intercepts, likelihoods = (torch.cat(parts) for parts in zip(*done, strict=True))
+    return Mixtures(slopes, intercepts, likelihoods)[torch.argsort(order)]
 
 
-def fit_offsets(x: Floats, libraries: Codes, posterior: Floats) -> tuple[Floats, Floats, Floats]:
-    """Means (k, d) and offsets (n_slices, d) that fit best given posteriors (n, k), and their sums (n_slices, k).
+def _discriminate(sums: Tensor, sizes: Tensor, n: int, variances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Return slopes (b, k, d) and intercepts (b, k) of log-posteriors, and what the likelihood has that hangs on none.
 
-    The normal equations of both at once. They leave open what to add to all means and take off all offsets, and
-    more where slices share no component; the solution of least norm stays nearest to the centred slices.
+    Of white values the covariance is :math:`C = I - M^T S M` with means M (k, d) and shares S on a diagonal, so that
+    Woodbury's identity leaves matrices of k x k alone: with :math:`G = M M^T` and :math:`N = (S^{-1} - G)^{-1}`,
+    :math:`C^{-1} = I + M^T N M` and :math:`\det C = \det S \det N^{-1}`. The last value is the trace of
+    :math:`C^{-1}` times the total covariance (without the floor) plus the logarithm of the determinant.
     """
-    n_slices = int(libraries.max()) + 1
-    weights = np.stack([np.bincount(libraries, weights=p, minlength=n_slices) for p in posterior.T], axis=1)
-    size = weights.sum(axis=1, keepdims=True)
-    sums = np.stack([np.bincount(libraries, weights=column, minlength=n_slices) for column in x.T], axis=1)
-    left = np.diag(weights.sum(axis=0)) - weights.T @ (weights / size)
-    right = posterior.T @ x - weights.T @ (sums / size)
-    means = linalg.lstsq(left, right, cond=1e-9)[0]
-    return means, np.asarray((sums - weights @ means) / size), weights.astype(np.float64)
+    share = sizes / n + 1e-12
+    means = sums / (n * share.unsqueeze(2))
+    products = (1 - UNEXPLAINED) * means @ means.transpose(1, 2)
+    factor = torch.linalg.cholesky(torch.diag_embed(1 / share) - products)
+    solved = torch.cholesky_solve(products, factor)  # N G
+    slope = means + solved.transpose(1, 2) @ means
+    intercept = share.log() - (slope * means).sum(dim=2) / 2
+    determinant = variances.log().sum() + share.log().sum(dim=1) + 2 * _diagonal(factor).log().sum(dim=1)
+    inner = torch.cholesky_solve((means / variances) @ means.transpose(1, 2), factor)
+    floor = FLOOR * ((1 / variances).sum() + _diagonal(inner).sum(dim=1))
+    return slope, intercept, means.shape[2] + _diagonal(solved).sum(dim=1) - floor + determinant
+
+
+def _diagonal(matrices: Tensor) -> Tensor:
+    return torch.diagonal(matrices, dim1=1, dim2=2)

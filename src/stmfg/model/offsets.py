@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
+import torch
+from scipy import linalg, sparse
 
 from stmfg._core.blocks import FIT_AT_MOST, subsample
 from stmfg.config import Config
 from stmfg.model.graphs import walk
-from stmfg.model.mixture import fit_likeliest, fit_offsets
+from stmfg.model.kmeans import choose_nearest, draw, find_centers
+from stmfg.model.mixture import FLOOR, START_STEPS, discriminant, softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +52,12 @@ def match_slice_means(x: NDArray[np.float32], whole: NDArray[np.float32], librar
     return np.asarray(x + (means(whole, libraries) - means(x, libraries))[libraries], dtype=np.float32)
 
 
-def align(features: NDArray[np.float32], operator: csr_matrix | None, libraries: Codes | None) -> NDArray[np.float32]:
+def align(
+    features: NDArray[np.float32],
+    operator: csr_matrix | None,
+    libraries: Codes | None,
+    groups: Floats | None = None,
+) -> NDArray[np.float32]:
     r"""Take the offset of its slice off the features (n, d) of each observation; the result has mean zero.
 
     Model: :math:`x_i = \mu_{k(i)} + b_{l(i)} + e_i`, a Gaussian mixture with one covariance whose components k all
@@ -59,26 +66,89 @@ def align(features: NDArray[np.float32], operator: csr_matrix | None, libraries:
     has stays apart, which plain centring would mix with what the other slices have. This is the linear model of Johnson
     et al. (2007, ComBat) with soft clusters as its covariates, as in Korsunsky et al. (2019, Harmony), but with one
     offset a slice rather than one for every slice and cluster: few parameters, and no cluster is pulled onto another.
-    Without ``libraries`` (codes (n,) from 0 without gaps), nothing changes.
+    Without ``libraries`` (codes (n,) from 0 without gaps), nothing changes. ``groups`` are components (n, k) found
+    before, in other features: where these show the tissue's domains more clearly, see :func:`find_groups`.
     """
     if libraries is None or operator is None:
         return features
-    x = np.asarray(walk(operator, features, N_STEPS), dtype=np.float64)
-    middle = means(x, libraries)
-    x -= middle[libraries]
-    scale = max(float(x.std()), 1e-12)
-    x /= scale
-    offsets = middle + scale * _offsets(x, libraries)
+    x, middle, scale = _average(features, operator, libraries)
+    groups = _find_groups(x, libraries) if groups is None else groups
+    offsets = middle + scale * fit_offsets(x, libraries, groups)[1]
     aligned = features - offsets[libraries]
     return np.asarray(aligned - aligned.mean(axis=0), dtype=np.float32)
 
 
-def _offsets(x: Floats, libraries: Codes) -> Floats:
-    """Offsets (n_slices, d) of the mixture above, of centred slices x (n, d) of unit variance."""
+def find_groups(features: NDArray[np.float32], operator: csr_matrix | None, libraries: Codes | None) -> Floats | None:
+    """Return the components of the mixture of :func:`align` that each observation belongs to, (n, k)."""
+    if libraries is None or operator is None:
+        return None
+    return _find_groups(_average(features, operator, libraries)[0], libraries)
+
+
+def _average(features: NDArray[np.float32], operator: csr_matrix, libraries: Codes) -> tuple[Floats, Floats, float]:
+    """Average features (n, d) in tissue and centre slices; with what was taken off, (n_slices, d), and the scale."""
+    x = np.asarray(walk(operator, features, N_STEPS), dtype=np.float64)
+    middle = means(x, libraries)
+    x -= middle[libraries]
+    scale = max(float(x.std()), 1e-12)
+    return x / scale, middle, scale
+
+
+def _find_groups(x: Floats, libraries: Codes) -> Floats:
+    """Posteriors (n, k) of the mixture above, of centred slices x (n, d) of unit variance."""
     sample = subsample(len(x), FIT_AT_MOST, 0)
     if len(np.unique(libraries[sample])) <= libraries.max():  # a slice too small to be drawn
         sample = np.arange(len(x))
     y, codes = x[sample], libraries[sample]
     k = min(N_COMPONENTS, len(np.unique(y, axis=0)))
-    mixture = fit_likeliest(y, k, range(Config.n_starts), codes)
-    return fit_offsets(x, libraries, mixture.posterior(x, libraries))[1]
+    values = torch.from_numpy(y.astype(np.float32))
+    centers = find_centers(values, draw(range(Config.n_starts), 1, k), max_iter=START_STEPS)
+    starts = choose_nearest(centers, values).transpose(1, 2).double().numpy()
+    slope, intercept = max((_fit_mixture(y, start, codes) for start in starts), key=lambda fit: fit[0])[1:]
+    return np.asarray(softmax(x @ slope + intercept[libraries])[0])
+
+
+def _fit_mixture(
+    x: Floats, posterior: Floats, libraries: Codes, *, max_iter: int = 100, tolerance: float = 1e-3
+) -> tuple[float, Floats, Floats]:
+    """Fit a mixture whose slices have an offset each from a first posterior (n, k) by expectation maximisation.
+
+    Returns
+    -------
+    Mean log-likelihood of a row; slope (d, k) and intercept of every slice (n_slices, k) of the log-posterior.
+    """
+    n, d = x.shape
+    reached = -np.inf
+    for _ in range(max_iter):
+        means, offsets, weights = fit_offsets(x, libraries, posterior)
+        share = weights.sum(axis=0) / n
+        y = x - offsets[libraries]
+        total = y.T @ y / n
+        covariance = total - (share * means.T) @ means + FLOOR * np.eye(d)
+        # Shares are common to all slices: components of one slice each would cost.
+        slope, intercept, factor = discriminant(means, covariance, np.log(share + 1e-6))
+        intercept = intercept - offsets @ slope
+        posterior, evidence = softmax(x @ slope + intercept[libraries])
+        # What depends on the row but not on the component: the evidence leaves it out.
+        spread = np.trace(linalg.cho_solve(factor, total)) + 2 * np.log(np.diag(factor[0])).sum()
+        likelihood = float(evidence.mean() - 0.5 * (spread + d * np.log(2 * np.pi)))
+        if likelihood - reached < tolerance:
+            break
+        reached = likelihood
+    return likelihood, slope, intercept
+
+
+def fit_offsets(x: Floats, libraries: Codes, posterior: Floats) -> tuple[Floats, Floats, Floats]:
+    """Means (k, d) and offsets (n_slices, d) that fit best given posteriors (n, k), and their sums (n_slices, k).
+
+    The normal equations of both at once. They leave open what to add to all means and take off all offsets, and
+    more where slices share no component; the solution of least norm stays nearest to the centred slices.
+    """
+    n_slices = int(libraries.max()) + 1
+    weights = np.stack([np.bincount(libraries, weights=p, minlength=n_slices) for p in posterior.T], axis=1)
+    size = weights.sum(axis=1, keepdims=True)
+    sums = np.stack([np.bincount(libraries, weights=column, minlength=n_slices) for column in x.T], axis=1)
+    left = np.diag(weights.sum(axis=0)) - weights.T @ (weights / size)
+    right = posterior.T @ x - weights.T @ (sums / size)
+    means = linalg.lstsq(left, right, cond=1e-9)[0]
+    return means, np.asarray((sums - weights @ means) / size), weights.astype(np.float64)

@@ -6,18 +6,20 @@ There are many of them, so each has one start and sees a subsample; what it find
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+import torch
 
 from stmfg._core.blocks import BLOCK, subsample
-from stmfg.model.mixture import Mixture, fit_likeliest
+from stmfg.model.mixture import Mixtures, fit_mixtures
+from stmfg.model.threads import map_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from stmfg.model.vote import Member
 
@@ -33,14 +35,16 @@ SEED = 0
 class Clustering:
     """A mixture of one member of the vote."""
 
-    values: NDArray[Any]  # (n, d)
-    center: NDArray[np.float64]
+    values: Tensor  # (n, d)
+    center: Tensor
     scale: float
-    mixture: Mixture
+    mixture: Mixtures
+    k: int
 
-    def posterior(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def posterior(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the posterior of some observations, (m, k)."""
-        return self.mixture.posterior((self.values[rows].astype(np.float64) - self.center) / self.scale)
+        x = (self.values[torch.from_numpy(rows).to(self.values.device)] - self.center) / self.scale
+        return self.mixture.assign(x)[0][0, : self.k].T.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,16 @@ def make_survey(members: Sequence[Member], numbers: Iterable[int], labels: NDArr
     if labels is not None and len(rows) < n:
         first = [np.flatnonzero(labels == code)[:OF_EACH] for code in np.unique(labels)]
         rows = np.unique(np.concatenate([rows, *first]))
-    clusterings: dict[int, list[Clustering]] = {k: [] for k in numbers if k <= len(rows)}
-    with threadpool_limits(1):  # the matrices are small
-        for i, member in enumerate(members):
-            x = member.values[rows].astype(np.float64)
-            center = x.mean(axis=0)
-            scale = max(float((x - center).std()), 1e-12)
-            x = (x - center) / scale
-            for k, fits in clusterings.items():
-                fits.append(Clustering(member.values, center, scale, fit_likeliest(x, k, [1000 * i + k])))
-    return Survey(rows, clusterings)
+    numbers = [k for k in numbers if k <= len(rows)]
+
+    def cluster_member(task: tuple[int, Member]) -> list[Clustering]:
+        i, member = task
+        values = torch.as_tensor(member.values)
+        x = values[torch.from_numpy(rows).to(values.device)]
+        center = x.mean(dim=0)
+        scale = max(float((x - center).std(correction=0)), 1e-12)
+        fitted = fit_mixtures((x - center) / scale, numbers, [1000 * i + k for k in numbers])
+        return [Clustering(values, center, scale, fitted[[j]], k) for j, k in enumerate(numbers)]
+
+    by_member = list(map_in_order(cluster_member, enumerate(members)))
+    return Survey(rows, {k: [of_member[j] for of_member in by_member] for j, k in enumerate(numbers)})

@@ -5,12 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
+from stmfg._core.blocks import Counts, OnDisk
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-__all__ = ["split_embedding", "thin_counts"]
+    from stmfg._core.blocks import Rows
+
+    Keys = NDArray[np.uint64]
+
+__all__ = ["Half", "split_embedding", "thin_counts"]
+
+_WORD = 64
 
 
 def thin_counts(counts: sparse.csr_matrix, random_state: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
@@ -39,6 +50,83 @@ def thin_counts(counts: sparse.csr_matrix, random_state: int) -> tuple[sparse.cs
 
     second = counts.data - first
     return half(first), half(second)
+
+
+class Half(Counts):
+    """One of two halves of the molecules, dealt while rows are read: nothing but blocks is ever in memory.
+
+    To which half a molecule goes depends on the seed and on the names of its spot and gene alone. Spots and genes can
+    thus be left out, or come in another order, and the halves of the others stay what they were.
+
+    Parameters
+    ----------
+    counts
+        The whole (n, genes), of all genes of the matrix.
+    spots, genes
+        Names, (n,) and (genes,).
+    random_state
+        Seed.
+    other
+        Which half: False the first, True what it leaves.
+    """
+
+    def __init__(self, counts: Counts, spots: Any, genes: Any, random_state: int, *, other: bool = False) -> None:
+        self._whole, self.shape, self._other = counts, counts.shape, other
+        seed = _mix(np.array([random_state], dtype=np.uint64))
+        self._spots, self._columns = _keys(spots), _mix(_keys(genes) ^ seed)
+
+    @classmethod
+    def of_matrix(cls, matrix: sparse.csr_matrix | OnDisk, *names_and_seed: Any, other: bool = False) -> Half:
+        """Return a half of a matrix as it is."""
+        return cls(Counts(matrix), *names_and_seed, other=other)
+
+    def rows(self, positions: Rows) -> sparse.csr_matrix:
+        """Return some rows of the half, given their positions in the order."""
+        return self._deal(self._whole.rows(positions), self._spots[positions])
+
+    def blocks(self) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
+        """Yield all rows of the half, as they come in the matrix, with their positions in the order."""
+        for positions, block in self._whole.blocks():
+            yield positions, self._deal(block, self._spots[positions])
+
+    def _deal(self, block: sparse.csr_matrix, spots: Keys) -> sparse.csr_matrix:
+        with np.errstate(over="ignore"):
+            keys = np.repeat(spots, np.diff(block.indptr)) + self._columns[block.indices]
+        whole = np.rint(block.data).astype(np.int64)
+        first = _half_of(whole, keys)
+        values = (whole - first if self._other else first).astype(block.data.dtype)
+        half = sparse.csr_matrix((values, block.indices.copy(), block.indptr.copy()), shape=block.shape)
+        half.eliminate_zeros()
+        return half
+
+
+def _half_of(whole: NDArray[np.int64], keys: Keys) -> NDArray[np.int64]:
+    """Draw from binomial distributions with probability 1/2: count the ones among as many random bits."""
+    bits = _mix(keys)
+    used = np.minimum(whole, _WORD).astype(np.uint64)
+    ones = np.full(len(used), np.iinfo(np.uint64).max)
+    mask = np.where(used == 0, np.uint64(0), ones >> (np.uint64(_WORD) - np.maximum(used, np.uint64(1))))
+    drawn: NDArray[np.int64] = np.bitwise_count(bits & mask).astype(np.int64)
+    more = np.flatnonzero(whole > _WORD)
+    if len(more):
+        drawn[more] += _half_of(whole[more] - _WORD, bits[more])
+    return drawn
+
+
+def _keys(names: Any) -> Keys:
+    """Return a number for every name; names that repeat are told apart by how often they came before."""
+    names = pd.Series(np.asarray(names, dtype=object).astype(str))
+    keys = pd.util.hash_array(names.to_numpy(dtype=object))
+    return _mix(keys ^ names.groupby(names, sort=False).cumcount().to_numpy(np.uint64))
+
+
+def _mix(x: Keys) -> Keys:
+    """Scramble 64 bits (SplitMix64; Steele, Lea and Flood 2014)."""
+    with np.errstate(over="ignore"):
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 def split_embedding(

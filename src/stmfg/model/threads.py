@@ -1,12 +1,19 @@
-"""One thread for what is learnt."""
+"""One thread for what is learnt, and threads for what can be done side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
 
 
 @contextmanager
@@ -24,3 +31,42 @@ def one_thread() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def count_cores() -> int:
+    """Return the number of threads to use: the cores this process may run on, or fewer, as ``OMP_NUM_THREADS`` says."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(asked))) if asked.isdecimal() else cores
+
+
+def map_in_order(
+    function: Callable[[Item], Outcome], items: Iterable[Item], *, n_threads: int | None = None
+) -> Iterator[Outcome]:
+    """Yield ``function`` of every item, in order, computed side by side: each by one thread that adds in a fixed order.
+
+    Items are asked for one at a time, in this thread, and at most one more than there are threads is under way: they
+    may be large. What is computed must release Python's lock to gain by it, as products of matrices do.
+
+    Parameters
+    ----------
+    function
+        Does not change what other calls read.
+    items
+        What it is called with.
+    n_threads
+        Those of :func:`count_cores` when not given.
+    """
+    n_threads = count_cores() if n_threads is None else n_threads
+    with one_thread():
+        if n_threads == 1:
+            yield from map(function, items)
+            return
+        with ThreadPoolExecutor(n_threads) as pool:
+            running: deque[Future[Outcome]] = deque()
+            for item in items:
+                running.append(pool.submit(function, item))
+                if len(running) > n_threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
+import torch
 
 from stmfg.config import PLUG_IN
 from stmfg.errors import InputError
 from stmfg.model import cluster
 from stmfg.model.plugins import cluster_with
+from stmfg.model.threads import map_in_order, one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from stmfg.config import Config
     from stmfg.model.plugins import Clusterer
@@ -33,18 +35,14 @@ AVERAGES_VOTE_LESS = 2
 class Member:
     """An embedding that is clustered on its own, (n, d), and how often."""
 
-    values: NDArray[Any]
+    values: NDArray[Any] | Tensor
     n_votes: int
-
-    def subset(self, rows: NDArray[np.int64], n_votes: int) -> Member:
-        """Return the same of some observations."""
-        return Member(self.values[rows], n_votes)
 
 
 def list_members(
-    embedding: NDArray[np.float32], widths: list[int], averages: Sequence[NDArray[Any]], config: Config
-) -> list[Member]:
-    """List what is clustered: the embedding, the fused features of every layer, and plain averages.
+    embedding: NDArray[np.float32], widths: list[int], averages: Iterable[NDArray[Any] | Tensor], config: Config
+) -> Iterator[Member]:
+    """Yield what is clustered, one at a time: the embedding, the fused features of every layer, and plain averages.
 
     Parameters
     ----------
@@ -53,25 +51,31 @@ def list_members(
     widths
         Columns that belong to each layer, in order.
     averages
-        Each (n, any number), see :func:`stmfg.model.averages.average`.
+        Each (n, any number), see :func:`stmfg.model.averages.average`; asked for one at a time, as they are large.
     config
         ``n_votes``, ``scales``.
     """
-    parts = [embedding]
+    yield Member(embedding, config.n_votes)
     if config.scales == "every" and len(widths) > 1:
-        parts += np.split(embedding, np.cumsum(widths)[:-1], axis=1)
-    members = [Member(part, config.n_votes) for part in parts]
-    return members + [Member(x, max(1, config.n_votes // AVERAGES_VOTE_LESS)) for x in averages]
+        for part in np.split(embedding, np.cumsum(widths)[:-1], axis=1):
+            yield Member(part, config.n_votes)
+    for values in averages:
+        yield Member(values, max(1, config.n_votes // AVERAGES_VOTE_LESS))
 
 
 def cluster_members(
-    members: Sequence[Member],
+    members: Iterable[Member],
     n_domains: int,
     config: Config,
     random_state: int,
     clusterer: Clusterer | None = None,
-) -> list[NDArray[np.float64]]:
-    """Cluster every member as often as it votes; posteriors, each (n, n_domains).
+    *,
+    device: torch.device | str = "cpu",
+) -> list[NDArray[Any]]:
+    """Cluster every member as often as it votes; posteriors, each (n, n_domains), see :func:`cluster.mixtures`.
+
+    Members are clustered by as many threads as there are cores, each member by one, so that no posterior hangs on the
+    number of cores; no more members than that are held at a time.
 
     Parameters
     ----------
@@ -85,33 +89,59 @@ def cluster_members(
         Seed.
     clusterer
         A user's, in place of ``config.clusterer``.
+    device
+        Where mixtures are fitted.
     """
+    return _cluster_slices(members, [slice(None)], n_domains, config, random_state, clusterer, device)[0]
+
+
+def _cluster_slices(
+    members: Iterable[Member],
+    slices: Sequence[NDArray[np.int64] | slice],
+    n_domains: int,
+    config: Config,
+    random_state: int,
+    clusterer: Clusterer | None,
+    device: torch.device | str,
+) -> list[list[NDArray[Any]]]:
+    """Cluster the members of all observations, the first of the slices, and half as often of some by themselves."""
     if clusterer is None and config.clusterer.startswith(PLUG_IN):
         raise InputError(f"clusterer={config.clusterer!r} was a function of a user's own; give it again")
 
-    def cluster_once(x: NDArray[Any], seed: int) -> NDArray[np.float64]:
+    def cluster_once(x: NDArray[Any] | Tensor, seeds: list[int]) -> list[NDArray[Any]]:
+        if clusterer is None and config.clusterer == "mixture":
+            return cluster.mixtures(x, n_domains, seeds, n_starts=config.n_starts, device=device)
+        values = torch.as_tensor(x).cpu().numpy()
         if clusterer is not None:
-            return cluster_with(clusterer, x, n_domains, seed)
+            return [cluster_with(clusterer, values, n_domains, seed).astype(np.float32) for seed in seeds]
         method: Clusterer = getattr(cluster, config.clusterer)
-        return method(x, n_domains, n_starts=config.n_starts, random_state=seed)
+        return [method(values, n_domains, n_starts=config.n_starts, random_state=seed) for seed in seeds]
 
-    rng = np.random.default_rng(random_state)
-    with threadpool_limits(1):  # the matrices are small: threads would wait for each other more than they work
-        return [
-            cluster_once(member.values, int(seed)).astype(np.float32)
-            for member in members
-            for seed in rng.integers(2**31, size=member.n_votes)
-        ]
+    def cluster_all(task: tuple[Member, list[list[int]]]) -> list[list[NDArray[Any]]]:
+        member, seeds = task
+        return [cluster_once(member.values[rows], each) for rows, each in zip(slices, seeds, strict=True)]
+
+    def draw_seeds() -> Iterator[tuple[Member, list[list[int]]]]:
+        rngs = [np.random.default_rng(random_state) for _ in slices]
+        for member in members:
+            times = [member.n_votes, *[max(1, member.n_votes // 2)] * (len(slices) - 1)]
+            yield member, [rng.integers(2**31, size=n).tolist() for rng, n in zip(rngs, times, strict=True)]
+
+    # Others than ours may not be safe in threads, as Leiden is not, and a GPU does one thing at a time.
+    in_threads = clusterer is None and config.clusterer != "leiden" and torch.device(device).type == "cpu"
+    clustered = map_in_order(cluster_all, draw_seeds(), n_threads=None if in_threads else 1)
+    return [[posterior for some in of_slice for posterior in some] for of_slice in zip(*clustered, strict=True)]
 
 
 def vote(
-    members: Sequence[Member],
+    members: Iterable[Member],
     n_domains: int,
     config: Config,
     random_state: int,
     *,
     libraries: NDArray[np.int64] | None = None,
     clusterer: Clusterer | None = None,
+    device: torch.device | str = "cpu",
 ) -> NDArray[np.float64]:
     """Find the domains: the consensus of all clusterings, and of several slices also those of each slice by itself.
 
@@ -121,7 +151,7 @@ def vote(
 
     Parameters
     ----------
-    members, n_domains, config, random_state, clusterer
+    members, n_domains, config, random_state, clusterer, device
         As in :func:`cluster_members`. A slice's own clusterings are half as many, so none where ``n_votes`` is 1.
     libraries
         Slice of each observation, codes (n,) from 0; ``None`` of a single slice.
@@ -130,16 +160,17 @@ def vote(
     -------
     Share of the vote, (n, n_domains).
     """
-    shares = cluster.consensus(cluster_members(members, n_domains, config, random_state, clusterer))
-    if libraries is None or config.n_votes < 2:
-        return shares
-    for code in range(libraries.max() + 1):
-        rows = np.flatnonzero(libraries == code)
-        if len(rows) >= max(OWN_FROM, n_domains):
-            own = [member.subset(rows, max(1, member.n_votes // 2)) for member in members]
-            posteriors = cluster_members(own, n_domains, config, random_state, clusterer)
-            of_slice = cluster.map_clusters(posteriors, shares[rows])
-            shares[rows] = (shares[rows] + OWN_WEIGHT * of_slice) / (1 + OWN_WEIGHT)
+    large: list[NDArray[np.int64]] = []
+    if libraries is not None and config.n_votes > 1:
+        large = [np.flatnonzero(libraries == code) for code in range(libraries.max() + 1)]
+        large = [rows for rows in large if len(rows) >= max(OWN_FROM, n_domains)]
+    everything, *parts = _cluster_slices(
+        members, [slice(None), *large], n_domains, config, random_state, clusterer, device
+    )
+    shares = cluster.consensus(everything)
+    for rows, posteriors in zip(large, parts, strict=True):
+        of_slice = cluster.map_clusters(posteriors, shares[rows])
+        shares[rows] = (shares[rows] + OWN_WEIGHT * of_slice) / (1 + OWN_WEIGHT)
     return shares
 
 
@@ -157,7 +188,7 @@ def choose_n_domains(
     Evidence in nats less that of the best number, so at most 0, indexed by k from 3 to 15.
     """
     candidates = range(3, max(4, min(15, len(embedding) // 10) + 1))
-    with threadpool_limits(1):
+    with one_thread():
         evidence = [
             cluster.evidence(
                 embedding, k, independent=1 / neighbourhood, n_starts=config.n_starts, random_state=random_state

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogFormatter
 from stmfg._core import checks
 from stmfg._core.labels import labels
 from stmfg._core.palette import palette
-from stmfg._keys import DOMAIN, UNS, VIEW_WEIGHTS
+from stmfg._keys import DOMAIN, MARKERS, UNS, VIEW_WEIGHTS
 from stmfg.errors import InputError, require
 from stmfg.pl._maps import RUN, new_axes
 from stmfg.tl import _marker_tests
@@ -116,7 +116,7 @@ def markers(
     adata
         Annotated data with raw counts.
     genes
-        Genes to draw; by default the `n_genes` best markers of every domain.
+        Genes to draw; by default the `n_genes` best of :func:`stmfg.tl.markers` for every domain.
     n_genes
         How many markers of each domain, where `genes` is not given.
     color
@@ -129,7 +129,11 @@ def markers(
         raise InputError("there are no raw counts in layers['counts'] or X; store them in layers['counts']")
     moments = _marker_tests.moments(counts, labels(adata, color))
     if genes is None:
-        order = list(dict.fromkeys(_marker_tests.rank(moments, adata.var_names, n_genes).index))
+        table = adata.uns.get(MARKERS) if color == DOMAIN else None
+        if table is None or not set(table["domain"]) <= set(moments.domains):
+            table = _marker_tests.rank(moments, adata.var_names, n_genes)
+        best = table.groupby("domain", sort=False).head(n_genes)["gene"]
+        order = list(dict.fromkeys(adata.var_names.get_indexer(best[best.isin(adata.var_names)])))
     else:
         order = list(adata.var_names.get_indexer(list(genes)))
         if -1 in order:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from stmfg._core.blocks import subsample
 from stmfg._core.checks import library_codes
 from stmfg._core.labels import colours, labels
-from stmfg._core.palette import EXPRESSION, EXPRESSION_DARK, MISSING
+from stmfg._core.palette import CONFIDENCE_DARK, EXPRESSION, EXPRESSION_DARK, MISSING, TISSUE_PALETTE
 from stmfg._core.spots import spots
-from stmfg._keys import CONFIDENCE, EMBEDDING, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
+from stmfg._keys import CONFIDENCE, EMBEDDING, HIGHLY_VARIABLE, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
+from stmfg.errors import InputError
 from stmfg.pl._charts import counts_or_none, mean_view_weights
 from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
-from stmfg.report import _map_data, _stills
+from stmfg.report import _genes, _levels, _map_data, _stills
 from stmfg.report._sentences import UNCERTAIN, describe_stability, list_warnings
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
@@ -41,7 +42,16 @@ _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the d
 _MARKER_SPOTS = 5_000  # of a domain
 _CURVE_POINTS = 300
 _ALIKE = 0.1  # the view that counts most is named where it leads by so much
-_EQUAL = 0.005  # weights of views that differ by less are the same
+_EQUAL = 0.05  # weights of views that differ by less say nothing
+
+
+_SCRIPTS = [
+    f"js/{name}.js"
+    for name in (
+        "elements", "colours", "pack", "points", "draw", "gestures", "map", "groups", "select", "regions", "figures",
+        "mapfile", "genes", "domains", "selections", "report",
+    )
+]  # fmt: skip
 
 
 def write(
@@ -49,34 +59,55 @@ def write(
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
+    genes: str | Sequence[str] = "all",
     run: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report of a result.
 
     Names of slices, genes and domains come from strangers: all are escaped, and the file forbids itself to run any
-    script but its own or to load anything.
+    script but its own or to load anything but its own genes.
 
     Parameters
     ----------
     adata
         Annotated data as :func:`stmfg.tl.domains` leaves it.
     path
-        The HTML file; it appears complete or not at all.
+        The HTML file; it appears complete or not at all. Where all genes do not fit into 15 MB, they are put into a
+        folder beside it, of the same name with ``_genes``.
     title
         What the page is called; by default after the library in ``uns["spatial"]`` or the input of the run.
+    genes
+        What can be searched for on the map: ``"all"`` genes that 1 % of the spots have, ``"markers"`` alone, or a list
+        of names besides these.
     run
-        What ``run.json`` holds: version, input, options, params, versions, stages, history, warnings. What is absent
-        is taken from ``uns["stmfg"]``, or left out of the report.
+        What ``run.json`` holds: version, input, options, params, versions, stages, history, warnings; and selections,
+        ``{"name": ..., "spots": [...]}`` each. What is absent is taken from ``uns["stmfg"]``, or left out.
+
+    Raises
+    ------
+    InputError
+        If ``genes`` names one that is not there.
     """
-    scripts = ("points.js", "map.js", "report.js")
-    write_text(Path(path), fill_template("report.html", scripts, **_content(adata, title, run or {})))
+    path = Path(path)
+    content, packed = _content(adata, title, genes, run or {})
+    folder = path.with_name(f"{path.stem}_genes")
+    outside = packed is not None and not packed.inside
+    content["map"]["folder"] = folder.name if outside else None
+    content["groups"] = [] if packed is None else list(enumerate(packed.groups[:1] if outside else packed.groups))
+    content["map_json"] = htmlsafe_json_dumps(content["map"])
+    if packed is not None:
+        _genes.write_groups(packed, folder)
+    write_text(path, fill_template("report.html", _SCRIPTS, **content))
 
 
-def _content(adata: AnnData, title: str | None, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything the template shows."""
+def _content(
+    adata: AnnData, title: str | None, wanted: str | Sequence[str], run: Mapping[str, Any]
+) -> tuple[dict[str, Any], _genes.PackedGenes | None]:
+    """Return everything the template shows, and the genes of the map."""
     domains = labels(adata)
     names = [str(c) for c in domains.categories]
-    listed = [{"name": name, "colour": shade} for name, shade in zip(names, colours(adata, names), strict=True)]
+    shades = colours(adata, names)
+    listed = [{"place": i, "name": names[i], "colour": shade} for i, shade in enumerate(shades)]
     record = adata.uns.get(UNS, {})
     options = run.get("options", {})
     library_key = options.get("library_key", record.get("library_key"))
@@ -87,39 +118,52 @@ def _content(adata: AnnData, title: str | None, run: Mapping[str, Any]) -> dict[
     chosen = _map_data.choose_spots(adata.n_obs)
     places = _map_data.name_places(where, domains)
     counts = counts_or_none(adata, options.get("layer"))
-    markers, depth, genes = None, None, []
+    title = title or _name_input(adata, run)
+    markers, depth, packed, seen = None, None, None, None
+    on_map: list[int] = []
     if counts is not None:
-        markers, on_map = _rank_markers(counts, domains, np.asarray(adata.var_names), len(chosen))
-        depth, expression = _map_data.depth_and_expression(counts, on_map, chosen)
-        genes = _map_data.pack_genes([str(adata.var_names[gene]) for gene in on_map], expression)
+        markers, on_map = _rank_markers(counts, domains, np.asarray(adata.var_names))
+        streams = _genes.read_streams(counts, chosen)
+        depth, seen = streams.depth, int((streams.total > 0).sum())
+        others = _choose_genes(wanted, streams, adata.var_names, on_map)
+        packed = _genes.pack_all(streams, adata.var_names, on_map, others)
     drawn = {
         "n": len(chosen),
-        "tissue": _map_data.pack_places(where, chosen, places),
+        "title": title,
+        "tissue": _map_data.pack_places(where, chosen, places, _map_data.measure_unit(adata, where)),
         "embedding": None if plane is None else _map_data.pack_places(plane, chosen),
         "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
+        "levels": _levels.pack_levels(adata, domains, chosen),
         "confidence": None if certain is None else _map_data.pack_shares(certain[chosen]),
-        "genes": genes,
-        "names": _map_data.pack_names(adata.obs_names),
+        "genes": packed and packed.index,
+        "depth": None if depth is None else _map_data.pack_bytes(depth[chosen].round().astype("<u4")),
+        "names": _map_data.pack_names(adata.obs_names[chosen]),
         "domains": listed,
+        "selections": run.get("selections", []),
+        "tissue_colours": TISSUE_PALETTE,
         "missing": MISSING,
         "ramps": {
-            "confidence": _ramp(CONFIDENCE_MAP),
+            "confidence_light": _ramp(CONFIDENCE_MAP),
+            "confidence_dark": _ramp(LinearSegmentedColormap.from_list("confidence_dark", CONFIDENCE_DARK)),
             "light": _ramp(LinearSegmentedColormap.from_list("light", EXPRESSION)),
             "dark": _ramp(LinearSegmentedColormap.from_list("dark", EXPRESSION_DARK)),
         },
     }
-    shades = to_rgba_array([domain["colour"] for domain in listed] + [MISSING])[domains.codes][chosen]
+    of_spots = to_rgba_array([*shades, MISSING])[domains.codes][chosen]
     warnings = [str(w) for w in run.get("warnings", [])]
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
     slices = None if library_key is None else library_codes(adata, library_key)
     stages = [dict(stage) for stage in run.get("stages", [])]
-    return {
-        "title": title or _name_input(adata, run),
+    trained = int(np.asarray(adata.var[HIGHLY_VARIABLE]).sum()) if HIGHLY_VARIABLE in adata.var else None
+    content = {
+        "title": title,
         "version": run.get("version") or record.get("version"),
         "n_obs": adata.n_obs,
-        "n_vars": adata.n_vars,
+        "n_seen": seen,
+        "n_trained": trained,
         "use_rep": options.get("use_rep", record.get("use_rep")),
         "domains": listed,
+        "number": _levels.describe_number(record),
         "slices": list(where.slices),
         "sizes": _count_spots(domains, certain),
         "median_confidence": None if certain is None else float(np.median(certain)),
@@ -129,12 +173,13 @@ def _content(adata: AnnData, title: str | None, run: Mapping[str, Any]) -> dict[
         "stills": _draw_stills(
             where.part(chosen),
             plane and plane.part(chosen),
-            shades,
+            of_spots,
             None if certain is None else certain[chosen],
             places,
         ),
         "map": drawn,
-        "map_json": htmlsafe_json_dumps(drawn),
+        "map_genes": [str(adata.var_names[gene]) for gene in on_map],
+        "n_searched": 0 if packed is None else len(on_map) + len(others),
         "sampled": len(chosen) < adata.n_obs,
         "neighbours": None if graph is None else _tabulate_contacts(graph, domains, slices),
         "markers": markers,
@@ -146,6 +191,25 @@ def _content(adata: AnnData, title: str | None, run: Mapping[str, Any]) -> dict[
         "seconds": sum(float(stage.get("seconds") or 0.0) for stage in stages),
         "tables": _tables(run, record),
     }
+    return content, packed
+
+
+def _choose_genes(
+    wanted: str | Sequence[str], streams: _genes.GeneStreams, names: pd.Index, on_map: Sequence[int]
+) -> NDArray[np.int64]:
+    """Return the positions of the genes that can be searched for, besides those listed."""
+    if wanted == "all":
+        chosen = np.flatnonzero(streams.seen >= max(_genes.LEAST_SHARE * len(streams.depth), 1))
+    elif wanted == "markers":
+        chosen = np.array([], dtype=np.int64)
+    elif isinstance(wanted, str):
+        raise InputError(f'genes is {wanted!r}, expected "all", "markers" or a list of names')
+    else:
+        absent = [name for name in wanted if name not in names]
+        if absent:
+            raise InputError(f"the result has no gene {absent[0]!r}; give names as in var_names")
+        chosen = np.flatnonzero(names.isin(list(wanted)))
+    return np.setdiff1d(chosen, on_map)
 
 
 def _name_input(adata: AnnData, run: Mapping[str, Any]) -> str:
@@ -216,7 +280,7 @@ def _tabulate_contacts(
 
 
 def _rank_markers(
-    counts: Any, domains: pd.Categorical[Any], gene_names: NDArray[Any], n_map: int
+    counts: Any, domains: pd.Categorical[Any], gene_names: NDArray[Any]
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """Return one row for each marker gene, with its dots over all domains, and the genes of the map, best first.
 
@@ -232,7 +296,7 @@ def _rank_markers(
     table["rank"] = table.groupby("domain").cumcount()
     table["domain"] = pd.Index(moments.domains).get_indexer(pd.Index(table["domain"]))
     best_first = [int(gene) for gene in table.sort_values("rank", kind="stable").index]
-    on_map = list(dict.fromkeys(best_first))[: _map_data.count_genes(n_map)]
+    on_map = list(dict.fromkeys(best_first))[: _map_data.GENES]
     relative = moments.log_mean / np.maximum(moments.log_mean.max(axis=0), np.finfo(float).tiny)
     rows: list[dict[str, Any]] = []
     for gene, row in zip(table.index, table.to_dict("records"), strict=True):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from stmfg._keys import CONFIDENCE
+from stmfg.tl._summary import UNCERTAIN as UNCERTAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-UNCERTAIN: Final = 0.5
-"""Below this confidence a spot is called uncertain."""
 _DEPTH_PANEL, _DEPTH_WHOLE, _WHOLE = 20, 500, 2000  # median counts to warn below; genes from which it is no panel
 _SMALL_DOMAIN = 0.005  # share of all spots
 _SCATTERED = 0.2  # share of a domain's spots without a neighbour in it

@@ -2,14 +2,17 @@
 
 from stmfg.tl._abundance import abundance, composition
 from stmfg.tl._after import adjacency, markers, pseudobulk, subdomains
+from stmfg.tl._compare import compare
 from stmfg.tl._domains import apply, domains, embed
 from stmfg.tl._edit import merge, recolour, rename, split
 from stmfg.tl._levels import cut, levels
+from stmfg.tl._summary import summary
 
 __all__ = [
     "abundance",
     "adjacency",
     "apply",
+    "compare",
     "composition",
     "cut",
     "domains",
@@ -22,4 +25,5 @@ __all__ = [
     "rename",
     "split",
     "subdomains",
+    "summary",
 ]

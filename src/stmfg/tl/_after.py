@@ -23,7 +23,7 @@ from stmfg.errors import InputError, require
 from stmfg.model.domains import find_domains
 from stmfg.model.plugins import Plugins
 from stmfg.tl._contacts import count_contacts
-from stmfg.tl._marker_tests import marker_genes
+from stmfg.tl._halves import rank_markers
 from stmfg.tl._write import read_embedding, trained_config, write_colours
 
 if TYPE_CHECKING:
@@ -40,11 +40,15 @@ def markers(
     key_added: str = MARKERS,
     copy: bool = False,
 ) -> AnnData | None:
-    """Find the genes that tell each domain from the rest of the tissue.
+    """Find the genes that tell each domain from the others.
 
-    Counts are scaled to the median depth and log-transformed; each domain is compared with all other observations by
-    Welch's t-test. The domains were found in the same counts, so that the p-values rank genes but are not evidence that
-    the domains exist.
+    Counts are scaled to the median depth and log-transformed. A gene is *specific* to a domain when it is seen in at
+    least a tenth of its observations, is 1.5 times as high there as in any other domain, and a test says so. Domains
+    are found where expression differs, so that testing them on the same counts always finds something. Here the tests
+    (Welch's, one-sided) are made on one half of the molecules, between the domains that the other half alone shows
+    (Neufeld et al. 2022): a tissue without domains has no markers. Genes that less than one in a hundred
+    observations shows are left out. The p-values say that expression differs between these places of this tissue, not
+    that it does in another donor.
 
     Parameters
     ----------
@@ -66,12 +70,22 @@ def markers(
     ``None``, or the copy. Written:
 
     ``uns["stmfg_markers"]``
-        Table with one row for each domain and gene, best first: ``domain``, ``gene``, ``log2_fold_change`` of the
-        normalised counts, ``score`` (t), ``share_in`` and ``share_out`` (of observations in which the gene is seen),
-        ``p_adjusted`` (Benjamini-Hochberg over the genes of a domain).
+        Table with one row for each domain and gene, best first: ``domain``, ``gene``; ``specific``;
+        ``log2_fold_change`` of the normalised counts against all other observations, ``share_in`` and ``share_out`` (of
+        observations in which the gene is seen), ``score`` (t) and ``p_adjusted`` (Benjamini-Hochberg over the genes of
+        a domain); ``next_domain``, the other domain where the gene is highest, ``log2_fold_change_next`` and
+        ``share_next`` against that one, and ``p_adjusted_next``, of being higher than in every other domain. The
+        p-values are NaN where the domains were found in the counts and there is no other half to test them on.
+
+    References
+    ----------
+    Neufeld, Gao, Popp, Battle and Witten (2022), Inference after latent variable estimation for single-cell RNA
+    sequencing data, Biostatistics 25, 270-287. Berger (1982), Multiparameter hypothesis testing and acceptance
+    sampling, Technometrics 24, 295-300, for testing against every other domain.
     """
     domain = _complete(adata, key)
-    table = marker_genes(checks.counts(adata, layer), domain, adata.var_names.to_numpy(), n_genes)
+    every = rank_markers(adata, key, domain, checks.counts(adata, layer))
+    table = every.groupby("domain", sort=False).head(n_genes).reset_index(drop=True)
     adata = adata.copy() if copy else adata
     adata.uns[key_added] = table.set_axis(table.index.astype(str), axis=0)  # as it comes back from a file
     return adata if copy else None
@@ -89,9 +103,9 @@ def adjacency(
 
     Of the c_i pairs of neighbours that join domain i to the rest of a slice of n observations, shuffling the rest leads
     ``c_i * n_j / (n - n_i)`` to domain j. Shuffling all labels, as squidpy's neighbourhood enrichment does, would only
-    say of compact domains, which have few borders, that they are compact. Within a domain, where there is nothing
-    outside to shuffle, all labels are shuffled: ``m * n_i * (n_i - 1) / (n * (n - 1))`` of m pairs of neighbours, the
-    join count under nonfree sampling (Cliff and Ord 1981, Spatial Processes: Models and Applications).
+    say of compact domains, which have few borders, that they are compact. Nothing is said of pairs within a domain, for
+    there is nothing outside to shuffle. No p-value goes with it: the labels of neighbours are alike whatever they
+    touch, so that shuffled ones are no fair draw; the ratio is an effect, to be compared between samples.
 
     Parameters
     ----------
@@ -113,7 +127,8 @@ def adjacency(
     ``uns["stmfg_adjacency"]``
         Table with one row for each ordered pair of domains: ``domain``, ``neighbor``, ``observed`` and ``expected``
         pairs of neighbours, each pair once, and their ``ratio``, above 1 where domains touch more than by chance; NaN
-        where none are expected. What is expected differs with the order: it is the rest of ``domain`` that is shuffled.
+        where none are expected, and within a domain. What is expected differs with the order: it is the rest of
+        ``domain`` that is shuffled.
     """
     domain = _complete(adata, key)
     graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stmfg._core import checks
-from stmfg._core.progress import showing
-from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, UNLIKE, UNS
+from stmfg._core.progress import asked_for
+from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, HALF, UNLIKE, UNS
+from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.model.domains import Result, find_domains
 from stmfg.model.plugins import Plugins
+from stmfg.tl._halves import write_redraws
 from stmfg.tl._write import read_embedding, trained_config, write_domains, write_embedding, write_level
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def embed(
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     copy: bool = False,
     **options: Any,
 ) -> AnnData | None:
@@ -50,8 +51,10 @@ def embed(
         Raw counts in ``layers[layer]``, ``layers["counts"]`` or ``X``; coordinates in ``obsm["spatial"]``.
     preset, random_state, device, options
         As of :class:`stmfg.STMFG`.
-    use_rep, layer, library_key, checkpoint, progress
+    use_rep, layer, library_key, checkpoint
         As in :meth:`stmfg.STMFG.fit`.
+    progress
+        Whether to show the stages; in a notebook, when not given.
     denoised
         Also write the denoised expression.
     copy
@@ -86,7 +89,7 @@ def embed(
     adata = adata.copy() if copy else adata
     model = STMFG(n_domains=None, preset=preset, random_state=random_state, device=device, **options)
     where = {"layer": layer, "library_key": library_key}
-    with showing(show=True) if progress else nullcontext():
+    with asked_for(progress):
         model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
     _write(adata, model, denoised=denoised, **where)
     return adata if copy else None
@@ -115,7 +118,7 @@ def domains(
     random_state: int = 0,
     device: str = "auto",
     checkpoint: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     key_added: str = DOMAIN,
     copy: bool = False,
     **options: Any,
@@ -147,8 +150,12 @@ def domains(
     ``obs["stmfg_domain"]``
         Categories ``"1"`` (largest) to ``str(n_domains)``.
     ``obs["stmfg_confidence"]``
-        Share of the vote for that domain, float32 in 0..1; 0 where an observation was left out. With another
-        ``key_added`` it is that key followed by ``_confidence``.
+        Probability that the observation keeps its domain when half of the molecules are drawn again and the seed
+        changes, float32 in 0..1, see :mod:`stmfg.model.halves`; 0 where an observation was left out. With another
+        ``key_added`` it is that key followed by ``_confidence``. With ``redraws=0`` it is the share of the vote.
+    ``obs["stmfg_half"]``
+        The domains as one half of the molecules alone shows them, for :func:`markers` to be tested on the other; with
+        another ``key_added``, that key followed by ``_half``. Not with ``use_rep`` or ``redraws=0``.
     ``uns["stmfg_domain_colors"]``
         Colours of the domains, after ``key_added``, unless there were enough of them.
     ``obs["stmfg_leaf"]``, ``uns["stmfg"]["tree"]``
@@ -161,6 +168,7 @@ def domains(
         If data or options cannot be used, or options of the training differ from those of the embedding that is there.
     """
     from stmfg.model.estimator import STMFG
+    from stmfg.model.train import pick_device
 
     adata = adata.copy() if copy else adata
     numbers = checks.levels(n_domains, adata.n_obs)
@@ -172,19 +180,23 @@ def domains(
                 f"denoising needs the network that made obsm[{EMBEDDING!r}]; "
                 f"del adata.obsm[{EMBEDDING!r}] to train anew, or call model.denoise(adata)"
             )
-        logger.info("clustering the embedding in obsm[%r]; delete it to train anew", EMBEDDING)
+        say = logger.info if adata.uns.get(UNS, {}).get("version") == __version__ else logger.warning  # of others
+        say("clustering the embedding that is in obsm[%r]; to train anew: del adata.obsm[%r]", EMBEDDING, EMBEDDING)
         plugins, options = Plugins.split(options)
         config = trained_config(adata, preset, use_rep, options)
         embedded, seed = read_embedding(adata, library_key), checks.random_state(random_state)
-        result = find_domains(embedded, numbers, config, seed, plugins.clusterer)
+        result = find_domains(embedded, numbers, config, seed, plugins.clusterer, pick_device(device))
+        where = {"layer": layer, "library_key": library_key}
     else:
         settings: dict[str, Any] = {"preset": preset or "default", "random_state": random_state, "device": device}
         model = STMFG(n_domains=numbers, **settings, **options)
         where = {"layer": layer, "library_key": library_key}
-        with showing(show=True) if progress else nullcontext():
+        with asked_for(progress):
             model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
         result = _write(adata, model, denoised=denoised, **where)
+        config, seed, plugins = model.config, model.random_state, model.plugins
     write_domains(adata, result, key_added)
+    write_redraws(adata, key_added, config, seed, plugins, device=device, **where)
     for level in numbers[1:] if isinstance(numbers, tuple) else ():
         write_level(adata, result, level, f"{key_added}_{level}", key_added)
     return adata if copy else None
@@ -242,6 +254,7 @@ def apply(
     result = model.apply(adata, layer=layer, library_key=library_key, adapt=adapt)
     write_embedding(adata, model, result, library_key)
     write_domains(adata, result, DOMAIN)
+    adata.obs.drop(columns=HALF, errors="ignore", inplace=True)  # of other domains
     adata.obs[UNLIKE] = result.unlike
     adata.uns[UNS] |= {
         "genes_shared": result.genes_shared,

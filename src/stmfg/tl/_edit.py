@@ -253,7 +253,13 @@ def _replace_names(adata: AnnData, names: Mapping[str, str]) -> None:
         categories = list(dict.fromkeys(names.get(str(name), str(name)) for name in column.categories))
         values = [names.get(value, value) for value in column.astype(object)]
         adata.obs[HALF] = pd.Categorical(values, categories=categories)
-    for table, columns in ((MARKERS, ["domain"]), (ADJACENCY, ["domain", "neighbor"])):
+        record = adata.uns.get(UNS, {}).get("halves", {}).get(DOMAIN, {})
+        if "domains" in record:
+            of_halves = np.array([names.get(name, name) for name in map(str, record["domains"])], dtype=object)
+            adata.uns[UNS] = adata.uns[UNS] | {
+                "halves": {**adata.uns[UNS]["halves"], DOMAIN: record | {"domains": of_halves}}
+            }
+    for table, columns in ((MARKERS, ["domain", "next_domain"]), (ADJACENCY, ["domain", "neighbor"])):
         if table in adata.uns:
             adata.uns[table] = adata.uns[table].replace({key: dict(names) for key in columns})
 

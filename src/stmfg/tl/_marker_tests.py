@@ -1,8 +1,8 @@
-"""Marker genes of domains: one domain against all other spots, on sparse counts, in one pass over them."""
+"""Marker genes of domains: one domain against each other one and against the rest, in one pass over sparse counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,37 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from stmfg._core.blocks import OnDisk, row_blocks, row_sums
+from stmfg._core.blocks import Counts, OnDisk, row_blocks, row_sums
 from stmfg.errors import InputError
 
+Floats = NDArray[np.float64]
+
+SPECIFIC_FOLD = 1.5
+"""A gene specific to a domain is that many times as high there as in any other domain, seen as often as in the next,"""
+SPECIFIC_SHARE = 0.1
+"""and seen in at least that share of its spots."""
+SEEN_SHARE = 0.01
+"""Genes that fewer of all spots show are not tested: they tell little, and the others would pay for it."""
+LEVEL = 0.05
+"""Adjusted p-values below it count."""
 _PSEUDOCOUNT = 0.1  # counts per spot added to both sides of a fold change: genes seen hardly anywhere stay near 0
 _TINY = 1e-12
 
-_COLUMNS = ["domain", "gene", "log2_fold_change", "score", "share_in", "share_out", "p_adjusted"]
+_TEXT = ["domain", "gene", "next_domain"]
+_COLUMNS = [
+    "domain",
+    "gene",
+    "specific",
+    "log2_fold_change",
+    "share_in",
+    "share_out",
+    "score",
+    "p_adjusted",
+    "next_domain",
+    "log2_fold_change_next",
+    "share_next",
+    "p_adjusted_next",
+]
 
 
 @dataclass(frozen=True)
@@ -25,19 +49,19 @@ class Moments:
     """What is known of every gene in every domain after one pass over the counts."""
 
     domains: list[str]
-    sizes: NDArray[np.float64]  # spots in each of the K domains, (K,)
-    log_sum: NDArray[np.float64]  # sums of log1p of the normalised counts, (K, genes)
-    log_square_sum: NDArray[np.float64]  # and of their squares
-    count_sum: NDArray[np.float64]  # sums of the normalised counts, (K, genes)
-    seen: NDArray[np.float64]  # spots in which the gene is seen at all, (K, genes)
+    sizes: Floats  # spots in each of the K domains, (K,)
+    log_sum: Floats  # sums of log1p of the normalised counts, (K, genes)
+    log_square_sum: Floats  # and of their squares
+    count_sum: Floats  # sums of the normalised counts, (K, genes)
+    seen: Floats  # spots in which the gene is seen at all, (K, genes)
 
     @property
-    def log_mean(self) -> NDArray[np.float64]:
+    def log_mean(self) -> Floats:
         """Mean ``log1p`` of the normalised counts, (K, genes)."""
         return self.log_sum / self.sizes[:, None]
 
     @property
-    def share(self) -> NDArray[np.float64]:
+    def share(self) -> Floats:
         """Share of the spots of a domain in which the gene is seen, (K, genes)."""
         return self.seen / self.sizes[:, None]
 
@@ -60,12 +84,13 @@ def moments(counts: Any, domains: Any) -> Moments:
     if n == 0 or codes.min() < 0:
         raise InputError("markers need a label for every spot, and at least one spot; leave the others out first")
     k = len(labels.categories)
-    matrix = counts if isinstance(counts, OnDisk) else sparse.csr_matrix(counts)
-    _, depth, _ = row_sums(matrix)
+    if not isinstance(counts, (Counts, OnDisk)):
+        counts = sparse.csr_matrix(counts)
+    blocks, depth = _blocks_and_depth(counts)
     target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
     scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
     sums = np.zeros((4, k, genes))
-    for rows, part in row_blocks(matrix):
+    for rows, part in blocks:
         block = sparse.csr_array(part, dtype=np.float64, copy=True)
         block.eliminate_zeros()
         size = block.shape[0]
@@ -79,45 +104,69 @@ def moments(counts: Any, domains: Any) -> Moments:
     return Moments([str(c) for c in labels.categories], sizes, *sums)
 
 
-def rank(moments: Moments, gene_names: Sequence[str] | NDArray[Any], n_genes: int = 5) -> pd.DataFrame:
-    """Rank genes by Welch's t of one domain against the rest; a domain of one spot borrows the variance of the rest.
+def _blocks_and_depth(counts: Any) -> tuple[Iterator[tuple[Any, Any]], Floats]:
+    """Return the rows in blocks with their places, and the sum of every row, (n,)."""
+    if not isinstance(counts, Counts):
+        return row_blocks(counts), row_sums(counts)[1]
+    depth = np.empty(counts.shape[0])
+    for rows, part in counts.blocks():
+        depth[rows] = np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()
+    return counts.blocks(), depth
 
-    Only genes higher inside than outside are listed, at most ``n_genes`` of each domain. The table is that of
-    :func:`marker_genes`; its index is the position of the gene in ``gene_names``.
+
+def rank(
+    moments: Moments,
+    gene_names: Sequence[str] | NDArray[Any],
+    n_genes: int | None = 5,
+    tested: Moments | None = None,
+) -> pd.DataFrame:
+    """Rank genes by how much higher they are in one domain than in the rest and in each other domain.
+
+    Effects are those of ``moments``; the tests (Welch's t; a domain of one spot borrows the variance of the other side)
+    are made in ``tested``, the other half of the molecules, or where there is none in ``moments`` itself. Only genes
+    higher inside than outside are listed, specific ones first, and at most ``n_genes`` of each domain. The table is
+    that of :func:`stmfg.tl.markers`; its index is the position of the gene in ``gene_names``.
     """
     names = np.asarray(gene_names, dtype=object)
     if len(names) != moments.log_sum.shape[1]:
         raise InputError(f"{len(names)} gene names for {moments.log_sum.shape[1]} genes; give one for every column")
-    total = moments.sizes.sum()
-    expressed = np.flatnonzero(moments.seen.sum(axis=0) > 0)
-    if len(moments.domains) < 2 or len(expressed) == 0:
-        return pd.DataFrame({c: pd.Series(dtype=object if c in _COLUMNS[:2] else float) for c in _COLUMNS})
-
-    def inside_and_outside(sums: NDArray[np.float64], i: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        own = sums[i, expressed]
-        rest = sums[:, expressed].sum(axis=0) - own
-        return own / moments.sizes[i], rest / (total - moments.sizes[i])
-
+    tested = tested or moments
+    expressed = np.flatnonzero(moments.seen.sum(axis=0) >= max(SEEN_SHARE * moments.sizes.sum(), 1))
+    domains = [name for name in moments.domains if name in tested.domains]
+    if len(domains) < 2 or len(expressed) == 0:
+        return pd.DataFrame({c: pd.Series(dtype=object if c in _TEXT else float) for c in _COLUMNS})
+    count_mean = moments.count_sum[:, expressed] / moments.sizes[:, None]
     tables = []
-    for i, domain in enumerate(moments.domains):
-        n_in, n_out = moments.sizes[i], total - moments.sizes[i]
-        mean_in, mean_out = inside_and_outside(moments.log_sum, i)
-        square_in, square_out = inside_and_outside(moments.log_square_sum, i)
-        t, p = _welch(mean_in, square_in, n_in, mean_out, square_out, n_out)
-        count_in, count_out = inside_and_outside(moments.count_sum, i)
-        share_in, share_out = inside_and_outside(moments.seen, i)
-        adjusted = stats.false_discovery_control(p)
-        best = np.argsort(-t, kind="stable")[:n_genes]
-        best = best[t[best] > 0]
+    for domain in moments.domains:
+        i = moments.domains.index(domain)
+        others = np.delete(np.arange(len(moments.domains)), i)
+        following = others[count_mean[others].argmax(axis=0)]  # where the gene is highest of all other domains
+        every = np.arange(len(expressed))
+        n_out = moments.sizes[others].sum()
+        t, p, t_next, p_next = _test(tested, domain, expressed)
+        fold = _fold(count_mean[i], moments.count_sum[others][:, expressed].sum(axis=0) / n_out)
+        fold_next = _fold(count_mean[i], count_mean[following, every])
+        share_in, share_next = moments.share[i, expressed], moments.share[following, expressed]
+        higher = moments.log_mean[i, expressed] > moments.log_sum[others][:, expressed].sum(axis=0) / n_out
+        specific = higher & (fold_next >= np.log2(SPECIFIC_FOLD)) & (p_next < LEVEL)
+        specific &= share_in >= np.maximum(share_next, SPECIFIC_SHARE)
+        score = np.where(specific, t_next, t)
+        best = np.lexsort([every, -score, ~specific])
+        best = best[higher[best]][:n_genes]
         table = pd.DataFrame(
             {
                 "domain": domain,
                 "gene": names[expressed[best]].astype(str).astype(object),
-                "log2_fold_change": np.log2((count_in[best] + _PSEUDOCOUNT) / (count_out[best] + _PSEUDOCOUNT)),
-                "score": t[best],
+                "specific": specific[best],
+                "log2_fold_change": fold[best],
                 "share_in": share_in[best],
-                "share_out": share_out[best],
-                "p_adjusted": adjusted[best],
+                "share_out": moments.seen[others][:, expressed].sum(axis=0)[best] / n_out,
+                "score": t[best],
+                "p_adjusted": p[best],
+                "next_domain": np.asarray(moments.domains, dtype=object)[following[best]],
+                "log2_fold_change_next": fold_next[best],
+                "share_next": share_next[best],
+                "p_adjusted_next": p_next[best],
             },
             index=expressed[best],
         )
@@ -125,29 +174,70 @@ def rank(moments: Moments, gene_names: Sequence[str] | NDArray[Any], n_genes: in
     return pd.concat(tables)
 
 
-def marker_genes(counts: Any, domains: Any, gene_names: Sequence[str] | NDArray[Any], n_genes: int = 5) -> pd.DataFrame:
-    """Find the genes that tell each domain from the rest of the tissue, in raw counts (n, genes), never made dense.
+def summarise(table: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
+    """Say of every domain (rows) how many genes of a whole table of :func:`rank` are specific to it, and which.
 
-    Returns
-    -------
-    One row for each domain and gene, best first: ``domain``, ``gene``, ``log2_fold_change`` of the normalised counts,
-    ``score`` (t), ``share_in`` and ``share_out`` (of spots in which the gene is seen), ``p_adjusted``
-    (Benjamini-Hochberg over the genes of a domain). Without a second domain there are no rows.
+    Columns: ``n_specific``; ``shares_with``, for a domain without any, the other domain that has most of the genes that
+    are ``SPECIFIC_FOLD`` times as high as in the rest of the tissue, or ""; ``genes``, the three best of the specific
+    or shared ones.
     """
-    return rank(moments(counts, domains), gene_names, n_genes).reset_index(drop=True)
+    rows = []
+    for name in domains:
+        part = table[table["domain"] == name]
+        chosen, partner = part[part["specific"].astype(bool)], ""
+        n_specific = len(chosen)
+        if not n_specific:
+            high = (part["log2_fold_change"] >= np.log2(SPECIFIC_FOLD)) & (part["share_in"] >= SPECIFIC_SHARE)
+            chosen = part[high & ~(part["p_adjusted"] >= LEVEL)]  # NaN where nothing was tested
+            if len(chosen):
+                partner = str(chosen["next_domain"].value_counts(sort=True).index[0])
+                chosen = chosen[chosen["next_domain"] == partner]
+        rows.append({"n_specific": n_specific, "shares_with": partner, "genes": chosen["gene"].tolist()[:3]})
+    return pd.DataFrame(rows, index=pd.Index(domains, name="domain"))
+
+
+def _fold(inside: Floats, outside: Floats) -> Floats:
+    return np.asarray(np.log2((inside + _PSEUDOCOUNT) / (outside + _PSEUDOCOUNT)))
+
+
+def _test(tested: Moments, domain: str, genes: NDArray[np.int64]) -> tuple[Floats, Floats, Floats, Floats]:
+    """Test genes of one domain: t and adjusted p against the rest, and the least t and its p against each other domain.
+
+    That a gene is higher than in every other domain is rejected only where each comparison is: the largest of the
+    p-values is one of the intersection-union test (Berger 1982). Both are one-sided, adjusted over genes (Benjamini and
+    Hochberg 1995).
+    """
+    if domain not in tested.domains:  # not found in that half
+        nothing = np.zeros(len(genes))
+        return nothing, nothing + 1, nothing, nothing + 1
+    i = tested.domains.index(domain)
+    others = np.delete(np.arange(len(tested.domains)), i)
+    sums = np.stack([tested.log_sum[:, genes], tested.log_square_sum[:, genes]])
+
+    def compare_with(group: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        n_in, n_out = tested.sizes[i], tested.sizes[group].sum()
+        inside, outside = sums[:, i] / n_in, sums[:, group].sum(axis=1) / n_out
+        return _welch(inside[0], inside[1], n_in, outside[0], outside[1], n_out)
+
+    t, freedom = compare_with(others)
+    each = [compare_with(others[j : j + 1]) for j in range(len(others))]
+    compared = np.stack([np.stack(one) for one in each])
+    least = compared[:, 0].argmin(axis=0)
+    t_next, freedom_next = compared[least, :, np.arange(len(genes))].T
+    return t, _adjusted(t, freedom), t_next, _adjusted(t_next, freedom_next)
+
+
+def _adjusted(t: Floats, freedom: Floats) -> Floats:
+    p = np.where(freedom > 0, stats.t.sf(t, np.maximum(freedom, _TINY)), 1.0)
+    return np.asarray(stats.false_discovery_control(p))
 
 
 def _welch(
-    mean_in: NDArray[np.float64],
-    square_in: NDArray[np.float64],
-    n_in: float,
-    mean_out: NDArray[np.float64],
-    square_out: NDArray[np.float64],
-    n_out: float,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return t and two-sided p of Welch's test from means, mean squares and sizes of two groups."""
+    mean_in: Floats, square_in: Floats, n_in: float, mean_out: Floats, square_out: Floats, n_out: float
+) -> tuple[Floats, Floats]:
+    """Return t and degrees of freedom of Welch's test from means, mean squares and sizes of two groups."""
 
-    def variance(mean: NDArray[np.float64], square: NDArray[np.float64], n: float) -> NDArray[np.float64]:
+    def variance(mean: Floats, square: Floats, n: float) -> Floats:
         # Rounding can leave a difference just below zero.
         return np.maximum(square - mean**2, 0.0) * n / max(n - 1, 1)
 
@@ -161,8 +251,5 @@ def _welch(
     t = (mean_in - mean_out) / np.sqrt(np.maximum(error, _TINY))
     # A borrowed variance has the degrees of freedom of the group that lent it; one spot against one has none.
     if n_in == 1 or n_out == 1:
-        freedom = np.full_like(t, max(n_in, n_out) - 1)
-    else:
-        freedom = error**2 / np.maximum(e_in**2 / (n_in - 1) + e_out**2 / (n_out - 1), _TINY**2)
-    p = np.where(freedom > 0, 2 * stats.t.sf(np.abs(t), np.maximum(freedom, _TINY)), 1.0)
-    return t, np.asarray(p)
+        return t, np.full_like(t, max(n_in, n_out) - 1)
+    return t, error**2 / np.maximum(e_in**2 / (n_in - 1) + e_out**2 / (n_out - 1), _TINY**2)

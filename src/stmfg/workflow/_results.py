@@ -17,8 +17,10 @@ import pandas as pd
 
 from stmfg._core import checks
 from stmfg._core.files import flush, locked, partial_folder, remove_partial_folders
+from stmfg._core.labels import labels
 from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
+from stmfg._keys import MARKERS as MARKERS_KEY
 from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _MARKERS_OF_A_DOMAIN: Final = 10
+GENES: Final = "report_genes"
+"""Folder of the genes that do not fit into the report."""
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
@@ -88,23 +92,34 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
-    """Write all files next to their place, then move them there.
+def write(
+    adata: AnnData, output: Path, record: dict[str, Any], other: dict[str, pd.DataFrame | None] | None = None
+) -> None:
+    """Write all files next to their place, then move them there; `other` are tables in place of those of the AnnData.
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
-    from matplotlib.figure import Figure
-
-    from stmfg import pl, report
+    from stmfg.tl._summary import summary
 
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
+            if MARKERS in tables:
+                _keep_markers(adata, tables, record)
+            tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
+            summarised = summary(adata)
+            record["summary"] = [*summarised.sentences]
+            record["domains"] = json.loads(summarised.table.to_json(orient="index"))
         with stage("figures"):
-            tables["domains.csv"].to_csv(partial / "domains.csv", index_label="spot", float_format="%.4f")
+            from matplotlib.figure import Figure
+
+            from stmfg import pl
+
             for name, table in tables.items():
-                if name != "domains.csv":
+                if name == "domains.csv":
+                    table.to_csv(partial / name, index_label="spot", float_format="%.4f")
+                else:
                     table.to_csv(partial / name, index=False, float_format="%.6g")
             figure = Figure(figsize=(8, 7), layout="constrained")
             pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
@@ -113,41 +128,72 @@ def write(adata: AnnData, output: Path, record: dict[str, Any]) -> None:
             _write_result(adata, partial / "result.h5ad")
             read_back(partial / "result.h5ad", adata)
         with stage("report"):
+            from stmfg import report
+
             report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
         for path in written:
-            flush(path)
+            if path.is_file():
+                flush(path)
         for name in (RECORD, MARKERS, COMPOSITION, ABUNDANCE):
             (output / name).unlink(missing_ok=True)
+        report.remove_genes(output / GENES)
         for path in written:
-            path.replace(output / path.name)
+            target = output / path.name
+            for file in path.iterdir() if path.is_dir() and target.is_dir() else ():  # beside files of others
+                file.replace(target / file.name)
+            if path.exists() and not (path.is_dir() and target.is_dir()):
+                path.replace(target)
 
 
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
     from stmfg.pl._charts import counts_or_none
-    from stmfg.tl._abundance import abundance, composition
-    from stmfg.tl._marker_tests import marker_genes
+    from stmfg.tl._abundance import composition
+    from stmfg.tl._halves import rank_markers
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
     tables = {"domains.csv": domains}
     if (counts := counts_or_none(adata, layer)) is not None:
-        tables[MARKERS] = marker_genes(counts, adata.obs[DOMAIN], adata.var_names.to_numpy(), _MARKERS_OF_A_DOMAIN)
+        tables[MARKERS] = rank_markers(adata, DOMAIN, labels(adata), counts)
     if not joined:
         return tables
     domains.insert(0, "slice", adata.obs[SLICE])
     names = zip(domains.index, domains["slice"], strict=True)
     domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
     tables[COMPOSITION] = composition(adata, sample_key=SLICE)
-    slices = adata.obs.drop_duplicates(SLICE)
-    if "condition" in slices and slices["condition"].nunique() > 1:
-        donor_key = "donor" if "donor" in slices else None
-        try:
-            tables[ABUNDANCE] = abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
-        except InputError as error:  # a condition has one slice, for example
-            logger.warning("conditions are not compared: %s", error)
+    if (differences := compare_conditions(adata)) is not None:
+        tables[ABUNDANCE] = differences
     return tables
+
+
+def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
+    """Return how the shares of domains differ between conditions, or nothing where they cannot be compared."""
+    from stmfg.tl._abundance import abundance
+
+    slices = adata.obs.drop_duplicates(SLICE)
+    if "condition" not in slices or slices["condition"].nunique() < 2:
+        return None
+    donor_key = "donor" if "donor" in slices else None
+    try:
+        return abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
+    except InputError as error:  # a condition has one slice, for example
+        logger.warning("conditions are not compared: %s", error)
+        return None
+
+
+def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
+    """Keep the best markers of each domain, in the AnnData too, and record what there is to say of each."""
+    from stmfg.tl._marker_tests import summarise
+    from stmfg.tl._summary import describe_markers
+
+    every = tables[MARKERS]
+    summary = summarise(every, list(labels(adata).categories))
+    specific = {str(name): int(n) for name, n in summary["n_specific"].items()}
+    record["markers"] = {"specific": specific, "sentences": describe_markers(summary)}
+    tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
+    adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
@@ -161,7 +207,14 @@ def _write_result(adata: AnnData, path: Path) -> None:
         raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
 
 
-def write_report(result: str | Path, output: str | Path | None = None, *, title: str | None = None) -> Path:
+def write_report(
+    result: str | Path,
+    output: str | Path | None = None,
+    *,
+    title: str | None = None,
+    edits: str | Path | None = None,
+    genes: str | Sequence[str] = "all",
+) -> Path:
     """Write the report of a finished run again.
 
     Parameters
@@ -172,6 +225,11 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
         The HTML file; ``report.html`` beside the result when not given.
     title
         Heading; that of the run when not given.
+    edits
+        File of edits that the page saved: merged, renamed, recoloured domains, selections. The result stays as it is,
+        see :func:`stmfg.tl.rename`.
+    genes
+        Those that the page can show: ``"all"``, ``"markers"`` or a list of names.
 
     Returns
     -------
@@ -180,9 +238,9 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     Raises
     ------
     InputError
-        If the result cannot be read or has no domains, or the file cannot be written.
+        If the result cannot be read or has no domains, the edits do not fit it, or the file cannot be written.
     """
-    from stmfg import report
+    from stmfg import report, tl
 
     result = Path(result).expanduser()
     result = result / "result.h5ad" if result.is_dir() else result
@@ -192,7 +250,11 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     record: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # a result can be moved without its record
         record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
-    report.write(adata, output, title=title or record.get("options", {}).get("title"), run=record)
+    if edits is not None:
+        tl.rename(adata, Path(edits))
+        file = json.loads(Path(edits).expanduser().read_text(encoding="utf-8"))
+        record["selections"] = file.get("selections", [])
+    report.write(adata, output, title=title or record.get("options", {}).get("title"), genes=genes, run=record)
     return output
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
-from stmfg._core.progress import is_watched, showing
+from stmfg._core.progress import is_watched, planned, showing
 from stmfg._core.stored_graph import RECORD, forget_training, graph_options
 from stmfg._core.timing import recording, stage
 from stmfg._keys import DOMAIN, UNS
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from stmfg.workflow._input import Source
 
 logger = logging.getLogger("stmfg")
+
+_SHARES: Final = {
+    "read": 0.01, "image": 0.1, "libraries": 0.09, "check": 0.01, "features": 0.03, "graphs": 0.02, "train": 0.42,
+    "embedding": 0.01, "number of domains": 0.14, "domains": 0.2, "stability": 0.0, "markers": 0.01, "figures": 0.02,
+    "result": 0.01, "report": 0.03,
+}  # fmt: skip
+"""The stages of a run and their usual shares of its time, as of 4,000 spots: what a guess of the rest begins with."""
 
 
 def run(
@@ -68,19 +75,31 @@ def run(
         If input, options or output folder cannot be used. Nothing is written then.
     """
     options = RunOptions.of(options, **changes)
+    if options.cluster is not None or options.joint:
+        if not isinstance(source, (str, Path)) or Path(source).suffix.lower() != ".csv":
+            name = "joint" if options.cluster is None else "cluster"
+            raise InputError(f"{name} is for the samples of a sheet (.csv); leave it out")
+        if options.cluster is not None:
+            from stmfg.workflow._cohort import run_cohort
+
+            return run_cohort(source, output, options, progress=progress)
     output = Path(output).expanduser()
     checks.writable(output)
     refuse_earlier(output, overwrite=options.overwrite, resume=options.resume)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
-    with recording() as stages, collected_warnings() as messages, counts_read_once():
+    with recording() as stages, collected_warnings() as messages, counts_read_once(), planned(_shares(options)):
         with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
             adata, options = read_input(source, options)
             describe_spots(adata.obs, options.metadata, str(source))
             add_image_features(adata, options.config)
             check_input(adata, options)
-        from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
+        with showing(show=progress and is_watched()), stage("libraries"):
+            from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
 
-        device = str(pick_device(options.device))
+            device = str(pick_device(options.device))
+        if progress and not is_watched():
+            for early in stages:
+                logger.info("%s: %.1f s", early["name"], early["seconds"])
         forget_training(adata)
         with showing(show=progress), reserved(output, overwrite=options.overwrite, resume=options.resume):
             agreement = _find_domains(adata, output / CHECKPOINT, options)
@@ -102,6 +121,18 @@ def run(
     return record
 
 
+def _shares(options: RunOptions) -> dict[str, float]:
+    """Return the stages of a run, in order, with their usual shares of its time."""
+    shares = dict(_SHARES)
+    if "image" not in options.view:
+        del shares["image"]
+    if options.n_domains != "auto":
+        del shares["number of domains"]
+    names = ("features", "graphs", "train", "embedding", "number of domains", "domains")
+    again = options.stability * sum(shares.get(name, 0.0) for name in names)
+    return {name: again or share for name, share in shares.items() if again or name != "stability"}
+
+
 def _find_domains(adata: AnnData, checkpoint: Path, options: RunOptions) -> dict[str, Any]:
     """Find the domains, and return how well they agree with those of other seeds where that was asked for."""
     from stmfg import tl
@@ -109,7 +140,7 @@ def _find_domains(adata: AnnData, checkpoint: Path, options: RunOptions) -> dict
     if not options.resume:
         checkpoint.unlink(missing_ok=True)
     try:
-        tl.domains(adata, checkpoint=checkpoint, **options.for_domains())
+        tl.domains(adata, checkpoint=checkpoint, progress=False, **options.for_domains())
     except InputError:
         if not options.resume:
             checkpoint.unlink(missing_ok=True)  # there is nothing to continue

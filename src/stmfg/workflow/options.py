@@ -34,6 +34,7 @@ logger = logging.getLogger("stmfg")
 
 HYPERPARAMETERS: Final = tuple(hyperparameter.name for hyperparameter in dataclasses.fields(Config))
 _MOST_SEED: Final = 2**32 - 1
+CLUSTERS: Final = "here (this process), local[:N] (N processes), slurm[:N] (N jobs), or tcp://HOST:PORT (Dask)"
 _KINDS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "": ("true or false", lambda value: isinstance(value, bool)),
     "TEXT": ("text", lambda value: isinstance(value, str) and value != ""),
@@ -156,6 +157,10 @@ class RunOptions:
     device: str = _option(
         "auto", "DEVICE", "where to compute", "run batch apply", False, ("auto", "cpu", "cuda"), "domains"
     )
+    joint: bool = _option(False, "", "samples of a sheet have common domains, as always in a run", "run")
+    cluster: str | None = _option(
+        None, "WHERE", f"samples of a sheet one at a time in memory, by: {CLUSTERS}", "run apply"
+    )
     title: str | None = _option(None, "TEXT", "heading of the report", "run apply report", group="output")
     resume: bool = _option(False, "", "continue an interrupted run in OUTDIR", "run", group="output")
     overwrite: bool = _option(
@@ -250,7 +255,14 @@ class RunOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``run.json`` keeps: all that tells what was done, by the names :meth:`of` takes."""
-        left_out = ("view", "stacked", "resume", "overwrite")  # the first two are among the hyperparameters
+        left_out = (
+            "view",
+            "stacked",
+            "resume",
+            "overwrite",
+            "joint",
+            "cluster",
+        )  # the first two are among the hyperparameters
         kept = {name: getattr(self, name) for name in OPTIONS if name not in left_out}
         return json.loads(json.dumps(kept | self.hyperparameters))  # type: ignore[no-any-return]
 

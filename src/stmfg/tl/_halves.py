@@ -1,0 +1,100 @@
+"""Domains found again from half of the molecules: what is written to an AnnData, and read for tests on the other."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from stmfg._core.labels import labels
+from stmfg._core.timing import stage
+from stmfg._core.tissue import read_tissue
+from stmfg._keys import CONFIDENCE, DOMAIN, HALF, UNS
+from stmfg.errors import InputError
+from stmfg.model.halves import redraw
+from stmfg.model.inputs import prepare
+from stmfg.model.thinning import Half
+from stmfg.tl._marker_tests import moments, rank
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from stmfg.config import Config
+    from stmfg.model.plugins import Plugins
+
+logger = logging.getLogger("stmfg")
+
+
+def name_half(key: str) -> str:
+    """Return the column of ``obs`` with the domains of ``key`` as half of the molecules shows them."""
+    return HALF if key == DOMAIN else f"{key}_half"
+
+
+def write_redraws(
+    adata: AnnData,
+    key: str,
+    config: Config,
+    random_state: int,
+    plugins: Plugins,
+    *,
+    layer: str | None,
+    library_key: str | None,
+    device: str = "auto",
+) -> None:
+    """Find the domains of ``key`` again in halves of the molecules; write their labels and the confidence."""
+    from stmfg.model.train import pick_device
+
+    half = name_half(key)
+    adata.obs.drop(columns=half, errors="ignore", inplace=True)  # of earlier domains
+    record: dict[str, Any] = adata.uns[UNS]
+    record.get("halves", {}).pop(key, None)
+    if not config.redraws:
+        return
+    use_rep = record.get("use_rep")
+    with stage("halves"):
+        try:
+            tissue = read_tissue(
+                adata,
+                use_rep=use_rep,
+                layer=layer,
+                library_key=library_key or record.get("library_key"),
+                config=config,
+            )
+            spots, order = prepare(tissue, config)
+        except InputError as error:  # an embedding is clustered anew, and the counts are no longer there
+            logger.info("confidence is the share of the vote, for halves of the molecules cannot be drawn: %s", error)
+            return
+        domains = labels(adata, key)
+        codes = np.array(domains.codes, dtype=np.int64)
+        redraws = redraw(spots, codes[order], config, random_state, plugins.clusterer, pick_device(device))
+    codes[order] = redraws.labels
+    if use_rep is None:
+        adata.obs[half] = pd.Categorical.from_codes(codes, categories=domains.categories)
+    confidence = np.zeros(adata.n_obs, dtype=np.float32)
+    confidence[order] = redraws.confidence
+    adata.obs[CONFIDENCE if key == DOMAIN else f"{key}_confidence"] = confidence
+    record.setdefault("halves", {})[key] = {
+        "random_state": random_state,
+        "n": config.redraws,
+        "domains": np.asarray(domains.categories, dtype=object),
+        "found_again": redraws.found_again,
+    }
+
+
+def rank_markers(adata: AnnData, key: str, domains: pd.Categorical[Any], counts: Any) -> pd.DataFrame:
+    """Return all genes that are higher in a domain than outside, best first, see :func:`stmfg.tl.markers`."""
+    genes = adata.var_names.to_numpy()
+    half = name_half(key)
+    record = adata.uns.get(UNS, {}).get("halves", {}).get(key)
+    tested = None
+    if record is not None and half in adata.obs:
+        again = labels(adata, half)
+        if set(again.categories) <= set(domains.categories) and (again.codes >= 0).all():
+            names_and_seed = adata.obs_names, adata.var_names, int(record["random_state"])
+            tested = moments(Half.of_matrix(counts, *names_and_seed, other=True), again)
+    table = rank(moments(counts, domains), genes, None, tested)
+    if tested is None and key.startswith(DOMAIN.partition("_")[0]):  # found in these counts
+        table[["p_adjusted", "p_adjusted_next"]] = np.nan
+    return table

@@ -1,0 +1,179 @@
+"""Where the parts of a cohort are worked on: in this process, or by the workers of a Dask cluster.
+
+Dask schedules, ships, and gives the part of a worker that was lost to another one. Parts are files: what a task returns
+is a few numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from tqdm import tqdm
+
+from stmfg._core.progress import is_watched
+from stmfg.errors import InputError, MissingDependencyError, StmfgError
+from stmfg.workflow.options import CLUSTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+logger = logging.getLogger("stmfg")
+
+_INSTALL: Final = 'a cluster needs Dask: pip install "stmfg[cohort]"'
+_TOGETHER: Final = 8
+"""Results that are merged at a time, in a tree."""
+
+Answer = TypeVar("Answer")
+
+
+class Here:
+    """The process that asks, one part after the other."""
+
+    def __init__(self, *, progress: bool = False) -> None:
+        self.progress = progress
+
+    def each(self, name: str, function: Callable[..., Answer], parts: Sequence[Any], *args: Any) -> list[Answer]:
+        """Return what a function makes of every part, in their order; parts are named by their first field."""
+        return [function(part, *args) for part in self._follow(name, parts, len(parts))]
+
+    def merge(
+        self, function: Callable[..., Answer], join: Callable[[list[Answer]], Answer], parts: Sequence[Any], *args: Any
+    ) -> Answer:
+        """Return what a function makes of all parts, joined a few at a time."""
+        total: list[Answer] = []
+        for part in parts:
+            total = [join([*total, function(part, *args)])]
+        return total[0]
+
+    def _follow(self, name: str, things: Any, total: int) -> Any:
+        shown = self.progress and is_watched()
+        if self.progress and not shown:
+            logger.info("%s: %d", name, total)
+        return tqdm(things, total=total, desc=name, unit="sample", disable=not shown)
+
+
+class Workers(Here):
+    """The workers of a Dask cluster."""
+
+    def __init__(self, client: Any, *, progress: bool = False) -> None:
+        super().__init__(progress=progress)
+        self.client = client
+
+    def each(self, name: str, function: Callable[..., Answer], parts: Sequence[Any], *args: Any) -> list[Answer]:
+        """Return what a function makes of every part, in their order."""
+        from distributed import as_completed
+
+        keys = [f"{function.__name__}-{i}" for i in range(len(parts))]
+        futures = [
+            self.client.submit(function, part, *args, key=key, pure=False)
+            for part, key in zip(parts, keys, strict=True)
+        ]
+        answers: dict[str, Answer] = {}
+        with _lost_workers():
+            for future, answer in self._follow(name, as_completed(futures, with_results=True), len(parts)):
+                answers[future.key] = answer
+        return [answers[key] for key in keys]
+
+    def merge(
+        self, function: Callable[..., Answer], join: Callable[[list[Answer]], Answer], parts: Sequence[Any], *args: Any
+    ) -> Answer:
+        """Return what a function makes of all parts, joined a few at a time where they are."""
+        futures = [self.client.submit(function, part, *args, pure=False) for part in parts]
+        while len(futures) > 1:
+            groups = [futures[i : i + _TOGETHER] for i in range(0, len(futures), _TOGETHER)]
+            futures = [self.client.submit(join, group, pure=False) for group in groups]
+        with _lost_workers():
+            return futures[0].result()  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _lost_workers() -> Iterator[None]:
+    """Say in plain words that a part ended one worker after the other."""
+    from distributed import KilledWorker
+
+    try:
+        yield
+    except KilledWorker as error:
+        raise StmfgError(
+            f"{error.task} ended one worker after the other, most often because its memory was too small; give workers "
+            "more memory, or fewer of them, and run the same command again to continue"
+        ) from error
+
+
+@contextmanager
+def connect(cluster: str | None, n_parts: int, *, progress: bool = False) -> Iterator[Here]:
+    """Start a cluster, or find one, by what ``--cluster`` says; without it, this process does the work.
+
+    Raises
+    ------
+    InputError
+        If the cluster is unknown or cannot be reached.
+    MissingDependencyError
+        Without Dask.
+    """
+    kind, number = check_cluster(cluster or "here")
+    if kind == "here":
+        yield Here(progress=progress)
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingDependencyError(_INSTALL) from error
+    for name in ("distributed", "tornado"):  # workers that come and go are no matter of the user
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        owner = _start(kind, number, n_parts)
+        client = Client(cluster if owner is None else owner, timeout="30s")
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"cluster {cluster!r} cannot be used ({reason}); give {CLUSTERS}") from error
+    try:
+        yield Workers(client, progress=progress)
+    finally:
+        client.close()
+        if owner is not None:
+            owner.close()
+
+
+def check_cluster(cluster: str) -> tuple[str, int | None]:
+    """Return the kind of a cluster, and how many workers it is to have.
+
+    Raises
+    ------
+    InputError
+        If it is none that there is.
+    """
+    if re.fullmatch(r"(tcp|tls|ucx|wss?)://\S+", cluster):
+        return "address", None
+    match = re.fullmatch(r"(here|(?:local|slurm)(?::([1-9]\d{0,5}))?)", cluster)
+    if match is None:
+        raise InputError(f"cluster is {cluster!r}; it must be {CLUSTERS}")
+    return match[1].partition(":")[0], int(match[2]) if match[2] else None
+
+
+def _start(kind: str, number: int | None, n_parts: int) -> Any:
+    """Start workers; of a scheduler that runs already, none."""
+    if kind == "address":
+        return None
+    if kind == "slurm":
+        try:
+            from dask_jobqueue import SLURMCluster
+        except ImportError as error:
+            raise MissingDependencyError(_INSTALL) from error
+        jobs = SLURMCluster()  # queue, cores, memory and time are the user's, in Dask's own configuration
+        jobs.scale(jobs=number or n_parts)
+        return jobs
+    import os
+
+    from distributed import LocalCluster
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return LocalCluster(
+        n_workers=number or min(cores, n_parts),
+        threads_per_worker=1,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+    )
