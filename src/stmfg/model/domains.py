@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
-from threadpoolctl import threadpool_limits
 
 from stmfg._core import checks
 from stmfg._core.timing import stage
@@ -17,6 +16,8 @@ from stmfg.model import transfer
 from stmfg.model.averages import average
 from stmfg.model.cluster import fill_empty, refine
 from stmfg.model.graphs import walk_operator
+from stmfg.model.inputs import SORTED_BY_PLACE
+from stmfg.model.threads import one_thread
 from stmfg.model.tree import Tree, grow_tree
 from stmfg.model.vote import choose_n_domains, list_members, vote
 
@@ -127,16 +128,17 @@ def find_domains(
         If there are fewer observations with counts than domains.
     """
     used = _order_by_value(result)
-    embedding, graph, evidence = result.embedding[used], result.graph[used][:, used], None
+    embedding, evidence = result.embedding[used], None
     if n_domains == "auto":
         with stage("number of domains"):
-            evidence = choose_n_domains(embedding, 1 + graph.nnz / len(used), config, random_state)
+            neighbourhood = 1 + result.graph[used][:, used].nnz / len(used)
+            evidence = choose_n_domains(embedding, neighbourhood, config, random_state)
         n_domains = int(evidence.index[int(evidence.to_numpy().argmax())])
     levels = checks.levels(n_domains, len(used))
     k = levels[0] if isinstance(levels, tuple) else int(levels)
     needed = max(levels) if isinstance(levels, tuple) else 0
     grows = config.finest_level or needed
-    with stage("domains"):
+    with stage("domains"), one_thread():
         apart = None if result.libraries is None or config.stacked else result.libraries[used]
         libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
         averages: Iterable[Tensor] = []
@@ -147,7 +149,7 @@ def find_domains(
             members = list(members)
         posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
         if config.refine:
-            posterior = refine(posterior, walk_operator(graph), config.refine)
+            posterior = refine(posterior, walk_operator(result.graph[used][:, used]), config.refine)
     labels = fill_empty(posterior)
     # Of equally large domains the one with the first place comes first: rounding decides on the order of clusters.
     codes = [] if result.libraries is None else [result.libraries[used]]
@@ -156,11 +158,12 @@ def find_domains(
     by_size = np.lexsort([first, -np.bincount(labels, minlength=k)])
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
-    domain_map = transfer.fit(embedding, posterior, widths)
+    around = 1 + result.graph.nnz / len(result.embedding)
+    domain_map = transfer.fit(embedding, posterior, widths, result.coordinates[used], around)
     labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
     if not grows:
         return labelled
-    with stage("tree"):
+    with stage("tree"), one_thread():
         tree, leaves = grow_tree(list(members), labels, config.finest_level, needed)
     return replace(labelled, tree=tree, leaves=_place_all(labelled, used, tree, leaves))
 
@@ -188,7 +191,7 @@ def assign_domains(
     codes = np.zeros(len(result.embedding), dtype=np.int64) if result.libraries is None else result.libraries
     unlike = domain_map.unlike(result.embedding)
     posterior, far = np.zeros((len(used), len(domain_map.shares))), {}
-    with stage("domains"), threadpool_limits(1):
+    with stage("domains"), one_thread():
         for code in np.unique(codes[used]):
             rows = np.flatnonzero(codes[used] == code)
             posterior[rows] = domain_map.posterior(result.embedding[used[rows]], adapt=adapt)
@@ -206,7 +209,8 @@ def assign_domains(
 def _order_by_value(result: Result) -> NDArray[np.int64]:
     """Order the observations with counts by their values alone: permuted input gives permuted domains."""
     rows = np.flatnonzero(~result.left_out)
-    return rows[np.lexsort([*result.coordinates[rows].T, *result.embedding[rows].T[2::-1]])]
+    places, values = [*result.coordinates[rows].T], [*result.embedding[rows, :3].T[::-1]]
+    return rows[np.lexsort([*places, *values] if len(rows) <= SORTED_BY_PLACE else [*values, *places])]
 
 
 def _label_all(

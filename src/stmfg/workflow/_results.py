@@ -61,8 +61,6 @@ def describe(
     """Return what the record of a run says of its data, options, versions and training."""
     import torch
 
-    from stmfg.tl._summary import summary
-
     computer = {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
     return {
         "version": __version__,
@@ -70,7 +68,6 @@ def describe(
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
         "n_domains": int(adata.uns[UNS]["n_domains"]),
-        "summary": [*summary(adata).sentences],
         "options": options,
         "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
@@ -102,6 +99,8 @@ def write(
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
+    from stmfg.tl._summary import summary
+
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
@@ -109,6 +108,9 @@ def write(
             if MARKERS in tables:
                 _keep_markers(adata, tables, record)
             tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
+            summarised = summary(adata)
+            record["summary"] = [*summarised.sentences]
+            record["domains"] = json.loads(summarised.table.to_json(orient="index"))
         with stage("figures"):
             from matplotlib.figure import Figure
 
@@ -183,15 +185,13 @@ def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
 
 def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
     """Keep the best markers of each domain, in the AnnData too, and record what there is to say of each."""
-    from stmfg.report import describe_markers
     from stmfg.tl._marker_tests import summarise
+    from stmfg.tl._summary import describe_markers
 
     every = tables[MARKERS]
     summary = summarise(every, list(labels(adata).categories))
-    record["markers"] = {
-        "specific": {str(name): int(n) for name, n in summary["n_specific"].items()},
-        "sentences": describe_markers(summary),
-    }
+    specific = {str(name): int(n) for name, n in summary["n_specific"].items()}
+    record["markers"] = {"specific": specific, "sentences": describe_markers(summary)}
     tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
     adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
