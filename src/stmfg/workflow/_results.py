@@ -188,11 +188,10 @@ def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[
     from stmfg.tl._marker_tests import summarise
     from stmfg.tl._summary import describe_markers
 
-    every = tables[MARKERS]
-    summary = summarise(every, list(labels(adata).categories))
-    specific = {str(name): int(n) for name, n in summary["n_specific"].items()}
-    record["markers"] = {"specific": specific, "sentences": describe_markers(summary)}
+    every, names = tables[MARKERS], list(labels(adata).categories)
     tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
+    specific = {str(name): int(n) for name, n in summarise(every, names)["n_specific"].items()}
+    record["markers"] = {"specific": specific, "sentences": describe_markers(summarise(tables[MARKERS], names))}
     adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
 
