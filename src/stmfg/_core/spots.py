@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     Box = tuple[float, float, float, float]
+
+logger = logging.getLogger("stmfg")
 
 _FILL = 0.9  # diameter in spacings where the true one is unknown: a tissue without holes, spots still told apart
 _MOSAIC = 3_000  # pixels of the longer side of the images of several slices, joined to one
@@ -97,7 +100,13 @@ def _image(library: Mapping[str, Any], name: str) -> tuple[NDArray[np.uint8], fl
     """Return a tissue image, and its pixels in a unit of the positions; None where there is none."""
     scale = _factor(_mapping(library, "scalefactors"), f"tissue_{name}_scalef")
     picture = _mapping(library, "images").get(name)
-    return None if picture is None or not 0 < scale < np.inf else (as_rgb(np.asarray(picture), name), scale)
+    if picture is None or not 0 < scale < np.inf:
+        return None
+    try:
+        return as_rgb(np.asarray(picture), name), scale
+    except InputError as error:
+        logger.warning("%s: it is not drawn", error)
+        return None
 
 
 def _with_images(where: Spots, libraries: Mapping[str, tuple[Mapping[str, Any], NDArray[np.float64]]]) -> Spots:
@@ -164,12 +173,14 @@ def _factor(factors: Mapping[str, Any], name: str) -> float:
 def as_rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Return `picture` as three channels of bytes; transparent parts become white."""
     if picture.dtype.kind not in "biuf":
-        raise InputError(f"the {name} tissue image has values of type {picture.dtype}, expected numbers; {_WITHOUT}")
+        raise InputError(f"the {name} tissue image has values of type {picture.dtype}, expected numbers")
     if picture.ndim == 2:
         picture = picture[:, :, None]
+    if picture.ndim == 3 and picture.shape[0] in (3, 4) and picture.shape[2] not in (1, 3, 4):
+        picture = np.moveaxis(picture, 0, 2)  # channels first
     if picture.ndim != 3 or 0 in picture.shape or picture.shape[2] not in (1, 3, 4):
         expected = "expected (height, width) with 1, 3 or 4 channels"
-        raise InputError(f"the {name} tissue image has shape {picture.shape}, {expected}; {_WITHOUT}")
+        raise InputError(f"the {name} tissue image has shape {picture.shape}, {expected}")
     if picture.dtype != np.uint8:
         values = np.nan_to_num(picture.astype(np.float32))
         top = max(float(values.max()), 1.0)  # fractions of one, or counts of a camera with more than 8 bits

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
-from threadpoolctl import threadpool_limits
 
 from stmfg._core import checks
 from stmfg._core.timing import stage
@@ -18,6 +17,7 @@ from stmfg.model.averages import average
 from stmfg.model.cluster import fill_empty, refine
 from stmfg.model.graphs import walk_operator
 from stmfg.model.inputs import SORTED_BY_PLACE
+from stmfg.model.threads import one_thread
 from stmfg.model.tree import Tree, grow_tree
 from stmfg.model.vote import choose_n_domains, list_members, vote
 
@@ -138,7 +138,7 @@ def find_domains(
     k = levels[0] if isinstance(levels, tuple) else int(levels)
     needed = max(levels) if isinstance(levels, tuple) else 0
     grows = config.finest_level or needed
-    with stage("domains"):
+    with stage("domains"), one_thread():
         apart = None if result.libraries is None or config.stacked else result.libraries[used]
         libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
         averages: Iterable[Tensor] = []
@@ -158,11 +158,12 @@ def find_domains(
     by_size = np.lexsort([first, -np.bincount(labels, minlength=k)])
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
-    domain_map = transfer.fit(embedding, posterior, widths)
+    around = 1 + result.graph.nnz / len(result.embedding)
+    domain_map = transfer.fit(embedding, posterior, widths, result.coordinates[used], around)
     labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
     if not grows:
         return labelled
-    with stage("tree"):
+    with stage("tree"), one_thread():
         tree, leaves = grow_tree(list(members), labels, config.finest_level, needed)
     return replace(labelled, tree=tree, leaves=_place_all(labelled, used, tree, leaves))
 
@@ -190,7 +191,7 @@ def assign_domains(
     codes = np.zeros(len(result.embedding), dtype=np.int64) if result.libraries is None else result.libraries
     unlike = domain_map.unlike(result.embedding)
     posterior, far = np.zeros((len(used), len(domain_map.shares))), {}
-    with stage("domains"), threadpool_limits(1):
+    with stage("domains"), one_thread():
         for code in np.unique(codes[used]):
             rows = np.flatnonzero(codes[used] == code)
             posterior[rows] = domain_map.posterior(result.embedding[used[rows]], adapt=adapt)

@@ -12,8 +12,10 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from stmfg.errors import InputError
+from stmfg.model.kmeans import find_best_centers, measure_distances
 from stmfg.model.survey import Survey, make_survey
 
 if TYPE_CHECKING:
@@ -151,8 +153,6 @@ def _split_domains(survey: Survey, labels: Codes, needed: int) -> tuple[Codes, l
 
 def _find_split(survey: Survey, codes: Codes, level: int, *, forced: bool) -> tuple[int, NDArray[np.bool_]] | None:
     """Return the domain to split, and which of its observations, in order, are the smaller part."""
-    from sklearn.cluster import KMeans
-
     sizes = np.bincount(codes, minlength=level - 1)
     profile, of_rows = survey.profile(level, survey.rows), codes[survey.rows]
     best, most = None, LEAST_GAIN
@@ -160,14 +160,17 @@ def _find_split(survey: Survey, codes: Codes, level: int, *, forced: bool) -> tu
         x = profile[of_rows == domain]
         if len(x) < 2 or (x == x[0]).all():
             continue
-        model = KMeans(2, n_init=2, random_state=0).fit(x)
-        between = ((x - x.mean(axis=0)) ** 2).sum() - model.inertia_
+        values = torch.from_numpy(x)
+        centers = find_best_centers(values, 2, seed=0, n_starts=2)
+        distances = measure_distances(values, centers)
+        between = ((x - x.mean(axis=0)) ** 2).sum() - float(distances.amin(dim=1).sum())
         gain = sizes[domain] / len(x) * between
-        if gain > most and 0 < model.labels_.sum() < len(x):
-            best, most = (domain, model), gain
+        if gain > most and 0 < int(distances.argmin(dim=1).sum()) < len(x):
+            best, most = (domain, centers), gain
     if best is not None:
-        domain, model = best
-        second = model.predict(survey.profile(level, np.flatnonzero(codes == domain))) == 1
+        domain, centers = best
+        values = torch.from_numpy(survey.profile(level, np.flatnonzero(codes == domain)))
+        second = measure_distances(values, centers).argmin(dim=1).numpy() == 1
     elif forced:  # nothing tells any observations apart: one is as good as another
         domain = int(sizes.argmax())
         second = np.arange(sizes[domain]) == 0
