@@ -85,6 +85,22 @@ def hover(browser: Any, spot: int) -> str:
     return str(browser.find_element("css selector", "#tissue-map .tip").text)
 
 
+def downloads(browser: Any, folder: Path) -> Path:
+    """Let the browser put what is saved into a folder."""
+    folder.mkdir(exist_ok=True)
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    return folder
+
+
+def arrived(folder: Path, name: str) -> Path:
+    """Wait for a file to be saved; return its path."""
+    path, end = folder / name, time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < end, f"{name} did not arrive, only {[each.name for each in folder.iterdir()]}"
+        time.sleep(0.05)
+    return path
+
+
 def pixels(browser: Any, of: str = "#tissue-map") -> Any:
     """Return what is on the canvas of a map, (height, width, 4) bytes."""
     rest(browser)

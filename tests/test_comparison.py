@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
+from matplotlib.colors import to_rgb
 
+import stmfg
+from _finished import finished
 from stmfg import cli, metrics
+from stmfg._core.palette import MISSING
 from stmfg.metrics import compare
 
 ONE = ["1"] * 6 + ["2"] * 4 + ["3"] * 2
@@ -73,11 +78,80 @@ def tables(tmp_path: Path) -> tuple[Path, Path]:
 def test_from_the_shell(tables: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", *map(str, tables)]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "11 spots in both (A has 12, B has 13)"
+    assert said[0] == "11 spots in both (A has 12, B has 12)"
     assert said[1].startswith(f"ARI {metrics.ari(ONE[:11], OTHER[:11]):.3f}, NMI ")
     assert said[1].endswith("; 91% of the spots agree once names are matched")
-    rows = [line.split() for line in said[3:]]
-    assert rows == [["1", "b", "6", "5", "5"], ["2", "a", "4", "5", "4"], ["3", "c", "1", "1", "1"]]
+    rows = [line.split() for line in said[3:6]]
+    assert [row[:5] for row in rows] == [
+        ["1", "b", "6", "5", "5"],
+        ["2", "a", "4", "5", "4"],
+        ["3", "c", "1", "1", "1"],
+    ]
+    assert said[6] == "9.1% of the spots differ; most, 1, are 1 in A and a in B; -o FOLDER says and draws where"
+
+
+def test_what_became_of_each_domain() -> None:
+    one = ["1"] * 40 + ["2"] * 30 + ["3"] * 20 + ["4"] * 10
+    other = ["a"] * 22 + ["b"] * 18 + ["c"] * 30 + ["d"] * 30
+    found = compare(one, other)
+    assert found.domains["what"].tolist() == [
+        "split into a and b", "the same", "merged with 4 into d", "merged with 3 into d",
+    ]  # fmt: skip
+    assert found.spots.loc[~found.spots["same"], "one"].value_counts().to_dict() == {"1": 18, "4": 10}
+    assert found.sentences[0] == "1 of 4 domains are the same"
+    thirds = compare(["1"] * 9 + ["2"] * 9, (["a"] * 3 + ["b"] * 3 + ["c"] * 3) * 2)
+    assert thirds.domains.loc["1", "what"] == "differs: 33% in a, 33% in b"
+
+
+@pytest.fixture(scope="module")
+def two_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[AnnData, AnnData, Path, Path]:
+    """Two results of one slice, spots of the second in another order, as data and as files."""
+    folder = tmp_path_factory.mktemp("results")
+    one = finished(12)
+    other = one[::-1].copy()
+    changed = np.flatnonzero(other.obs["stmfg_domain"] == "1")[:5]
+    labels = other.obs["stmfg_domain"].astype(str)
+    labels.iloc[changed] = "2"
+    other.obs["stmfg_domain"] = pd.Categorical(labels)
+    for name, adata in (("one", one), ("other", other)):
+        (folder / name).mkdir()
+        adata.write_h5ad(folder / name / "result.h5ad")
+        table = adata.obs[["stmfg_domain"]].set_axis(["domain"], axis=1)
+        table.to_csv(folder / name / "domains.csv", index_label="spot")
+    return one, other, folder / "one", folder / "other"
+
+
+def test_results_are_matched_by_the_names_of_spots(two_results: tuple[AnnData, AnnData, Path, Path]) -> None:
+    one, other, folder, other_folder = two_results
+    moved = set(one.obs_names[one.obs["stmfg_domain"] != other.obs["stmfg_domain"].reindex(one.obs_names).astype(str)])
+    assert len(moved) == 5
+    pairs = [(one, other), (folder, other_folder), (folder / "result.h5ad", other), (other_folder / "domains.csv", one)]
+    for a, b in [*pairs, (one.obs["stmfg_domain"], other)]:
+        comparison = stmfg.compare(a, b)
+        assert comparison.n == one.n_obs
+        assert set(comparison.spots.index[~comparison.spots["same"]]) == moved
+    axes = stmfg.pl.differences(one, stmfg.compare(one, other))
+    grey = np.array(to_rgb(MISSING))
+    assert (np.abs(axes.collections[0].get_facecolor()[:, :3] - grey).max(axis=1) > 1e-6).sum() == 5
+    one.obs["same"] = stmfg.compare(one, other).spots["same"]
+    assert int((~one.obs["same"].astype(bool)).sum()) == 5
+
+
+def test_where_two_runs_differ_is_written(two_results: tuple[AnnData, AnnData, Path, Path], tmp_path: Path) -> None:
+    folders = map(str, two_results[2:])
+    assert cli.main(["compare", *folders, "-o", str(tmp_path / "differences")]) == 0
+    table = pd.read_csv(tmp_path / "differences" / "differences.csv", index_col="spot", dtype={"one": str})
+    assert list(table) == ["one", "other", "renamed", "same"]
+    assert (~table["same"]).sum() == 5
+    assert (tmp_path / "differences" / "differences.png").stat().st_size > 1000
+
+
+def test_results_of_two_slices_share_no_spot(
+    two_results: tuple[AnnData, AnnData, Path, Path], refused: Callable[..., str]
+) -> None:
+    other = two_results[1].copy()
+    other.obs_names = [f"another {name}" for name in other.obs_names]
+    assert "share no spot (first: " in refused(stmfg.compare, two_results[0], other)
 
 
 @pytest.mark.parametrize(

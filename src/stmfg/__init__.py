@@ -16,6 +16,7 @@ __all__ = [
     "Config",
     "StmfgError",
     "__version__",
+    "compare",
     "datasets",
     "export",
     "gr",
@@ -32,6 +33,7 @@ _HOME = {
     "STMFG": "model.estimator",
     "Config": "config",
     "StmfgError": "errors",
+    "compare": "tl",
     "read": "io",
     "read_slices": "io",
     "summary": "tl",
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from stmfg.io._read import read
     from stmfg.io.slices import read_slices
     from stmfg.model.estimator import STMFG
+    from stmfg.tl._compare import compare
     from stmfg.tl._summary import summary
 
 

@@ -6,6 +6,7 @@ little more memory than the sparse matrix that is returned.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Literal, get_args
@@ -174,8 +175,7 @@ def simulate_slices(
 
     Returns
     -------
-    As :func:`simulate`, with the slice (``"slice1"``, ``"slice2"``, ...) in ``obs["slice"]``. The coordinates of all
-    slices begin at zero.
+    As :func:`simulate`, with the slice (``"slice1"``, ``"slice2"``, ...) in ``obs["slice"]``. All begin at (0, 0).
 
     Raises
     ------
@@ -187,21 +187,35 @@ def simulate_slices(
     _require_integer("n_domains", n_domains, 3)
     if batch_effect != 0:
         _require_positive("batch_effect", batch_effect)
-    assay = _ASSAYS[layout]
+    kind = (tissue, layout)
+    slices = dict(draw_slices(n_slices, n_obs, n_genes, n_domains, kind, difficulty, batch_effect, random_state))
+    joined = anndata.concat(slices, label="slice", index_unique="_", merge="same")
+    joined.obs["slice"] = joined.obs["slice"].astype("category")
+    return joined
+
+
+def draw_slices(
+    n_slices: int,
+    n_obs: int,
+    n_genes: int,
+    n_domains: int,
+    kind: tuple[Tissue, Layout],
+    difficulty: float,
+    batch_effect: float,
+    random_state: int,
+) -> Iterator[tuple[str, AnnData]]:
+    """Yield the slices of :func:`simulate_slices` one at a time, with their names."""
+    (tissue, layout), assay = kind, _ASSAYS[kind[1]]
     rng = np.random.default_rng(random_state)
     genes = _draw_genes(n_genes, n_domains, _FOLD[tissue, layout] / difficulty, rng)
     names = _domain_names(tissue, n_domains)
-    slices = {}
     for i in range(n_slices):
         coords, domain, fields = _draw_space(n_obs, n_domains - (i > 0), tissue, layout, rng)
         response = np.exp(batch_effect * rng.standard_normal(n_genes)).astype(np.float32)
         mean_depth = assay.mean_depth * float(np.exp(batch_effect * rng.standard_normal()))
         measured = replace(genes, domains=genes.domains * response)
         counts = _draw_counts(coords, domain, fields, _draw_depth(n_obs, mean_depth, rng), measured, assay, rng)
-        slices[f"slice{i + 1}"] = _annotated(counts, coords, domain, genes, names, assay)
-    joined = anndata.concat(slices, label="slice", index_unique="_", merge="same")
-    joined.obs["slice"] = joined.obs["slice"].astype("category")
-    return joined
+        yield f"slice{i + 1}", _annotated(counts, coords, domain, genes, names, assay)
 
 
 def _draw_space(

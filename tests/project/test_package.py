@@ -21,6 +21,7 @@ PUBLIC = [
     "Config",
     "StmfgError",
     "__version__",
+    "compare",
     "datasets",
     "export",
     "gr",

@@ -36,6 +36,11 @@ def plain(browser: Any, tmp_path: Path) -> Any:
     return opened(browser, finished(), tmp_path)
 
 
+def show_embedding(page: Any) -> None:
+    page.find_element(By.ID, "beside").send_keys(Keys.SPACE)
+    rest(page)
+
+
 def test_it_opens_without_complaint(page: Any) -> None:
     assert complaints(page) == []
     assert page.execute_script("return window.stmfgHacked") is None
@@ -48,9 +53,10 @@ def test_it_opens_without_complaint(page: Any) -> None:
 
 
 def test_figures_are_shown(page: Any) -> None:
+    show_embedding(page)
     figures = page.find_elements(By.CSS_SELECTOR, ".frame, #certainty .spots img")
     shown = [figure for figure in figures if figure.is_displayed()]
-    assert len(shown) == 3
+    assert len(shown) == 4
     assert all(figure.size["width"] > 200 and figure.size["height"] > 100 for figure in shown)
     assert page.execute_script("return document.querySelector('.under').naturalWidth") > 0
 
@@ -64,6 +70,7 @@ def test_hostile_names_are_only_text(page: Any) -> None:
 
 
 def test_a_spot_tells_what_it_is(plain: Any) -> None:
+    show_embedding(plain)
     note = plain.find_element(By.CSS_SELECTOR, "#tissue-map .tip")
     assert not note.is_displayed()
     adata, number = finished(), 217
@@ -90,6 +97,7 @@ def test_a_spot_tells_what_it_is(plain: Any) -> None:
 
 
 def test_domains_are_hidden_from_the_keyboard(plain: Any) -> None:
+    show_embedding(plain)
     before = share(pixels(plain), ORANGE), share(pixels(plain, "#embedding-map"), ORANGE)
     assert min(before) > 0.01
     button = plain.find_element(By.CSS_SELECTOR, "button[data-toggle='1']")

@@ -21,7 +21,7 @@ from stmfg import STMFG, tl
 from stmfg.metrics import ari
 
 FILES = {"result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json"}
-QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 2, "features": "factors"}
+QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 2}
 
 
 def halves() -> tuple[AnnData, AnnData]:
@@ -70,7 +70,7 @@ def test_the_slice_it_was_trained_on_gets_its_own_domains_back(slices: tuple[Ann
     tl.apply(again, reference)
     same = again.obs["stmfg_domain"].astype(str) == reference.obs["stmfg_domain"].astype(str)
     assert same.mean() > 0.97
-    assert 0.4 < again.obs["stmfg_unlike"].mean() < 0.6  # half of the spots are more typical than the typical one
+    assert 0.2 < again.obs["stmfg_unlike"].mean() < 0.6  # a little more typical than new spots of the same tissue
 
 
 def test_order_of_spots_and_genes_does_not_matter(slices: tuple[AnnData, AnnData]) -> None:
@@ -83,7 +83,7 @@ def test_order_of_spots_and_genes_does_not_matter(slices: tuple[AnnData, AnnData
     np.testing.assert_allclose(shuffled.obs["stmfg_unlike"][new.obs_names], new.obs["stmfg_unlike"], atol=1e-3)
 
 
-@pytest.mark.parametrize(("share", "least"), [(0.9, 0.6), (0.6, 0.35)])
+@pytest.mark.parametrize(("share", "least"), [(0.9, 0.6), (0.6, 0.25)])
 def test_missing_genes(slices: tuple[AnnData, AnnData], share: float, least: float) -> None:
     reference, new = slices
     kept = np.random.default_rng(0).permutation(new.n_vars)[: int(share * new.n_vars)]
@@ -180,7 +180,7 @@ def test_sections_of_the_cortex_and_a_lung() -> None:
     truth = sibling.obs["ground_truth"]
     known = truth.notna().to_numpy()
     assert ari(truth[known], sibling.obs["stmfg_domain"][known]) > 0.5
-    assert sibling.uns["stmfg"]["far"][0] < 0.25  # too many: with factors none is; components are nearly singular
+    assert sibling.uns["stmfg"]["far"][0] < 0.05
     tl.apply(lung, reference)
     assert lung.uns["stmfg"]["far"][0] > 0.95
 

@@ -25,14 +25,36 @@ def test_summary() -> None:
     assert summary.table["uncertain"].tolist() == [0, 1, 0, 0]
     lines = str(summary).splitlines()
     assert lines[0] == "4 domains of 100 spots (stMFG 0.1.0, seed 0)"
-    assert lines[1] == "The number of domains, 4, was chosen; nearly as good: 5, 7."
-    assert lines[2] == (
+    assert lines[2] == "The number of domains, 4, was chosen; nearly as good: 5, 7."
+    assert lines[1] == (
         f"{sizes['2'] / 100:.1%} of the spots are uncertain, with a confidence below 0.5; "
         "domain 2 the most (100% of it)."
     )
     assert repr(summary) == str(summary)  # as a notebook shows it
     adata.uns["stmfg"]["n_domains"]["sentence"] = "Four, for a reason."
     assert "Four, for a reason." in stmfg.summary(adata).sentences
+    halves = {"domains": np.array(["1", "2", "3", "4"], dtype=object), "found_again": np.array([0.9, 0.41, 0.8, 0.7])}
+    adata.uns["stmfg"]["halves"] = {"stmfg_domain": halves}
+    summary = stmfg.summary(adata)
+    assert summary.table["found again"].tolist() == [0.9, 0.41, 0.8, 0.7]
+    assert summary.sentences[0] == "Domain 2 is unstable: found again in half of the molecules with an overlap of 41%."
+
+
+def test_a_domain_without_a_gene_of_its_own_names_what_it_shares(section: AnnData, quick: dict[str, Any]) -> None:
+    stmfg.tl.domains(section, n_domains=3, **quick)
+    stmfg.tl.markers(section)
+    table = section.uns["stmfg_markers"]
+    shared = (table["domain"] == "2").to_numpy()
+    table["specific"] = ~shared
+    table.loc[shared, ["gene", "next_domain", "log2_fold_change", "share_in", "p_adjusted"]] = ["A", "3", 2, 0.5, 0.01]
+    table.loc[table[shared].index[1:2], "gene"] = "B"
+    assert (
+        stmfg.summary(section).sentences[-1] == "No gene is specific to domain 2: it shares A, B and A with domain 3."
+    )
+    table.loc[shared, "p_adjusted"] = 0.5
+    assert stmfg.summary(section).sentences[-1] == (
+        "No gene is specific to domain 2, and none is much higher in it than in the rest of the tissue."
+    )
 
 
 def test_no_domains(section: AnnData, refused: Callable[..., str]) -> None:

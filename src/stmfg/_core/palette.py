@@ -13,8 +13,16 @@ _BASE: Final = (
     "#643764", "#c84343", "#a6439b", "#d39bbc", "#e96464", "#ffbc16", "#4e4ebc", "#854343",
 )  # fmt: skip
 
-CONFIDENCE: Final = ("#d55e00", "#c9bfae", "#0072b2")
-"""Colours of confidence 0, one half and 1: the same side of the middle is the same hue, on white and on black paper."""
+TISSUE_PALETTE: Final = (
+    "#0050f0", "#f0f050", "#c80000", "#00c8c8", "#000000", "#c8a000", "#00a0a0", "#780000",
+    "#0000a0", "#28f0f0", "#c8c850", "#c87828", "#a00028", "#507850", "#0000c8", "#78a078",
+    "#0000f0", "#00a0f0", "#78c878", "#78f078", "#c85000", "#007878", "#a0a050", "#00c850",
+)  # fmt: skip
+"""Colours over stained tissue: chosen as those above, but at least 0.17 (OKLab) from its pinks, purples and white."""
+CONFIDENCE: Final = ("#101318", "#7d848d", "#e4e7eb")
+CONFIDENCE_DARK: Final = ("#ffffff", "#87909a", "#2c333b")
+"""Colours of confidence 0, one half and 1, on white and on black paper: greys, since every hue is some domain's; what
+is uncertain stands out."""
 EXPRESSION: Final = ("#e4e7eb", "#94b9dc", "#3470b3", "#182763")
 EXPRESSION_DARK: Final = ("#2c333b", "#2f659c", "#62aee6", "#eaf7ff")
 """Colours of expression from none to the highest, on white and on black paper: away from the paper as it grows."""

@@ -104,52 +104,34 @@ def _report(given: dict[str, Any]) -> None:
     from stmfg.workflow import write_report
 
     show = _show(given)
-    path = write_report(given["result"], given.get("output"), title=given.get("title"))
+    genes = given.get("genes", "all")
+    path = write_report(
+        given["result"],
+        given.get("output"),
+        title=given.get("title"),
+        edits=given.get("edits"),
+        genes=genes if genes in ("all", "markers") else genes.split(","),
+    )
     if show:
         print(f"open {path}")
 
 
 def _compare(given: dict[str, Any]) -> None:
-    from stmfg.metrics import compare
+    from stmfg.workflow import compare_results
 
-    show = _show(given)
-    ours, theirs = (_read_labels(given[name]) for name in ("one", "other"))
-    shared = ours.index.intersection(theirs.index)
-    if shared.empty:
-        first = f"first: {ours.index[0]} and {theirs.index[0]}"
-        raise InputError(f"{given['one']} and {given['other']} share no spot ({first}); give tables of one slice")
-    comparison = compare(ours[shared], theirs[shared])
-    print(f"{comparison.n:,} spots in both (A has {len(ours):,}, B has {len(theirs):,})")
+    show, output = _show(given), given.get("output")
+    comparison = compare_results(given["one"], given["other"], output)
     agreement = f"{comparison.agreement:.0%} of the spots agree once names are matched"
+    print(f"{comparison.n:,} spots in both (A has {comparison.n_one:,}, B has {comparison.n_other:,})")
     print(f"ARI {comparison.ari:.3f}, NMI {comparison.nmi:.3f}; {agreement}")
     if not show:
         return
-    table, matched = comparison.contingency, {a: b for b, a in comparison.matched.items()}
-    print(f"{'A':<20} {'B':<20} {'in A':>9} {'in B':>9} {'in both':>9}")
-    for name, row in table.iterrows():
-        match = matched.get(str(name))
-        counts = (row.sum(), 0, 0) if match is None else (row.sum(), table[match].sum(), row[match])
-        print(f"{name!s:<20} {match or '-':<20} " + " ".join(f"{int(count):>9,}" for count in counts))
-
-
-def _read_labels(path: str) -> Any:
-    """Read a table of domains: labels, NaN where there is none, by the name of the spot."""
-    import pandas as pd
-
-    file = Path(path).expanduser()
-    file = file / "domains.csv" if file.is_dir() else file
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file} cannot be read ({reason}); give a .csv of spots and domains") from error
-    if table.shape[1] < 2 or table.empty:
-        raise InputError(f"{file} has no two columns and a row; give a .csv of spots and domains")
-    labels = table.set_index(table.columns[0])["domain" if "domain" in table.columns[1:] else table.columns[1]]
-    repeated = labels.index[labels.index.duplicated()]
-    if len(repeated):
-        raise InputError(f"{file} has the spot {repeated[0]!r} more than once; give a table of one slice")
-    return labels.where(labels != "")
+    print(f"{'A':<20} {'B':<20} {'in A':>9} {'in B':>9} {'in both':>9}  what became of it")
+    for name, row in comparison.domains.iterrows():
+        counts = " ".join(f"{row[column]:>9,}" for column in ("n", "n_match", "n_both"))
+        print(f"{name!s:<20} {row['match'] or '-':<20} {counts}  {row['what']}")
+    if not comparison.spots["same"].all():
+        print(comparison.sentences[-1] + ("; see differences.csv" if output else "; -o FOLDER says and draws where"))
 
 
 def _demo(given: dict[str, Any]) -> None:
@@ -294,18 +276,30 @@ COMMANDS: Final = (
         "report",
         _report,
         "the report of a finished run, written again",
-        "Write report.html again from the files of a run, with another heading for example.",
-        (_RESULT, _path("-o --output", "FILE.html", "the file (default: report.html beside the result)")),
-        "example: stmfg report domains/ --title 'Patient 3, cortex'",
+        "Write report.html again from the files of a run, with another heading or with the edits made in it.",
+        (
+            _RESULT,
+            _path("-o --output", "FILE.html", "the file (default: report.html beside the result)"),
+            _path("--edits", "FILE.json", "names, colours, merged domains and selections that the report saved"),
+            _argument("--genes", "A,B,...", "genes to search for besides the markers; or all, markers (default: all)"),
+        ),
+        """examples:
+  stmfg report domains/ --title 'Patient 3, cortex'
+  stmfg report domains/ --edits cortex-edits.json -o edited.html
+""",
     ),
     Command(
         "compare",
         _compare,
-        "how well two tables of domains agree",
+        "which domains of two results are the same, and where they differ",
         "Compare the domains of two runs, or of a run and an annotation, spot by spot.",
-        (_path("one", "A", "table of domains, or folder of a run"), _path("other", "B", "table to compare with")),
+        (
+            _path("one", "A", "folder of a run, .h5ad, or table of domains"),
+            _path("other", "B", "what to compare it with"),
+            _path("-o --output", "FOLDER", "write differences.csv and draw differences.png"),
+        ),
         "A table is a .csv with the name of the spot first and its label in the column domain, or else in the second\n"
-        "column; the folder of a run stands for its domains.csv. Example: stmfg compare seed0/ seed1/",
+        "column; the folder of a run stands for its domains.csv. Example: stmfg compare seed0/ seed1/ -o differences/",
     ),
     Command(
         "demo",

@@ -7,7 +7,9 @@ how much). A single cell differs from its neighbour by its type first: there the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from stmfg.model.features import select_inputs
 from stmfg.model.network import Operator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -32,6 +34,8 @@ WIDTHS_OF_CELLS = (6, 18, 50, 120)
 """The same of cells, of which a spot of an array holds several."""
 STEPS = 2
 """Averages are taken over, and over again."""
+WIDEST_LINKED = 18
+"""Wider averages are taken over so many neighbours several times: as wide, for a tenth of time and memory."""
 PART_OF_DOMAIN = 6
 """A neighbourhood holds at most that part of an average domain: small tissue gets narrow ones."""
 LEAST_WIDTH = 6
@@ -103,16 +107,43 @@ def average(
     slice_size
         Mean number of observations of a slice; of those given when not given.
     """
-    n = slice_size or len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
     inputs = prepare_inputs(base, plain=libraries is None)
-    for width in choose_widths(n, n_domains, mixtures=base.mixtures):
-        graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=width, libraries=libraries)
-        operator = Operator(graphs.walk_operator(graph), torch.device(device))
+    how: dict[str, Any] = {"mixtures": base.mixtures, "slice_size": slice_size}
+    for average_once in list_averages(coordinates, n_domains, libraries, device, **how):
         for x in inputs:
             averaged = torch.from_numpy(x).to(device)
             for _ in range(STEPS):
-                averaged = operator(averaged)
+                averaged = average_once(averaged)
                 yield averaged
+
+
+def list_averages(
+    coordinates: NDArray[np.float64],
+    n_domains: int,
+    libraries: NDArray[np.int64] | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    mixtures: bool,
+    slice_size: float | None = None,
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Yield a function for each width, from narrow to wide, that averages values (n, d) over neighbourhoods so wide.
+
+    The neighbours of a width are looked up when its turn comes. Parameters as of :func:`average`.
+    """
+    n = slice_size or len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
+    linked = 0
+    for width in choose_widths(n, n_domains, mixtures=mixtures):
+        if linked < min(width, WIDEST_LINKED):
+            linked = min(width, WIDEST_LINKED)
+            graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=linked, libraries=libraries)
+            operator = Operator(graphs.walk_operator(graph), torch.device(device))
+        yield partial(_repeat, operator, math.ceil((width + 1) / (linked + 1)))
+
+
+def _repeat(operator: Operator, times: int, x: Tensor) -> Tensor:
+    for _ in range(times):
+        x = operator(x)
+    return x
 
 
 def prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float32]]:

@@ -9,7 +9,15 @@ import numpy as np
 import torch
 
 from stmfg._core.blocks import Counts
-from stmfg.model.features import FeatureMap, apply_map, most_variable, select_inputs, sort_genes, take_genes
+from stmfg.model.features import (
+    FeatureMap,
+    apply_map,
+    describe_spots,
+    most_variable,
+    select_inputs,
+    sort_genes,
+    take_genes,
+)
 from stmfg.model.graphs import patches, walk_operator
 from stmfg.model.inputs import build_graphs
 from stmfg.model.network import Operator
@@ -85,15 +93,18 @@ def gather_training_data(
         parts = {"near_graph": near, "spatial_graph": build_part(spots.spatial_graph, rows), "feature_graph": None}
         spots = replace(spots.subset(rows), **parts)
         factors = factors[rows]
+    libraries = np.zeros(len(factors), dtype=np.int64) if spots.libraries is None else spots.libraries
     expression, counts, depth, decoded = maps["feature"], None, None, np.zeros(0, dtype=np.int64)
     if spots.counts is not None:
         whole = spots.counts.rows(slice(None))
         # In an order of the genes' values: permuted genes are then dealt the same molecules.
         genes = sort_genes(whole, np.arange(whole.shape[1]))
         whole, place = take_genes(whole, genes), np.argsort(genes)
-        sorted_map = replace(expression.restricted(place), spread=np.zeros(0))
+        sorted_map = replace(expression.restricted(place), mixtures=False)
         halves = thin_counts(whole, random_state)
         read, held_out = (apply_map(sorted_map, Counts(half), log1p=config.log1p) for half in halves)
+        if expression.mixtures:
+            read, held_out = (_describe_half(half, factors, expression, libraries) for half in (read, held_out))
         decoded = expression.genes
         if config.decoder_genes:
             decoded = decoded[most_variable(whole[:, place[decoded]], config.decoder_genes)]
@@ -101,7 +112,6 @@ def gather_training_data(
     else:
         read, held_out = split_embedding(factors[:, : expression.width], spots.surroundings, random_state)
     # What slices differ in was found on all molecules: each half is given the slice means of the whole.
-    libraries = np.zeros(len(factors), dtype=np.int64) if spots.libraries is None else spots.libraries
     views = factors[:, expression.width :]
     read, held_out = (
         np.hstack([match_slice_means(half, factors[:, : expression.width], libraries), views])
@@ -113,6 +123,18 @@ def gather_training_data(
     data = TrainingData(select_inputs(read, maps), graphs, spots.surroundings, target, config, device)
     data.set_slices(spots.libraries, n_libraries)
     return data, decoded
+
+
+def _describe_half(
+    components: NDArray[np.float32], factors: NDArray[np.float32], expression: FeatureMap, libraries: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the components of half of the molecules, plain and with rows of unit length, as of the whole.
+
+    What a slice differs in as a whole is taken off first: a row's direction is the one from the mean of its slice.
+    """
+    n_plain = expression.width // 2
+    plain = factors[:, :n_plain] * np.float32(expression.spread[0])
+    return describe_spots(match_slice_means(components[:, :n_plain], plain, libraries), np.zeros(0))
 
 
 class TrainingData:

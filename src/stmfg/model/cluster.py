@@ -10,7 +10,7 @@ import torch
 from stmfg._core.blocks import FIT_AT_MOST, subsample
 from stmfg.config import Config
 from stmfg.errors import InputError, MissingDependencyError
-from stmfg.model.kmeans import blocks, draw, find_centers
+from stmfg.model.kmeans import blocks, find_best_centers, measure_distances
 from stmfg.model.mixture import fit_mixtures, softmax
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def kmeans(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_s
     """k-means; the posterior (n, k) is the softmax of squared distances over their mean per dimension."""
     values = unit_scale(x, "cpu")
     rows = torch.from_numpy(subsample(len(values), FIT_AT_MOST, random_state))
-    runs = find_centers(values[rows], draw([random_state], n_starts, k), max_iter=300)
-    distances = [torch.cdist(values, centers).square_() for centers in runs]
-    best = min(distances, key=lambda distance: float(distance.amin(dim=1).mean()))
+    best = measure_distances(values, find_best_centers(values[rows], k, seed=random_state, n_starts=n_starts))
     variance = max(float(best.amin(dim=1).mean()) / values.shape[1], 1e-12)
     return torch.softmax(-best / (2 * variance), dim=1).numpy()
 

@@ -43,6 +43,9 @@ LANDMARKS_AT_MOST = 20_000
 """Spots of other slices that the spots of a slice are linked with."""
 
 
+_PARTS = ("means", "covariance", "shares", "center")
+
+
 @dataclass(frozen=True)
 class Rule:
     """One clustering as a rule for other spots: the log-posterior is linear, since components share a covariance."""
@@ -87,11 +90,12 @@ class Footing:
     means: Array  # (k, d)
     covariance: Array  # (d, d)
     shares: Array  # (k,)
+    center: Array  # mean offset of the slices it was fitted on, (d,)
     known: dict[str, Array]
     """Offset (d,) of every slice that it was fitted on as a whole."""
 
     def place(self, x: Array, operator: csr_matrix, name: str) -> NDArray[np.float32]:
-        """Take the offset of a slice off its features (n, d)."""
+        """Take the offset of a slice off its features (n, d); a slice without a name is none of those fitted on."""
         offset = self.known[name] if name in self.known else self._find_offset(x, operator)
         return np.asarray(x - offset, dtype=np.float32)
 
@@ -126,7 +130,8 @@ def fit_footing(
     means, covariance, shares = _describe(y, np.asarray(cluster.mixture(y, k), dtype=np.float64))
     codes = np.zeros(len(x), dtype=np.int64) if libraries is None else libraries
     moved = offsets.means(x - aligned, codes)
-    return Footing(means, covariance, shares, {name: moved[code] for name, code in whole.items()}), aligned
+    known = {name: moved[code] for name, code in whole.items()}
+    return Footing(means, covariance, shares, moved.mean(axis=0), known), aligned
 
 
 @dataclass(frozen=True)
@@ -157,20 +162,22 @@ class Fit:
     footings: list[Footing]
     """Of what the map gives; of spots that are mixtures also of what describes them."""
     landmarks: Landmarks
+    middle: float
+    """Of a representation, the median norm in units of which its rows are compressed."""
     n_domains: int
     slice_size: float
     """Mean number of spots of a slice of the cohort, for the widths of averages."""
 
     def to_arrays(self) -> dict[str, Array]:
         """Return everything but the model as arrays by name."""
-        arrays = {"n_domains": np.asarray(self.n_domains), "slice_size": np.asarray(self.slice_size)}
+        arrays = {name: np.asarray(getattr(self, name)) for name in ("middle", "n_domains", "slice_size")}
         arrays |= {"landmarks": self.landmarks.factors, "landmarks.names": self.landmarks.names}
         for name in ("spatial", "near"):
             graph = getattr(self.landmarks, name)
             arrays |= {f"{name}.{part}": getattr(graph, part) for part in ("data", "indices", "indptr")}
         for i, footing in enumerate(self.footings):
             known = footing.known
-            arrays |= {f"{i}.{name}": getattr(footing, name) for name in ("means", "covariance", "shares")}
+            arrays |= {f"{i}.{name}": getattr(footing, name) for name in _PARTS}
             arrays[f"{i}.names"] = np.asarray(list(known), dtype=np.str_)
             arrays[f"{i}.offsets"] = np.asarray(list(known.values()))
         return arrays
@@ -181,30 +188,46 @@ class Fit:
         footings = []
         for i in range(1 + ("1.means" in arrays)):
             known = dict(zip(arrays[f"{i}.names"].tolist(), arrays[f"{i}.offsets"], strict=True))
-            means, covariance, shares = (arrays[f"{i}.{name}"] for name in ("means", "covariance", "shares"))
-            footings.append(Footing(means, covariance, shares, known))
+            means, covariance, shares, center = (arrays[f"{i}.{name}"] for name in _PARTS)
+            footings.append(Footing(means, covariance, shares, center, known))
         spatial, near = (
             sparse.csr_matrix(tuple(arrays[f"{name}.{part}"] for part in ("data", "indices", "indptr")))
             for name in ("spatial", "near")
         )
         landmarks = Landmarks(arrays["landmarks"], spatial, near, arrays["landmarks.names"])
-        return cls(model, footings, landmarks, int(arrays["n_domains"]), float(arrays["slice_size"]))
+        middle, n_domains, slice_size = (arrays[name].item() for name in ("middle", "n_domains", "slice_size"))
+        return cls(model, footings, landmarks, middle, n_domains, slice_size)
 
-    def embed(self, tissue: Tissue, name: str) -> Result:
-        """Embed a slice, on the footing of all."""
+    def embed(self, tissue: Tissue, name: str) -> tuple[Result, NDArray[np.float32]]:
+        """Embed a slice on the footing of all, and also as it is, which tells how unlike them it is.
+
+        The second is the first where the slice has a name, by which it is one of those that were fitted on.
+        """
         model = self.model
         spots, order = prepare(tissue, model.config)
         maps, operator = dict(model.maps), walk_operator(spots.surroundings)
         if spots.counts is not None:
             counts, maps["feature"] = _genes.matched(spots.counts, tissue.genes, model.genes, maps["feature"])
             spots = replace(spots, counts=counts)
-        x = self.footings[0].place(_apply_map(spots, maps["feature"], model.config), operator, name)
-        factors = x
-        if maps["feature"].mixtures:
-            factors = self.footings[1].place(_describe_spots(x, maps["feature"]), operator, name)
+        first = maps["feature"]
+        unplaced, _ = _apply_map(spots, first, model.config, self.middle)
+        x = self.footings[0].place(unplaced, operator, name)
+        factors, unplaced = x, unplaced - self.footings[0].center.astype(np.float32)
+        if first.mixtures:
+            factors = self.footings[1].place(_describe_spots(x, first), operator, name)
+            unplaced = _describe_spots(unplaced, first) - self.footings[1].center.astype(np.float32)
+        n = len(factors)
         spots, factors = self.landmarks.join(spots, factors, name)
         graphs = build_graphs(spots, factors, maps, model.config)
-        return model._encode(tissue, order, factors, graphs, Base(x, maps["feature"].mixtures))
+        result = model._encode(tissue, order, factors, graphs, Base(x, first.mixtures))
+        if name:
+            return result, result.embedding
+        return result, model._encode(tissue, order, np.vstack([unplaced, factors[n:]]), graphs).embedding
+
+    def share_genes(self, given: Sequence[str]) -> float:
+        """Return the share of the model's genes that are given."""
+        model = self.model
+        return 1.0 if model.use_rep is not None else _genes.share(given, model.genes, model.maps["feature"])
 
     def average(self, result: Result) -> Iterator[Array]:
         """Yield the averages of a slice that vote, each float32 (n_used, d)."""
@@ -215,14 +238,24 @@ class Fit:
                 yield np.asarray(x, dtype=np.float32)
 
 
-def _apply_map(spots: Tissue, first: features.FeatureMap, config: Config) -> NDArray[np.float32]:
-    """Return what the map of the expression gives before offsets are taken off: components of spots, else factors."""
+def _apply_map(
+    spots: Tissue, first: features.FeatureMap, config: Config, middle: float | None
+) -> tuple[NDArray[np.float32], float]:
+    """Return what the map of the expression gives before offsets are taken off: components of spots, else factors.
+
+    Of a representation that is compressed, also the norm in units of which it is; ``middle`` is that of the fit.
+    """
     if spots.counts is not None:
-        return features.apply_map(replace(first, mixtures=False), spots.counts, log1p=config.log1p)
-    if first.mixtures and spots.representation is not None:
-        return np.asarray(((spots.representation - first.center) / first.scale) @ first.rotation, dtype=np.float32)
-    libraries = np.zeros(len(spots.coordinates), dtype=np.int64) if spots.libraries is None else spots.libraries
-    return features.apply_map(first, spots.representation, libraries=libraries)
+        return features.apply_map(replace(first, mixtures=False), spots.counts, log1p=config.log1p), 1.0
+    if spots.representation is None:
+        raise ValueError("there are neither counts nor a representation")
+    x = (spots.representation - first.center) / first.scale
+    if not first.mixtures:
+        libraries = np.zeros(len(x), dtype=np.int64) if spots.libraries is None else spots.libraries
+        x = offsets.centred(x, libraries)
+        middle = middle or float(np.median(np.linalg.norm(x, axis=1)))
+        x = features.compress(x, middle).astype(np.float32)
+    return np.asarray(x @ first.rotation, dtype=np.float32), middle or 1.0
 
 
 def _describe_spots(components: NDArray[np.float32], first: features.FeatureMap) -> NDArray[np.float32]:
@@ -240,14 +273,16 @@ def complete_fit(model: STMFG, tissue: Tissue, whole: Collection[str], n_domains
     names = np.asarray(tissue.slices or [""])[places]
     codes = {str(name): 0 if libraries is None else int(libraries[names == name][0]) for name in np.unique(names)}
     codes = {name: code for name, code in codes.items() if name in whole}
-    footing, aligned = fit_footing(_apply_map(spots, first, model.config), operator, libraries, codes)
+    x, middle = _apply_map(spots, first, model.config, None)
+    footing, aligned = fit_footing(x, operator, libraries, codes)
     footings, factors = [footing], aligned
     if first.mixtures:
         footing, factors = fit_footing(_describe_spots(aligned, first), operator, libraries, codes)
         footings.append(footing)
     rows = patches(spots.coordinates, LANDMARKS_AT_MOST, libraries)
     spatial, near = (build_part(graph, rows) for graph in (spots.spatial_graph, spots.surroundings))
-    return Fit(model, footings, Landmarks(factors[rows], spatial, near, names[rows]), n_domains, slice_size)
+    landmarks = Landmarks(factors[rows], spatial, near, names[rows])
+    return Fit(model, footings, landmarks, middle, n_domains, slice_size)
 
 
 @dataclass(frozen=True)
@@ -278,19 +313,12 @@ class Ballot:
         return cls(rules, transfer.DomainMap(**{name.removeprefix("domains."): arrays[name] for name in names}))
 
     def label(
-        self,
-        embedding: Array,
-        averages: Sequence[Array],
-        widths: list[int],
-        config: Config,
-        random_state: int,
-        *,
-        alone: bool,
+        self, embedding: Array, averages: Sequence[Array], widths: list[int], config: Config, random_state: int
     ) -> Array:
         """Return the share of the vote of every domain, (n, k), of the spots of a slice.
 
-        As :func:`stmfg.model.vote.vote`: the clusterings of the cohort and, unless the slice is ``alone`` in it, those
-        of the slice by itself, with as large a say.
+        As :func:`stmfg.model.vote.vote`: the clusterings of the cohort and those of the slice by itself, with as large
+        a say.
         """
         k, n = len(self.domain_map.shares), len(embedding)
         total, n_rules = np.zeros((n, k)), 0
@@ -300,7 +328,7 @@ class Ballot:
                 total += rule.posterior(values)
                 n_rules += 1
         shares = total / n_rules
-        if alone or config.n_votes < 2 or n < max(OWN_FROM, k):
+        if config.n_votes < 2 or n < max(OWN_FROM, k):
             return shares
         members = list_members(embedding, widths, averages, config)
         own = [Member(member.values, max(1, member.n_votes // 2)) for member in members]

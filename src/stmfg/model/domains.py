@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
-from threadpoolctl import threadpool_limits
 
 from stmfg._core import checks
 from stmfg._core.timing import stage
@@ -17,8 +16,10 @@ from stmfg.model import number, transfer
 from stmfg.model.averages import average
 from stmfg.model.cluster import fill_empty, refine
 from stmfg.model.graphs import walk_operator
+from stmfg.model.inputs import SORTED_BY_PLACE
 from stmfg.model.number import MOST, Choice, choose_number
 from stmfg.model.survey import N_CLUSTERINGS, survey
+from stmfg.model.threads import one_thread
 from stmfg.model.tree import Tree, grow_tree
 from stmfg.model.vote import list_members, vote
 
@@ -135,7 +136,7 @@ def find_domains(
     needed = max(levels) if isinstance(levels, tuple) else 0
     surveyed = None
     if levels == "auto" or config.finest_level or needed:
-        with stage("number of domains" if levels == "auto" else "tree"):
+        with stage("number of domains" if levels == "auto" else "tree"), one_thread():
             numbers = range(2, max(MOST if levels == "auto" else 2, config.finest_level, needed) + 1)
             often = number.N_CLUSTERINGS if levels == "auto" else N_CLUSTERINGS
             surveyed = survey(base, embedding, coordinates, libraries, numbers, often)
@@ -143,7 +144,7 @@ def find_domains(
                 choice = choose_number(surveyed)
                 levels = choice.chosen
     k = levels[0] if isinstance(levels, tuple) else int(levels)
-    with stage("domains"):
+    with stage("domains"), one_thread():
         averages: Iterable[Tensor] = [] if base is None else average(base, coordinates, k, libraries, device)
         members = list_members(embedding, result.widths, averages, config)
         posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
@@ -157,11 +158,12 @@ def find_domains(
     by_size = np.lexsort([first, -np.bincount(labels, minlength=k)])
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
-    domain_map = transfer.fit(embedding, posterior, widths)
+    around = 1 + result.graph.nnz / len(result.embedding)
+    domain_map = transfer.fit(embedding, posterior, widths, coordinates, around)
     labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, choice=choice)
     if surveyed is None or not (config.finest_level or needed):
         return labelled
-    with stage("tree"):
+    with stage("tree"), one_thread():
         tree, leaves = grow_tree(surveyed.first(N_CLUSTERINGS), labels, embedding, config.finest_level, needed)
     return replace(labelled, tree=tree, leaves=_place_all(labelled, used, tree, leaves))
 
@@ -189,7 +191,7 @@ def assign_domains(
     codes = np.zeros(len(result.embedding), dtype=np.int64) if result.libraries is None else result.libraries
     unlike = domain_map.unlike(result.embedding)
     posterior, far = np.zeros((len(used), len(domain_map.shares))), {}
-    with stage("domains"), threadpool_limits(1):
+    with stage("domains"), one_thread():
         for code in np.unique(codes[used]):
             rows = np.flatnonzero(codes[used] == code)
             posterior[rows] = domain_map.posterior(result.embedding[used[rows]], adapt=adapt)
@@ -207,7 +209,8 @@ def assign_domains(
 def _order_by_value(result: Result) -> NDArray[np.int64]:
     """Order the observations with counts by their values alone: permuted input gives permuted domains."""
     rows = np.flatnonzero(~result.left_out)
-    return rows[np.lexsort([*result.coordinates[rows].T, *result.embedding[rows].T[2::-1]])]
+    places, values = [*result.coordinates[rows].T], [*result.embedding[rows, :3].T[::-1]]
+    return rows[np.lexsort([*places, *values] if len(rows) <= SORTED_BY_PLACE else [*values, *places])]
 
 
 def _label_all(

@@ -7,6 +7,7 @@ protein, has spatial factors of its own; the network reads those that show separ
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from stmfg.model.components import Middle, principal_axes
 from stmfg.model.graphs import walk, walk_operator
 from stmfg.model.kind import holds_mixtures, measure_moran
 from stmfg.model.modes import find_joining_factors
+from stmfg.model.threads import map_in_order
 
 if TYPE_CHECKING:
     from stmfg._core.tissue import Tissue
@@ -104,7 +106,10 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
         raise InputError("neither counts nor a representation were given")
     # Between slices, the batch would pass for the most spatial factor of all.
     rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config)
-    components = _offsets.align(components[:, : limit_components(N_LEADING, len(components))], operator, libraries)
+    # Factors show domains more clearly than components do: they tell what slices share.
+    groups = _offsets.find_groups((scores @ rotation).astype(np.float32), operator, libraries)
+    leading = components[:, : limit_components(N_LEADING, len(components))]
+    components = _offsets.align(leading, operator, libraries, groups)
     mixtures = config.features == "components" or (
         config.features == "auto"
         and holds_mixtures(components, float(autocorrelation[0]), spots.coordinates, libraries)
@@ -113,11 +118,11 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
         leading = components[:, : limit_components(N_FEATURES, len(components))]
         rotation = np.eye(scores.shape[1], components.shape[1])
         first = replace(first, spread=measure_spread(leading))
-        factors = _offsets.align(describe_spots(leading, first.spread), operator, libraries)
+        factors = _offsets.align(describe_spots(leading, first.spread), operator, libraries, groups)
         spread = walk(operator, factors, max(config.factor_steps - 1, 0))
         autocorrelation = np.maximum(measure_moran(spread, operator), 0)
     else:
-        factors = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
+        factors = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries, groups)
     maps = {"feature": _complete(first, rotation, autocorrelation, mixtures=mixtures)}
     columns = [factors]
     for name, x in spots.extra.items():
@@ -193,7 +198,7 @@ def fit_representation(
         np.arange(x.shape[1]), 0.0, center, scale, np.zeros((0, 0)), np.eye(x.shape[1]), all_ones, all_ones.astype(bool)
     )
     components = ((x - center) / scale).astype(np.float32)
-    scores = _compress(_offsets.centred((x - center) / scale, libraries)).astype(np.float32)
+    scores = compress(_offsets.centred((x - center) / scale, libraries)).astype(np.float32)
     return components, scores, feature_map
 
 
@@ -213,16 +218,20 @@ def apply_map(
         features = np.empty((x.shape[0], f.loadings.shape[1]), dtype=np.float32)
         loadings = f.loadings.astype(np.float32)
         shift = (f.center / f.scale) @ f.loadings
-        for rows, block in x.blocks():
+
+        def transform_block(item: tuple[NDArray[np.int64], sparse.csr_matrix]) -> None:
+            rows, block = item
             values = take_genes(normalize(block, target_sum=f.target_sum, log1p=log1p), f.genes)
             features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
+
+        deque(map_in_order(transform_block, x.blocks()), maxlen=0)
         return _describe_aligned(f, features, operator, libraries) if f.mixtures else features
     if x is None:
         raise InputError("neither counts nor a representation were given")
     if f.mixtures:
         components = (((x - f.center) / f.scale) @ f.rotation).astype(np.float32)
         return _describe_aligned(f, components, operator, libraries)
-    scores = _compress(_offsets.centred((x - f.center) / f.scale, libraries)).astype(np.float32)
+    scores = compress(_offsets.centred((x - f.center) / f.scale, libraries)).astype(np.float32)
     return np.asarray(scores @ f.rotation, dtype=np.float32)
 
 
@@ -347,14 +356,14 @@ def moments(x: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float
     return mean, np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
 
 
-def _compress(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Divide rows by the square root of their norm, in units of the median norm.
+def compress(scores: NDArray[Any], middle: float | None = None) -> NDArray[np.float64]:
+    """Divide rows by the square root of their norm, in units of the median norm, or of ``middle``.
 
     Embeddings of untransformed counts have rows whose length follows depth, and single spots that carry a
     component alone; the square root tames both and hardly touches an embedding with even rows.
     """
     norm = np.linalg.norm(scores, axis=1, keepdims=True)
-    middle = float(np.median(norm)) or 1.0
+    middle = middle or float(np.median(norm)) or 1.0
     return np.asarray(scores / np.sqrt(np.maximum(norm, 1e-3 * middle) / middle), dtype=np.float64)
 
 

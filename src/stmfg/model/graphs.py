@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from stmfg._core.geometry import spacing
 from stmfg._keys import SPATIAL
 from stmfg.config import Config
 from stmfg.errors import InputError
+from stmfg.model.threads import count_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def _neighbors(
     if points.shape[1] > TREE_DIMENSIONS:
         from sklearn.neighbors import NearestNeighbors
 
-        search = NearestNeighbors(n_neighbors=k + 1, n_jobs=-1).fit(points)
+        search = NearestNeighbors(n_neighbors=k + 1, n_jobs=count_cores()).fit(points)
     else:
         tree = cKDTree(points)
         order = tree.indices  # leaf after leaf: the memory one look-up needs is still at hand from the last
@@ -70,7 +70,7 @@ def _query(tree: cKDTree, points: NDArray[Any], k: int, slack: float) -> tuple[N
     ``workers=-1`` of the tree itself is as fast, but where a thread cannot start for want of memory, the others go on
     with arrays that are freed, and the process crashes.
     """
-    cores = os.cpu_count() or 1
+    cores = count_cores()
     with ThreadPoolExecutor(cores) as pool:
         parts = pool.map(lambda part: tree.query(part, k, eps=slack), np.array_split(points, cores))
         distances, indices = zip(*parts, strict=True)
@@ -162,6 +162,14 @@ def patches(
     step = n / at_most
     chosen = [parts[int(i * step)] for i in range(max(1, int(len(parts) / step)))]
     return np.sort(np.concatenate(chosen))
+
+
+def fold_patches(coordinates: NDArray[np.float64], size: float, n_folds: int) -> NDArray[np.int64]:
+    """Deal small patches of tissue of about so many observations to folds, (n,): neighbours share one."""
+    folds = np.zeros(len(coordinates), dtype=np.int64)
+    for i, part in enumerate(halve(coordinates, np.arange(len(coordinates)), max(int(size), 1))):
+        folds[part] = i % n_folds
+    return folds
 
 
 def halve(

@@ -14,9 +14,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from stmfg._core.blocks import FIT_AT_MOST, Counts
-from stmfg.model import cluster, features, graphs
-from stmfg.model.averages import choose_base, choose_widths, prepare_inputs
-from stmfg.model.network import Operator
+from stmfg.model import cluster, features
+from stmfg.model.averages import choose_base, list_averages, prepare_inputs
 from stmfg.model.thinning import Half, split_embedding
 from stmfg.model.threads import one_thread
 from stmfg.model.vote import Member, cluster_members
@@ -106,15 +105,13 @@ def _cluster_averages(
 ) -> list[list[NDArray[Any]]]:
     """Cluster averages over neighbourhoods of every width once, of every half; the neighbours are looked up once."""
     libraries = None if config.stacked else spots.libraries
-    n = len(spots.coordinates) / (1 if libraries is None else len(np.unique(libraries)))
     settings = config.replace(n_starts=min(N_STARTS, config.n_starts))
     posteriors: list[list[NDArray[Any]]] = [[] for _ in bases]
-    for width in choose_widths(n, k, mixtures=bases[0].mixtures):
-        graph = graphs.spatial_graph(spots.coordinates, n_neighbors=width, libraries=libraries)
-        operator = Operator(graphs.walk_operator(graph), torch.device(device))
+    how: dict[str, Any] = {"libraries": libraries, "device": device, "mixtures": bases[0].mixtures}
+    for average_once in list_averages(spots.coordinates, k, **how):
         for draw, base in enumerate(bases):
             inputs = prepare_inputs(base, plain=libraries is None)
-            members = (Member(operator(operator(torch.from_numpy(x).to(device))), 1) for x in inputs)
+            members = (Member(average_once(average_once(torch.from_numpy(x).to(device))), 1) for x in inputs)
             seed = random_state + draw
             posteriors[draw] += cluster_members(members, k, settings, seed, clusterer, device=device)
     return posteriors

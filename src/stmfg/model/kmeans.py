@@ -71,6 +71,19 @@ def find_centers(
     return centers
 
 
+def find_best_centers(x: Tensor, k: int, *, seed: int, n_starts: int) -> Tensor:
+    """Return the centres (k, d) of the best of several runs on values (n, d): those that rows are closest to."""
+    runs = find_centers(x, draw([seed], n_starts, k), max_iter=300)
+    best: Tensor = min(runs, key=lambda centers: float(measure_distances(x, centers).amin(dim=1).sum()))
+    return best
+
+
+def measure_distances(x: Tensor, centers: Tensor) -> Tensor:
+    """Return the squared distances of rows (n, d) from centres (k, d), (n, k)."""
+    distances: Tensor = torch.cdist(x, centers).square_()
+    return distances
+
+
 def choose_nearest(centers: Tensor, x: Tensor, unused: Tensor | None = None) -> Tensor:
     """Return 1 for the nearest of the centres (b, k, d) to each row of x (n, d), else 0: (b, k, n)."""
     b, k, d = centers.shape

@@ -52,7 +52,12 @@ def match_slice_means(x: NDArray[np.float32], whole: NDArray[np.float32], librar
     return np.asarray(x + (means(whole, libraries) - means(x, libraries))[libraries], dtype=np.float32)
 
 
-def align(features: NDArray[np.float32], operator: csr_matrix | None, libraries: Codes | None) -> NDArray[np.float32]:
+def align(
+    features: NDArray[np.float32],
+    operator: csr_matrix | None,
+    libraries: Codes | None,
+    groups: Floats | None = None,
+) -> NDArray[np.float32]:
     r"""Take the offset of its slice off the features (n, d) of each observation; the result has mean zero.
 
     Model: :math:`x_i = \mu_{k(i)} + b_{l(i)} + e_i`, a Gaussian mixture with one covariance whose components k all
@@ -61,22 +66,36 @@ def align(features: NDArray[np.float32], operator: csr_matrix | None, libraries:
     has stays apart, which plain centring would mix with what the other slices have. This is the linear model of Johnson
     et al. (2007, ComBat) with soft clusters as its covariates, as in Korsunsky et al. (2019, Harmony), but with one
     offset a slice rather than one for every slice and cluster: few parameters, and no cluster is pulled onto another.
-    Without ``libraries`` (codes (n,) from 0 without gaps), nothing changes.
+    Without ``libraries`` (codes (n,) from 0 without gaps), nothing changes. ``groups`` are components (n, k) found
+    before, in other features: where these show the tissue's domains more clearly, see :func:`find_groups`.
     """
     if libraries is None or operator is None:
         return features
-    x = np.asarray(walk(operator, features, N_STEPS), dtype=np.float64)
-    middle = means(x, libraries)
-    x -= middle[libraries]
-    scale = max(float(x.std()), 1e-12)
-    x /= scale
-    offsets = middle + scale * _offsets(x, libraries)
+    x, middle, scale = _average(features, operator, libraries)
+    groups = _find_groups(x, libraries) if groups is None else groups
+    offsets = middle + scale * fit_offsets(x, libraries, groups)[1]
     aligned = features - offsets[libraries]
     return np.asarray(aligned - aligned.mean(axis=0), dtype=np.float32)
 
 
-def _offsets(x: Floats, libraries: Codes) -> Floats:
-    """Offsets (n_slices, d) of the mixture above, of centred slices x (n, d) of unit variance."""
+def find_groups(features: NDArray[np.float32], operator: csr_matrix | None, libraries: Codes | None) -> Floats | None:
+    """Return the components of the mixture of :func:`align` that each observation belongs to, (n, k)."""
+    if libraries is None or operator is None:
+        return None
+    return _find_groups(_average(features, operator, libraries)[0], libraries)
+
+
+def _average(features: NDArray[np.float32], operator: csr_matrix, libraries: Codes) -> tuple[Floats, Floats, float]:
+    """Average features (n, d) in tissue and centre slices; with what was taken off, (n_slices, d), and the scale."""
+    x = np.asarray(walk(operator, features, N_STEPS), dtype=np.float64)
+    middle = means(x, libraries)
+    x -= middle[libraries]
+    scale = max(float(x.std()), 1e-12)
+    return x / scale, middle, scale
+
+
+def _find_groups(x: Floats, libraries: Codes) -> Floats:
+    """Posteriors (n, k) of the mixture above, of centred slices x (n, d) of unit variance."""
     sample = subsample(len(x), FIT_AT_MOST, 0)
     if len(np.unique(libraries[sample])) <= libraries.max():  # a slice too small to be drawn
         sample = np.arange(len(x))
@@ -86,7 +105,7 @@ def _offsets(x: Floats, libraries: Codes) -> Floats:
     centers = find_centers(values, draw(range(Config.n_starts), 1, k), max_iter=START_STEPS)
     starts = choose_nearest(centers, values).transpose(1, 2).double().numpy()
     slope, intercept = max((_fit_mixture(y, start, codes) for start in starts), key=lambda fit: fit[0])[1:]
-    return fit_offsets(x, libraries, softmax(x @ slope + intercept[libraries])[0])[1]
+    return np.asarray(softmax(x @ slope + intercept[libraries])[0])
 
 
 def _fit_mixture(

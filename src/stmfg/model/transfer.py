@@ -10,6 +10,7 @@ import numpy as np
 from scipy import linalg
 
 from stmfg._core.blocks import BLOCK, FIT_AT_MOST, subsample
+from stmfg.model.graphs import fold_patches
 from stmfg.model.mixture import FLOOR, discriminant, softmax
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ RIDGE = 0.05
 same features, so that in some directions next to nothing varies, and a new slice would lie far off there."""
 FAR = 0.99
 """A spot is far from every domain when it lies beyond this share of the spots the domains were found on."""
+FOLDS = 5
+"""Parts of the spots that are held out in turn to learn how far a new spot lies."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,11 @@ class DomainMap:
     covariance: Array  # within domains, (d, d)
     shares: Array  # share of the spots in each domain, (k,)
     distances: Array
-    """Quantiles of the distance to the nearest domain over the spots the domains were found on, increasing."""
+    """Quantiles of the distance to the nearest domain that new spots of the same tissue would have, increasing."""
     widths: NDArray[np.int64]
     """Columns of each layer that votes besides the whole embedding, in order; empty where it votes alone."""
+    last: Array
+    """Covariance within domains of the last layer, in which distances are taken, (d_last, d_last)."""
 
     def to_dict(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by their names."""
@@ -71,12 +76,14 @@ class DomainMap:
         return np.concatenate(blocks)
 
     def unlike(self, embedding: NDArray[Any]) -> Array:
-        """Return the share of the spots the domains were found on that lie closer to their nearest domain, (n,).
+        """Return the share of new spots of the same tissue that would lie closer to their nearest domain, (n,).
 
-        The distance is Mahalanobis', in the whole embedding. No offset is taken off: an offset is part of what is
+        The distance is Mahalanobis', in the last layer. No offset is taken off: an offset is part of what is
         unlike. The empirical distribution calibrates it, as the embedding is not normal.
         """
-        distance = np.concatenate([_distance(x, self.means, self.covariance) for x in self._blocks(embedding)])
+        columns = slice(self.means.shape[1] - len(self.last), None)
+        blocks = [_distance(x[:, columns], self.means[:, columns], self.last) for x in self._blocks(embedding)]
+        distance = np.concatenate(blocks)
         return np.asarray(np.interp(distance, self.distances, np.linspace(0, 1, len(self.distances))))
 
     def _standard(self, embedding: NDArray[Any]) -> Array:
@@ -96,10 +103,25 @@ class DomainMap:
         return total / len(parts)
 
 
-def fit(embedding: NDArray[Any], posterior: NDArray[Any], widths: list[int]) -> DomainMap:
+def fit(
+    embedding: NDArray[Any],
+    posterior: NDArray[Any],
+    widths: list[int],
+    coordinates: Array | None = None,
+    around: float = 1.0,
+) -> DomainMap:
     """Describe domains by Gaussians, as one step of the mixture's expectation maximisation from the vote does.
 
-    Of an embedding (n, d) and shares of the vote (n, k); ``widths`` are the columns of each layer that votes too.
+    Parameters
+    ----------
+    embedding, posterior
+        Embedding (n, d) and shares of the vote (n, k).
+    widths
+        Columns of each layer that votes too.
+    coordinates
+        Positions, (n, 2) or (n, 3), for distances as of new spots; those of the spots themselves without.
+    around
+        Spots of a neighbourhood, itself among them: how many each layer averages over.
     """
     rows = subsample(len(embedding), FIT_AT_MOST, 0)
     x, posterior = embedding[rows].astype(np.float64), posterior[rows].astype(np.float64)
@@ -107,18 +129,65 @@ def fit(embedding: NDArray[Any], posterior: NDArray[Any], widths: list[int]) -> 
     spread = np.asarray(max(float((x - center).std()), 1e-12))
     x = (x - center) / spread
     shares = posterior.mean(axis=0) + 1e-12
-    means = posterior.T @ x / (len(x) * shares[:, None])
-    covariance = _within(x, posterior, means)
-    distances = np.quantile(_distance(x, means, covariance), np.linspace(0, 1, QUANTILES + 1))
-    return DomainMap(center, spread, means, covariance, shares, distances, np.asarray(widths, dtype=np.int64))
+    means = _means(x, posterior)
+    columns = slice(sum(widths[:-1]), None)
+    tail, centers = x[:, columns], means[:, columns]
+    scatter = _scatter(tail, posterior, centers)
+    # Each layer averages over the neighbours once more: that many spots are as good as one.
+    ridge = _choose_ridge(scatter, len(x) / (around * max(len(widths), 1)))
+    last = _shrink(scatter, ridge)
+    distance = _distance(tail, centers, last)
+    ratio = 1.0
+    if coordinates is not None:
+        size = min(2 * around, len(rows) / (4 * FOLDS))
+        held_out = _hold_out(tail, posterior, ridge, fold_patches(coordinates[rows], size, FOLDS))
+        ratio = max(float(np.median(held_out / np.maximum(distance, 1e-12))), 1.0)
+    distances = ratio * np.quantile(distance, np.linspace(0, 1, QUANTILES + 1))
+    return DomainMap(
+        center, spread, means, _within(x, posterior, means), shares, distances, np.asarray(widths, dtype=np.int64), last
+    )
+
+
+def _hold_out(x: Array, posterior: Array, ridge: float, folds: NDArray[np.int64]) -> Array:
+    """Return the distance of each spot to the nearest domain as found without the spots of its fold, (n,)."""
+    distance = np.zeros(len(x))
+    for fold in range(FOLDS):
+        held_out = folds == fold
+        rest, shares = x[~held_out], posterior[~held_out]
+        means = _means(rest, shares)
+        distance[held_out] = _distance(x[held_out], means, _shrink(_scatter(rest, shares, means), ridge))
+    return distance
+
+
+def _means(x: Array, posterior: Array) -> Array:
+    """Mean of every domain, (k, d); that of all spots where a domain has none."""
+    total = posterior.sum(axis=0)[:, None]
+    return np.asarray((posterior.T @ x + 1e-9 * x.mean(axis=0)) / (total + 1e-9))
 
 
 def _within(x: Array, posterior: Array, means: Array) -> Array:
+    """Covariance about given means, (d, d), a little shrunk."""
+    return _shrink(_scatter(x, posterior, means), RIDGE)
+
+
+def _scatter(x: Array, posterior: Array, means: Array) -> Array:
     """Covariance about given means, (d, d), each spot shared out by its posterior."""
-    n, d = x.shape
-    cross = (posterior.T @ x / n).T @ means
-    about = x.T @ x / n - cross - cross.T + (means.T * posterior.mean(axis=0)) @ means
-    return np.asarray((1 - RIDGE) * about + (FLOOR + RIDGE * np.trace(about) / d) * np.eye(d))
+    cross = (posterior.T @ x / len(x)).T @ means
+    return np.asarray(x.T @ x / len(x) - cross - cross.T + (means.T * posterior.mean(axis=0)) @ means)
+
+
+def _shrink(scatter: Array, ridge: float) -> Array:
+    """Replace a share of a covariance by its mean variance in every direction."""
+    d = len(scatter)
+    return np.asarray((1 - ridge) * scatter + (FLOOR + ridge * np.trace(scatter) / d) * np.eye(d))
+
+
+def _choose_ridge(scatter: Array, n: float) -> float:
+    """Return the share of a covariance of n independent spots to shrink (Chen et al. 2010, eq. 23, OAS)."""
+    d, square, trace = len(scatter), float((scatter**2).sum()), float(np.trace(scatter)) ** 2
+    spread = (n + 1 - 2 / d) * (square - trace / d)
+    share = ((1 - 2 / d) * square + trace) / spread if spread > 0 else 1.0
+    return float(np.clip(share, RIDGE, 1.0))
 
 
 def _distance(x: Array, means: Array, covariance: Array) -> Array:

@@ -12,10 +12,12 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from stmfg._core.blocks import BLOCK
 from stmfg.errors import InputError
 from stmfg.model import cluster, transfer
+from stmfg.model.kmeans import find_best_centers, measure_distances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -191,8 +193,6 @@ def _find_split(
     Tried are the two parts that clusterings tell apart best (k-means of their profile), and what the consensus of the
     clusterings has as a cluster. Taken is what agrees best with the clusterings, see :class:`_Agreement`.
     """
-    from sklearn.cluster import KMeans
-
     consensus = cluster.consensus(list(posteriors.transpose(1, 0, 2)), n_starts=FIRST_GUESSES).argmax(axis=1)
     agreement = _Agreement(posteriors, codes, weights)
     best, most = None, -np.inf
@@ -202,7 +202,8 @@ def _find_split(
         if len(x) < 2 or (np.abs(x - x[0]) < LEAST_APART).all():
             continue
         halves = np.zeros(len(codes), dtype=bool)
-        halves[inside] = KMeans(2, n_init=2, random_state=0).fit(x).labels_ == 1
+        values = torch.from_numpy(x)
+        halves[inside] = measure_distances(values, find_best_centers(values, 2, seed=0, n_starts=2)).argmin(dim=1) == 1
         clusters = [inside & (consensus == code) for code in np.unique(consensus[inside])]
         large = [part for part in clusters if LEAST_PART <= part.sum() < inside.sum()]
         for part in [halves, *large]:

@@ -14,7 +14,7 @@ from matplotlib.transforms import AffineDeltaTransform
 
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE as CONFIDENCE_COLOURS
-from stmfg._core.palette import MISSING
+from stmfg._core.palette import MISSING, palette
 from stmfg._core.spots import Spots, spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING
 from stmfg.errors import require
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
+
+    from stmfg._core.comparison import Comparison
 
 RUN: Final = "run stmfg.tl.domains(adata) first"
 CONFIDENCE_MAP: Final = LinearSegmentedColormap.from_list("stmfg_confidence", CONFIDENCE_COLOURS)
@@ -100,6 +102,45 @@ def confidence(
     drawn.set(array=values, cmap=CONFIDENCE_MAP, clim=(0.0, 1.0))
     if legend:
         ax.figure.colorbar(drawn, ax=ax, label="Confidence", shrink=0.6)
+    return ax
+
+
+def differences(
+    adata: AnnData,
+    comparison: Comparison,
+    *,
+    image: bool = True,
+    library_key: str | None = None,
+    size: float = 1.0,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw where two results differ: spots on which they agree are grey, others in the colour of what the other says.
+
+    Parameters
+    ----------
+    adata
+        Annotated data of the first result.
+    comparison
+        Of :func:`stmfg.compare`, with spots named as in ``adata``.
+    image, library_key, size, ax
+        As in :func:`domains`.
+    legend
+        Whether to list the domains beside the map; those of the other that have no match are in brackets.
+    """
+    told = comparison.spots[~comparison.spots["same"]]
+    differing = told["renamed"].reindex(adata.obs_names)
+    names = [str(c) for c in labels(adata).categories] if DOMAIN in adata.obs else []
+    shades = dict(zip(names, colours(adata, names), strict=True)) if names else {}
+    new = sorted(set(differing.dropna()) - set(shades))
+    shades |= dict(zip(new, palette(len(shades) + len(new))[len(shades) :], strict=True))
+    ax = ax or new_axes(8.0, 7.0)
+    drawn = draw_spots(ax, spots(adata, image=image, library_key=library_key), size)
+    filled: Any = to_rgba_array([shades.get(name, MISSING) for name in differing])
+    drawn.set_facecolor(filled)
+    if legend:
+        shown = [name for name in shades if (differing == name).any()]
+        _draw_legend(ax, [*shown, "the same"], [*(shades[name] for name in shown), MISSING], "In the other")
     return ax
 
 

@@ -1,33 +1,36 @@
 """What the report's interactive map shows, packed small: whole numbers of one or two bytes, compressed.
 
-The file stays small whatever the data: of very many spots a sample is packed, and the more spots, the fewer genes.
+Of very many spots a sample is packed.
 """
 
 from __future__ import annotations
 
 import base64
+import json
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stmfg._core.blocks import row_blocks, subsample
+from stmfg._core.blocks import subsample
+from stmfg._core.geometry import spacing
 from stmfg._core.spots import Spots
+from stmfg._keys import PLATFORM, SPATIAL
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from anndata import AnnData
 
 SPOTS: Final = 500_000
 """Spots in the map at most; of more a sample of so many is shown."""
-_GENES = 20  # at most: a list to choose from, not a data base
-_GENE_BYTES = 4_000_000  # of all genes together, before compression
-_NAMES = 20_000  # spots whose names are told; those of more would outweigh all the rest
+GENES: Final = 20
+"""Marker genes that are listed to choose from, and told of every spot."""
 _STEPS = 65_535  # of a position along the longer side: the largest number of two bytes
 _LEVELS = 255
-_TOP = 0.995  # quantile that has the strongest colour: a few extreme spots would leave all others pale
 _SQUARE, _SQUARES = 4, 80  # spots in a square of the tissue, and squares along its longer side at most
 _LETTERS = 16  # of a name on the map; the legend has all of them
 
@@ -35,26 +38,6 @@ _LETTERS = 16  # of a name on the map; the legend has all of them
 def choose_spots(n: int) -> NDArray[np.int64]:
     """Return which of `n` spots the map shows, in order."""
     return subsample(n, SPOTS, 0)
-
-
-def count_genes(n: int) -> int:
-    """Return for how many genes `n` spots leave room."""
-    return min(_GENES, _GENE_BYTES // max(n, 1))
-
-
-def depth_and_expression(
-    counts: Any, genes: Sequence[int], chosen: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return the depth of every spot (n,), and log1p of counts at median depth (chosen spots, genes), in one pass."""
-    depth = np.empty(counts.shape[0])
-    values = np.empty((len(chosen), len(genes)), dtype=np.float32)
-    for rows, block in row_blocks(counts):
-        depth[rows] = np.asarray(block.sum(axis=1)).ravel()
-        first, last = np.searchsorted(chosen, (rows.start, rows.stop))
-        values[first:last] = block[:, list(genes)][chosen[first:last] - rows.start].toarray()
-    target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
-    values *= (target / np.maximum(depth[chosen], 1.0)).astype(np.float32)[:, None]
-    return depth, np.log1p(values, out=values)
 
 
 def name_places(where: Spots, domains: pd.Categorical[Any]) -> list[tuple[float, float, str]]:
@@ -86,6 +69,31 @@ def name_places(where: Spots, domains: pd.Categorical[Any]) -> list[tuple[float,
     return places
 
 
+_UNITS: Final = {"micrometres": 1.0, "millimetres": 1000.0}
+_VISIUM = 100.0  # micrometres from one spot of Visium to the next
+_VISIUM_COLUMNS = 223  # the last of a capture area of 11 mm
+
+
+def measure_unit(adata: AnnData, where: Spots) -> float | None:
+    """Return how many micrometres a unit of the positions is, or None where nothing tells."""
+    unit = adata.uns.get(PLATFORM, {}).get("unit") if isinstance(adata.uns.get(PLATFORM), Mapping) else None
+    if unit in _UNITS:
+        return _UNITS[unit]
+    libraries = adata.uns.get(SPATIAL)
+    entries = libraries.values() if isinstance(libraries, Mapping) else ()
+    for library in entries:
+        factors = library.get("scalefactors") if isinstance(library, Mapping) else None
+        given = factors.get("microns_per_pixel") if isinstance(factors, Mapping) else None
+        if isinstance(given, int | float) and 0 < given < math.inf:
+            return float(given)
+    # The grid of Visium: every second place of a row is empty, and those of the next row lie between.
+    if {"array_row", "array_col"} <= set(adata.obs):
+        row, column = (pd.to_numeric(adata.obs[name], errors="coerce") for name in ("array_row", "array_col"))
+        if ((row + column) % 2 == 0).all() and column.max() <= _VISIUM_COLUMNS and not where.square:
+            return _VISIUM / spacing(where.xy)
+    return None
+
+
 def scatter(plane: NDArray[np.float64]) -> Spots:
     """Return points of a plane (n, 2) as spots that fill a box a little wider than high, y upwards."""
     spread = np.maximum(np.ptp(plane, axis=0), np.finfo(float).tiny)
@@ -94,9 +102,15 @@ def scatter(plane: NDArray[np.float64]) -> Spots:
 
 
 def pack_places(
-    where: Spots, chosen: NDArray[np.int64], names: Sequence[tuple[float, float, str]] = ()
+    where: Spots,
+    chosen: NDArray[np.int64],
+    names: Sequence[tuple[float, float, str]] = (),
+    micrometres: float | None = None,
 ) -> dict[str, Any]:
-    """Return the chosen spots on a fine grid, with everything else in its steps; `names` are (x, y, text)."""
+    """Return the chosen spots on a fine grid, with everything else in its steps; `names` are (x, y, text).
+
+    `micrometres` is the size of a unit of the positions, where it is known.
+    """
     left, top, right, bottom = where.bounds()
     scale = _STEPS / max(right - left, bottom - top)
     x, y = np.rint((where.xy[chosen] - (left, top)) * scale).astype("<u2").T
@@ -107,6 +121,10 @@ def pack_places(
         "height": (bottom - top) * scale,
         "diameter": where.part(chosen).diameter * scale,
         "square": where.square,
+        "spacing": spacing(where.xy[chosen]) * scale,
+        "origin": None if where.slices else [left, top],
+        "step": 1 / scale,
+        "micrometres": micrometres and micrometres / scale,
         "names": [((x - left) * scale, (y - top) * scale, text) for x, y, text in names],
         "slices": [
             {"name": name, "box": [(a - b) * scale for a, b in zip(box, (left, top, left, top), strict=True)]}
@@ -115,19 +133,9 @@ def pack_places(
     }
 
 
-def pack_genes(names: Sequence[str], expression: NDArray[np.float32]) -> list[dict[str, Any]]:
-    """Return each gene in steps up to a high quantile of the spots that show it."""
-    genes = []
-    for name, values in zip(names, expression.T, strict=True):
-        positive = values[values > 0]
-        top = float(np.quantile(positive, _TOP)) if len(positive) else 1.0
-        genes.append({"name": name, "top": top, "values": pack_shares(np.minimum(values / top, 1.0))})
-    return genes
-
-
-def pack_names(names: Sequence[Any]) -> list[str] | None:
-    """Return the names of the spots, or None where they are too many."""
-    return None if len(names) > _NAMES else [str(name) for name in names]
+def pack_names(names: Sequence[Any]) -> str:
+    """Return texts, deflated, in base 64."""
+    return base64.b64encode(zlib.compress(json.dumps([str(name) for name in names]).encode(), 6)).decode("ascii")
 
 
 def pack_shares(values: NDArray[Any]) -> str:

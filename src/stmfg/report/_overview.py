@@ -107,7 +107,7 @@ def write_overview(
 def _read_labels(path: Path, library_key: str | None) -> AnnData:
     """Read positions, domains, confidence and slices of a result, and leave counts, graphs and layers on disk."""
     with h5py.File(path) as file:
-        keys = [DOMAIN, CONFIDENCE, *([library_key] if library_key in file["obs"] else [])]
+        keys = [DOMAIN, CONFIDENCE, *([library_key] if library_key is not None and library_key in file["obs"] else [])]
         obs = pd.DataFrame({key: read_elem(file["obs"][key]) for key in keys})
         adata = AnnData(obs=obs.set_axis(obs.index.astype(str)))
         adata.obsm[SPATIAL] = np.asarray(read_elem(file["obsm"][SPATIAL]))

@@ -33,19 +33,6 @@ def describe_stability(stability: Mapping[str, Any]) -> str:
     )
 
 
-def describe_markers(summary: pd.DataFrame) -> list[str]:
-    """Return a sentence for each domain without a gene of its own, from :func:`stmfg.tl._marker_tests.summarise`."""
-    sentences = []
-    for name, row in summary[summary["n_specific"] == 0].iterrows():
-        reason = "and none is much higher in it than in the rest of the tissue"
-        if row["shares_with"]:
-            *others, last = row["genes"]
-            genes = f"{', '.join(others)} and {last}" if others else last
-            reason = f"it shares {genes} with domain {row['shares_with']}"
-        sentences.append(f"No gene is specific to domain {name}{':' if row['shares_with'] else ','} {reason}.")
-    return sentences
-
-
 def list_warnings(
     adata: AnnData, domains: pd.Categorical[Any], depth: NDArray[np.float64] | None, graph: Any, n_slices: int
 ) -> list[str]:

@@ -2,6 +2,7 @@
 
 from stmfg.tl._abundance import abundance, composition
 from stmfg.tl._after import adjacency, markers, pseudobulk, subdomains
+from stmfg.tl._compare import compare
 from stmfg.tl._domains import apply, domains, embed
 from stmfg.tl._edit import merge, recolour, rename, split
 from stmfg.tl._levels import cut, levels
@@ -11,6 +12,7 @@ __all__ = [
     "abundance",
     "adjacency",
     "apply",
+    "compare",
     "composition",
     "cut",
     "domains",

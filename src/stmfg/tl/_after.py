@@ -46,8 +46,9 @@ def markers(
     least a tenth of its observations, is 1.5 times as high there as in any other domain, and a test says so. Domains
     are found where expression differs, so that testing them on the same counts always finds something. Here the tests
     (Welch's, one-sided) are made on one half of the molecules, between the domains that the other half alone shows
-    (Neufeld et al. 2022): a tissue without domains has no markers. The p-values say that expression differs between
-    these places of this tissue, not that it does in another donor.
+    (Neufeld et al. 2022): a tissue without domains has no markers. Genes that less than one in a hundred
+    observations shows are left out. The p-values say that expression differs between these places of this tissue, not
+    that it does in another donor.
 
     Parameters
     ----------
@@ -102,9 +103,9 @@ def adjacency(
 
     Of the c_i pairs of neighbours that join domain i to the rest of a slice of n observations, shuffling the rest leads
     ``c_i * n_j / (n - n_i)`` to domain j. Shuffling all labels, as squidpy's neighbourhood enrichment does, would only
-    say of compact domains, which have few borders, that they are compact. Within a domain, where there is nothing
-    outside to shuffle, all labels are shuffled: ``m * n_i * (n_i - 1) / (n * (n - 1))`` of m pairs of neighbours, the
-    join count under nonfree sampling (Cliff and Ord 1981, Spatial Processes: Models and Applications).
+    say of compact domains, which have few borders, that they are compact. Nothing is said of pairs within a domain, for
+    there is nothing outside to shuffle. No p-value goes with it: the labels of neighbours are alike whatever they
+    touch, so that shuffled ones are no fair draw; the ratio is an effect, to be compared between samples.
 
     Parameters
     ----------
@@ -126,7 +127,8 @@ def adjacency(
     ``uns["stmfg_adjacency"]``
         Table with one row for each ordered pair of domains: ``domain``, ``neighbor``, ``observed`` and ``expected``
         pairs of neighbours, each pair once, and their ``ratio``, above 1 where domains touch more than by chance; NaN
-        where none are expected. What is expected differs with the order: it is the rest of ``domain`` that is shuffled.
+        where none are expected, and within a domain. What is expected differs with the order: it is the rest of
+        ``domain`` that is shuffled.
     """
     domain = _complete(adata, key)
     graph = require(adata, "obsp", SPATIAL_GRAPH, "run stmfg.gr.spatial(adata) first")

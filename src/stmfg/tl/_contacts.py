@@ -21,7 +21,7 @@ def count_contacts(
 
     Returns
     -------
-    Observed pairs (k, k), each pair of neighbours once, and expected ones for each domain (rows).
+    Observed pairs (k, k), each pair of neighbours once, and expected ones for each domain (rows), NaN within it.
     """
     slices = np.zeros(len(codes), dtype=np.int64) if slices is None else slices
     linked = sparse.csr_array(graph) != 0
@@ -34,10 +34,10 @@ def count_contacts(
     within = np.diagonal(touching, axis1=1, axis2=2) // 2
     sizes = np.zeros((len(touching), k))
     np.add.at(sizes, (slices[codes >= 0], codes[codes >= 0]), 1)
-    n, m = sizes.sum(axis=1, keepdims=True), touching.sum(axis=(1, 2))[:, None] / 2
+    n = sizes.sum(axis=1, keepdims=True)
     leaving = touching.sum(axis=2) - 2 * within
     expected = (leaving / np.maximum(n - sizes, 1)).T @ sizes
-    np.fill_diagonal(expected, (m * sizes * (sizes - 1) / np.maximum(n * (n - 1), 1)).sum(axis=0))
+    np.fill_diagonal(expected, np.nan)
     observed = touching.sum(axis=0)
     np.fill_diagonal(observed, within.sum(axis=0))
     return observed, expected

@@ -20,6 +20,8 @@ SPECIFIC_FOLD = 1.5
 """A gene specific to a domain is that many times as high there as in any other domain, seen as often as in the next,"""
 SPECIFIC_SHARE = 0.1
 """and seen in at least that share of its spots."""
+SEEN_SHARE = 0.01
+"""Genes that fewer of all spots show are not tested: they tell little, and the others would pay for it."""
 LEVEL = 0.05
 """Adjusted p-values below it count."""
 _PSEUDOCOUNT = 0.1  # counts per spot added to both sides of a fold change: genes seen hardly anywhere stay near 0
@@ -129,7 +131,7 @@ def rank(
     if len(names) != moments.log_sum.shape[1]:
         raise InputError(f"{len(names)} gene names for {moments.log_sum.shape[1]} genes; give one for every column")
     tested = tested or moments
-    expressed = np.flatnonzero(moments.seen.sum(axis=0) > 0)
+    expressed = np.flatnonzero(moments.seen.sum(axis=0) >= max(SEEN_SHARE * moments.sizes.sum(), 1))
     domains = [name for name in moments.domains if name in tested.domains]
     if len(domains) < 2 or len(expressed) == 0:
         return pd.DataFrame({c: pd.Series(dtype=object if c in _TEXT else float) for c in _COLUMNS})

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from stmfg._core.labels import labels
-from stmfg._keys import CONFIDENCE, DOMAIN, UNS
+from stmfg._keys import CONFIDENCE, DOMAIN, MARKERS, UNS
+from stmfg.tl._marker_tests import summarise
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 UNCERTAIN: Final = 0.5
 """Below this confidence a spot is called uncertain."""
+UNSTABLE: Final = 0.6
+"""A domain that overlaps less with what half of the molecules shows is called unstable."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,11 @@ class Summary:
     heading
         How many domains of how many spots, and of which seed and version.
     table
-        One row for each domain, (n_domains, 2 or 4): ``spots`` and ``share``, and where the confidence is known its
-        ``median`` and the share that is ``uncertain``, with a confidence below 0.5.
+        One row for each domain: ``spots`` and ``share``; where the confidence is known its median and the share that is
+        ``uncertain``, with a confidence below 0.5; and ``found again``, how well the domain overlaps (Jaccard index)
+        with what half of the molecules shows of it.
     sentences
-        What is known of other numbers of domains, and what is unsure.
+        What is unsure, first of all; what is known of other numbers of domains; domains without a gene of their own.
     """
 
     heading: str
@@ -41,7 +45,11 @@ class Summary:
 
     def __str__(self) -> str:
         shares = dict.fromkeys(("share", "uncertain"), "{:.1%}".format)
-        formats = shares | {"spots": "{:,}".format, "median confidence": "{:.2f}".format}
+        formats = shares | {
+            "spots": "{:,}".format,
+            "median confidence": "{:.2f}".format,
+            "found again": "{:.2f}".format,
+        }
         table = self.table.to_string(formatters={k: v for k, v in formats.items() if k in self.table})
         return "\n".join([self.heading, *self.sentences, table])
 
@@ -71,13 +79,22 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     spots = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
     table = pd.DataFrame({"spots": spots, "share": spots / max(spots.sum(), 1)}, index=pd.Index(domains.categories))
     table.index.name = "domain"
-    sentences = list(_describe_number(adata)) if key == DOMAIN else []
+    sentences = []
+    again = adata.uns.get(UNS, {}).get("halves", {}).get(key)
+    if again is not None:
+        overlap = pd.Series(np.asarray(again["found_again"]), index=[str(name) for name in again["domains"]])
+        table["found again"] = overlap.groupby(level=0).min().reindex(table.index)
+        sentences += _describe_unstable(table["found again"])
     confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
     if confidence in adata.obs:
         certain = pd.Series(np.asarray(adata.obs[confidence], dtype=float)).groupby(np.asarray(domains.codes))
         table["median confidence"] = certain.median().reindex(range(len(table))).to_numpy()
         table["uncertain"] = certain.agg(lambda c: (c < UNCERTAIN).mean()).reindex(range(len(table))).to_numpy()
         sentences.append(_describe_doubt(np.asarray(adata.obs[confidence]), table))
+    if key == DOMAIN:
+        sentences += _describe_number(adata)
+        if MARKERS in adata.uns:
+            sentences += describe_markers(summarise(adata.uns[MARKERS], list(table.index)))
     record = adata.uns.get(UNS, {})
     made_by = [f"stMFG {record['version']}"] if "version" in record else []
     made_by += [f"seed {record['random_state']}"] if "random_state" in record else []
@@ -95,6 +112,28 @@ def _describe_number(adata: AnnData) -> list[str]:
     rivals = [str(int(n)) for n in np.atleast_1d(choice.get("rivals", []))]
     also = f"; nearly as good: {', '.join(rivals)}" if rivals else "; no other number comes near"
     return [f"The number of domains, {int(choice['chosen'])}, was chosen{also}."]
+
+
+def _describe_unstable(overlap: pd.Series[float]) -> list[str]:
+    """Name the domains that half of the molecules do not show again."""
+    return [
+        f"Domain {name} is unstable: found again in half of the molecules with an overlap of {value:.0%}."
+        for name, value in overlap.sort_values().items()
+        if value < UNSTABLE
+    ]
+
+
+def describe_markers(summary: pd.DataFrame) -> list[str]:
+    """Return a sentence for each domain without a gene of its own, from :func:`summarise`."""
+    sentences = []
+    for name, row in summary[summary["n_specific"] == 0].iterrows():
+        reason = ", and none is much higher in it than in the rest of the tissue."
+        if row["shares_with"]:
+            *others, last = row["genes"]
+            genes = f"{', '.join(others)} and {last}" if others else last
+            reason = f": it shares {genes} with domain {row['shares_with']}."
+        sentences.append(f"No gene is specific to domain {name}{reason}")
+    return sentences
 
 
 def _describe_doubt(certain: NDArray[np.float32], table: pd.DataFrame) -> str:

@@ -53,16 +53,17 @@ def run_apply(
             raise InputError(f"{name!r} does not go with a trained model; the options are {', '.join(names)}")
     chosen = RunOptions(**options)
     reference, output = Path(reference).expanduser(), Path(output).expanduser()
-    if isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".csv":
-        from stmfg.workflow._cohort import apply_to_cohort
-
-        return apply_to_cohort(reference, source, output, chosen, progress=progress)
-    if chosen.cluster is not None:
+    is_sheet = isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".csv"
+    if chosen.cluster is not None and not is_sheet:
         raise InputError("cluster is for the samples of a sheet (.csv); leave it out")
     checks.writable(output)
     if output.exists() and reference.exists() and output.samefile(reference):
         raise InputError(f"{output} holds the model; give another folder for the results")
     refuse_earlier(output, overwrite=chosen.overwrite)
+    if is_sheet:
+        from stmfg.workflow._cohort import apply_to_cohort
+
+        return apply_to_cohort(reference, source, output, chosen, progress=progress)
     with recording() as stages, collected_warnings() as messages, counts_read_once():
         from stmfg import tl
         from stmfg.model.estimator import STMFG  # loads torch, so after what can be refused without

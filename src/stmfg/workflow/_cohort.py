@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,8 +47,8 @@ logger = logging.getLogger("stmfg")
 
 WORK: Final = ".cohort"
 """Folder in the output with the files of parts that are done; the same command continues from them."""
-SAMPLES, TABLE = "samples", "domains.parquet"
-"""Results by sample, without counts, and the domains of all spots as one table, a file a sample."""
+SAMPLES, TABLE, FITTED = "samples", "domains.parquet", "fitted"
+"""Results by sample, without counts; the domains of all spots as one table, a file a sample; what was fitted."""
 _UNABLE: Final = ("view", "stacked", "stability", "library_key")
 _ROWS_COMPARED: Final = 2_000
 
@@ -85,9 +86,10 @@ def _run(
     samples = read_samples(sheet, SHEET_COLUMNS)
     options = options.for_samples(samples)
     parts = [_part(sample, options) for sample in samples]
-    if len(parts) < 2 and reference is None:
-        raise InputError(f"sheet {sheet} has one sample; give its file instead, or more samples to find common domains")
-    job = tasks.Job(output / WORK, options)
+    work = output / WORK
+    job = tasks.Job(work, work / FITTED, options)
+    if reference is not None:
+        job = _plan_to_apply(job, reference)
     with (
         recording() as stages,
         collected_warnings() as messages,
@@ -121,9 +123,13 @@ def _work(
         _start_or_continue(job.folder, parts, job.options, reference)
         with stage("scan"):
             _write_content(job, workers.merge(tasks.scan, tasks.join_contents, parts, job.options))
-        model = _find(job, parts, workers) if reference is None else _take(job, reference)
+        if not job.is_new:
+            _fit(job, parts, workers)
+        if (job.fitted / "ballot.npz").is_file() or not job.is_new:
+            model, label = _embed(job, parts, workers), tasks.label
+        else:  # a model of one run: its domains as Gaussians
+            model, label = tasks.load_model(job), tasks.apply_model
         with stage("label"):
-            label = tasks.label if reference is None else tasks.apply_model
             return model, workers.each("label", label, parts, job)
 
 
@@ -153,35 +159,38 @@ def _start_or_continue(folder: Path, parts: list[tasks.Part], options: RunOption
         logger.info("%d of %d samples are finished already", len(list(folder.glob("labelled/*.json"))), len(parts))
 
 
-def _find(job: tasks.Job, parts: list[tasks.Part], workers: Here) -> STMFG:
-    """Fit on samples of the cohort, and embed all of it; return the model with its domains."""
-    names = [part.name for part in parts]
-    sizes = job.content.sizes
-    if job.options.use_rep is None and len(job.content.genes) < MIN_SHARED_GENES:
-        raise InputError(f"the samples share {len(job.content.genes)} genes; at least {MIN_SHARED_GENES} are needed")
-    chosen = choose_patches([sizes[name] for name in names])
+def _plan_to_apply(job: tasks.Job, reference: Path) -> tasks.Job:
+    """Return the job of applying a model: it says what the samples' options leave open."""
+    from stmfg.model.estimator import STMFG
+
+    model = STMFG.load(reference, device=job.options.device)
+    options = replace(job.options, use_rep=model.use_rep, random_state=model.random_state)
+    fitted = reference / FITTED
+    return tasks.Job(job.folder, fitted if (fitted / "ballot.npz").is_file() else reference, options, is_new=True)
+
+
+def _fit(job: tasks.Job, parts: list[tasks.Part], workers: Here) -> None:
+    """Fit maps and network on patches of the cohort."""
+    names, content = [part.name for part in parts], job.content
+    if job.options.use_rep is None and len(content.genes) < MIN_SHARED_GENES:
+        raise InputError(f"the samples share {len(content.genes)} genes; at least {MIN_SHARED_GENES} are needed")
+    chosen = choose_patches([content.sizes[name] for name in names])
     cut = [part for part, patches in zip(parts, chosen, strict=True) if patches]
     with stage("patches"):
         workers.each("patches", tasks.cut_patches, cut, job, dict(zip(names, chosen, strict=True)))
     with stage("fit"):
         workers.each("fit", tasks.fit, [[part.name for part in cut]], job)
+
+
+def _embed(job: tasks.Job, parts: list[tasks.Part], workers: Here) -> STMFG:
+    """Embed all samples, and let them vote on the domains unless they are those of a model; return it."""
     with stage("embed"):
         workers.each("embed", tasks.embed, parts, job)
-    with stage("vote"):
-        workers.each("vote", tasks.vote, [names], job)
+    if not job.is_new:
+        with stage("vote"):
+            workers.each("vote", tasks.vote, [[part.name for part in parts]], job)
     model = tasks.load_fit(job).model
     model.domain_map = tasks.load_ballot(job)[0].domain_map
-    return model
-
-
-def _take(job: tasks.Job, reference: Path) -> STMFG:
-    """Put a model where tasks find it."""
-    from stmfg.model.estimator import STMFG
-
-    model = STMFG.load(reference, device=job.options.device)
-    if not (job.folder / "model").exists():
-        with replacing(job.folder / "model") as folder:
-            model.save(folder)
     return model
 
 
@@ -273,5 +282,8 @@ def _finish(
         if (job.folder / name).exists():  # else they were moved before an interruption
             shutil.rmtree(output / name, ignore_errors=True)
             (job.folder / name).replace(output / name)
+    shutil.rmtree(output / FITTED, ignore_errors=True)
+    if not job.is_new:
+        shutil.copytree(job.fitted, output / FITTED)
     write(adata, output, record, tables)
     shutil.rmtree(job.folder)

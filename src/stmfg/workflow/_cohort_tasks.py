@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from stmfg._core.tissue import Tissue
     from stmfg.model.cohort import Ballot, Fit
+    from stmfg.model.estimator import STMFG
 
 SHOWN_AT_MOST: Final = 50_000
 """Spots that the report shows."""
@@ -58,10 +59,13 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What every task knows: the folder for its files, and the options."""
+    """What every task knows: the folder for its files, that of what is fitted, and the options."""
 
     folder: Path
+    fitted: Path
     options: RunOptions
+    is_new: bool = False
+    """Whether the samples are others than those that were fitted on."""
 
     def file(self, kind: str, name: str, suffix: str) -> Path:
         """Return the file of a sample, in a folder that is there."""
@@ -100,7 +104,7 @@ def open_sample(part: Part, options: RunOptions, genes: list[str] | None = None)
 
 
 def _read(part: Part, job: Job) -> tuple[AnnData, Tissue]:
-    adata = open_sample(part, job.options, job.content.genes)
+    adata = open_sample(part, job.options, None if job.is_new else job.content.genes)
     try:
         return adata, read_tissue(adata, use_rep=job.options.use_rep, layer=job.options.layer)
     except InputError as error:
@@ -157,7 +161,7 @@ def fit(names: list[str], job: Job) -> int:
     from stmfg.model.cohort import complete_fit
     from stmfg.model.estimator import STMFG
 
-    path = job.folder / "fit"
+    path = job.fitted
     if path.exists():
         return load_fit(job).n_domains
     patches = {name: anndata.read_h5ad(job.file("patches", name, ".h5ad")) for name in names}
@@ -186,8 +190,8 @@ def load_fit(job: Job) -> Fit:
     from stmfg.model.cohort import Fit
     from stmfg.model.estimator import STMFG
 
-    model = STMFG.load(job.folder / "fit" / "model", device=job.options.device)
-    return Fit.from_arrays(model, _load(job.folder / "fit" / "rest.npz"))
+    model = STMFG.load(job.fitted / "model", device=job.options.device)
+    return Fit.from_arrays(model, _load(job.fitted / "rest.npz"))
 
 
 def embed(part: Part, job: Job) -> None:
@@ -202,10 +206,12 @@ def embed(part: Part, job: Job) -> None:
     fitted = load_fit(job)
     with counts_read_once(), one_thread():
         _, tissue = _read(part, job)
-        result = fitted.embed(tissue, part.name)
+        result, unplaced = fitted.embed(tissue, "" if job.is_new else part.name)
         used = np.flatnonzero(~result.left_out)
         used = used[order_spots(result.embedding[used], result.coordinates[used])]
         arrays: dict[str, NDArray[Any]] = {"used": used, "embedding": result.embedding, "weights": result.view_weights}
+        if job.is_new:
+            arrays["unplaced"] = unplaced
         place = np.argsort(np.argsort(used))  # averages are of the used spots as they come in the file
         arrays |= {f"average{i}": x[place] for i, x in enumerate(fitted.average(result))}
         if result.left_out.any():
@@ -226,7 +232,7 @@ def vote(names: list[str], job: Job) -> None:
     from stmfg.model.cohort import hold_vote, order_spots
     from stmfg.model.threads import one_thread
 
-    path = job.folder / "ballot.npz"
+    path = job.fitted / "ballot.npz"
     if path.exists():
         return
     fitted = load_fit(job)
@@ -247,7 +253,7 @@ def load_ballot(job: Job) -> tuple[Ballot, list[int]]:
     """Read what :func:`vote` wrote, and the columns of each layer of the embedding."""
     from stmfg.model.cohort import Ballot
 
-    arrays = _load(job.folder / "ballot.npz")
+    arrays = _load(job.fitted / "ballot.npz")
     return Ballot.from_arrays(arrays), arrays["widths"].tolist()
 
 
@@ -265,9 +271,8 @@ def label(part: Part, job: Job) -> dict[str, Any]:
     averages = [arrays[f"average{i}"] for i in range(_n_averages(arrays))]
     model, k = fitted.model, len(ballot.domain_map.shares)
     with one_thread():
-        alone = len(job.content.sizes) == 1
-        shares = ballot.label(embedding[used], averages, widths, model.config, model.random_state, alone=alone)
-        unlike = ballot.domain_map.unlike(embedding)
+        shares = ballot.label(embedding[used], averages, widths, model.config, model.random_state)
+        unlike = ballot.domain_map.unlike(arrays["unplaced"] if job.is_new else embedding)
     codes, confidence = np.zeros(len(embedding), dtype=np.int64), np.zeros(len(embedding), dtype=np.float32)
     codes[used] = shares.argmax(axis=1)
     confidence[used] = np.clip(shares.max(axis=1), 0, 1)
@@ -277,24 +282,35 @@ def label(part: Part, job: Job) -> dict[str, Any]:
         parts = (arrays["around"], arrays["around_indices"], arrays["around_indptr"])
         around = sparse.csr_matrix(parts, shape=(int(left_out.sum()), len(embedding)))
         codes[left_out] = (around @ np.eye(k)[codes]).argmax(axis=1)
-    adata = open_sample(part, job.options, job.content.genes)
+    adata = open_sample(part, job.options, None if job.is_new else job.content.genes)
+    more = {"genes_shared": fitted.share_genes(adata.var_names.tolist())} if job.is_new else {}
     columns = {CONFIDENCE: confidence, UNLIKE: unlike.astype(np.float32)}
     obsm = {EMBEDDING: embedding, VIEW_WEIGHTS: arrays["weights"]}
     domains = np.asarray([str(i + 1) for i in range(k)])
-    answer = write_sample(part, job, adata, pd.Categorical(domains[codes], domains), columns, obsm)
+    answer = write_sample(part, job, adata, pd.Categorical(domains[codes], domains), columns, obsm, **more)
     job.file("embedded", part.name, ".npz").unlink()  # the largest of the files, and no longer needed
     return answer
 
 
+def load_model(job: Job) -> STMFG:
+    """Read a model that no cohort was fitted with."""
+    from stmfg.model.estimator import STMFG
+
+    copy = job.folder / "model"
+    if not copy.exists():  # without the data of the run that it may be in
+        with replacing(copy) as folder:
+            STMFG.load(job.fitted).save(folder)
+    return STMFG.load(copy, device=job.options.device)
+
+
 def apply_model(part: Part, job: Job) -> dict[str, Any]:
     """Write the domains of a model in a sample, as :func:`label` does."""
-    from stmfg.model.estimator import STMFG
     from stmfg.model.threads import one_thread
 
     done = job.file("labelled", part.name, ".json")
     if done.exists():
         return dict(json.loads(done.read_text(encoding="utf-8")))
-    model = STMFG.load(job.folder / "model", device=job.options.device)
+    model = load_model(job)
     with counts_read_once(), one_thread():
         adata = open_sample(part, job.options)
         try:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _MARKERS_OF_A_DOMAIN: Final = 10
+GENES: Final = "report_genes"
+"""Folder of the genes that do not fit into the report."""
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
 
 
@@ -59,8 +61,6 @@ def describe(
     """Return what the record of a run says of its data, options, versions and training."""
     import torch
 
-    from stmfg.tl._summary import summary
-
     computer = {"system": platforms.system(), "processor": platforms.machine(), "threads": torch.get_num_threads()}
     return {
         "version": __version__,
@@ -68,7 +68,6 @@ def describe(
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
         "n_domains": int(adata.uns[UNS]["n_domains"]["chosen"]),
-        "summary": [*summary(adata).sentences],
         "options": options,
         "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
@@ -100,6 +99,8 @@ def write(
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
+    from stmfg.tl._summary import summary
+
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
         with stage("markers"):
@@ -107,6 +108,9 @@ def write(
             if MARKERS in tables:
                 _keep_markers(adata, tables, record)
             tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
+            summarised = summary(adata)
+            record["summary"] = [*summarised.sentences]
+            record["domains"] = json.loads(summarised.table.to_json(orient="index"))
         with stage("figures"):
             from matplotlib.figure import Figure
 
@@ -130,11 +134,17 @@ def write(
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
         for path in written:
-            flush(path)
+            if path.is_file():
+                flush(path)
         for name in (RECORD, MARKERS, COMPOSITION, ABUNDANCE):
             (output / name).unlink(missing_ok=True)
+        report.remove_genes(output / GENES)
         for path in written:
-            path.replace(output / path.name)
+            target = output / path.name
+            for file in path.iterdir() if path.is_dir() and target.is_dir() else ():  # beside files of others
+                file.replace(target / file.name)
+            if path.exists() and not (path.is_dir() and target.is_dir()):
+                path.replace(target)
 
 
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
@@ -175,15 +185,13 @@ def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
 
 def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
     """Keep the best markers of each domain, in the AnnData too, and record what there is to say of each."""
-    from stmfg.report import describe_markers
     from stmfg.tl._marker_tests import summarise
+    from stmfg.tl._summary import describe_markers
 
     every = tables[MARKERS]
     summary = summarise(every, list(labels(adata).categories))
-    record["markers"] = {
-        "specific": {str(name): int(n) for name, n in summary["n_specific"].items()},
-        "sentences": describe_markers(summary),
-    }
+    specific = {str(name): int(n) for name, n in summary["n_specific"].items()}
+    record["markers"] = {"specific": specific, "sentences": describe_markers(summary)}
     tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
     adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
@@ -199,7 +207,14 @@ def _write_result(adata: AnnData, path: Path) -> None:
         raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
 
 
-def write_report(result: str | Path, output: str | Path | None = None, *, title: str | None = None) -> Path:
+def write_report(
+    result: str | Path,
+    output: str | Path | None = None,
+    *,
+    title: str | None = None,
+    edits: str | Path | None = None,
+    genes: str | Sequence[str] = "all",
+) -> Path:
     """Write the report of a finished run again.
 
     Parameters
@@ -210,6 +225,11 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
         The HTML file; ``report.html`` beside the result when not given.
     title
         Heading; that of the run when not given.
+    edits
+        File of edits that the page saved: merged, renamed, recoloured domains, selections. The result stays as it is,
+        see :func:`stmfg.tl.rename`.
+    genes
+        Those that the page can show: ``"all"``, ``"markers"`` or a list of names.
 
     Returns
     -------
@@ -218,9 +238,9 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     Raises
     ------
     InputError
-        If the result cannot be read or has no domains, or the file cannot be written.
+        If the result cannot be read or has no domains, the edits do not fit it, or the file cannot be written.
     """
-    from stmfg import report
+    from stmfg import report, tl
 
     result = Path(result).expanduser()
     result = result / "result.h5ad" if result.is_dir() else result
@@ -230,7 +250,11 @@ def write_report(result: str | Path, output: str | Path | None = None, *, title:
     record: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # a result can be moved without its record
         record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
-    report.write(adata, output, title=title or record.get("options", {}).get("title"), run=record)
+    if edits is not None:
+        tl.rename(adata, Path(edits))
+        file = json.loads(Path(edits).expanduser().read_text(encoding="utf-8"))
+        record["selections"] = file.get("selections", [])
+    report.write(adata, output, title=title or record.get("options", {}).get("title"), genes=genes, run=record)
     return output
 
 

@@ -1,0 +1,205 @@
+"""Cohorts: memory of a worker, of the scheduler, and time, against the number of samples and of workers.
+
+usage: cohort.py [-o TABLE.tsv] [--samples N ...] [--cells N] [--genes N] [--workers N ...] [--kill] [--cache FOLDER]
+       cohort.py --agreement DATA [--part SHARE ...] [--sets NAME ...] [-o TABLE.tsv]
+
+Simulated samples of single cells, joint domains by ``stmfg run SHEET --joint --cluster local:N``. One row a run: peak
+MB (1e6 bytes, ``VmHWM``) of the largest worker; of the process that holds the scheduler until the last sample is
+labelled, and to its end, when it has made the report; wall and CPU seconds; ARI with the simulated domains. With
+``--kill`` a worker is killed (SIGKILL) when a third of the work is done and another one at two thirds; ``same`` says
+whether the table of domains is that of the run of as many samples before.
+
+``--agreement`` compares with one joint run of the same slices in one process (ARI over all spots) on the development
+sets: as it is, where all spots fit into what maps and clusterings are fitted on, and with room for a share of the spots
+alone, as a large cohort would have it; ``other_seed`` is the agreement of joint runs with seeds 0 and 1. No labels are
+used. Rows are appended; ``TABLE.md`` is made at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+
+import stmfg
+from stmfg import datasets, metrics
+
+HERE = Path(__file__).resolve().parent
+DOMAINS = 7
+SETS = {
+    "dlpfc": (["dlpfc_151673", "dlpfc_151676"], None, 7),
+    "her2st": (["her2st_H1", "her2st_sections/her2st_H2", "her2st_sections/her2st_H3"], None, 6),
+    "merfish": (["merfish_hypothalamus_bregma-0.04_pca", "merfish_hypothalamus_bregma-0.14_pca"], "X_pca", 8),
+    "mpfc": (["starmap_mpfc_BZ5", "starmap_mpfc_BZ9"], None, 4),
+}
+
+
+def simulate(n_samples: int, cells: int, genes: int, cache: Path) -> Path:
+    """Return the sheet of simulated samples; those that are there are not made again."""
+    folder = cache / f"{cells}x{genes}"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"slice{i + 1}" for i in range(n_samples)]
+    if not all((folder / f"{name}.h5ad").exists() for name in names):
+        kind = ("cortex", "cells")
+        for name, adata in datasets.draw_slices(n_samples, cells, genes, DOMAINS, kind, 1.0, 0.3, random_state=0):
+            adata.write_h5ad(folder / f"{name}.partial")
+            (folder / f"{name}.partial").rename(folder / f"{name}.h5ad")
+    sheet = folder / f"{n_samples}.csv"
+    pd.DataFrame({"sample": names, "path": [f"{name}.h5ad" for name in names]}).to_csv(sheet, index=False)
+    return sheet
+
+
+def peak_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return 0.0
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes of Dask's workers."""
+    found = []
+    for child in [
+        int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()
+    ]:
+        try:
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+        except OSError:
+            continue
+    return found
+
+
+def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) -> dict[str, object]:
+    """Run a cohort and watch its processes."""
+    command = ["run", str(sheet), "-o", str(output), "--joint", "--cluster", f"local:{workers}", "--quiet"]
+    command += ["--n-domains", str(DOMAINS)]
+    work, largest, scheduler, whole, kills = output / ".cohort", 0.0, 0.0, 0.0, [1 / 3, 2 / 3] if kill else []
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "stmfg", *command])
+    while True:
+        ended, status, used = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            break
+        n_done = sum(len(list(work.glob(pattern))) for pattern in ("drawn/*.npz", "labelled/*.json"))
+        whole = max(whole, peak_mb(process.pid))
+        if 0 < n_done < 2 * n_samples or not work.exists():
+            scheduler = max(scheduler, whole)
+        try:
+            present = workers_of(process.pid)
+        except OSError:
+            present = []
+        largest = max([largest, *map(peak_mb, present)])
+        if kills and present and n_done >= kills[0] * 2 * n_samples:
+            os.kill(present[0], signal.SIGKILL)
+            kills.pop(0)
+        time.sleep(0.05)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"the run ended with status {process.returncode}")
+    numbers = {"wall": time.perf_counter() - started, "cpu": used.ru_utime + used.ru_stime}
+    return numbers | {"worker_mb": largest, "scheduler_mb": scheduler, "main_mb": whole, "kills": 2 * kill - len(kills)}
+
+
+def domains(output: Path) -> pd.DataFrame:
+    return pd.read_parquet(output / "domains.parquet").sort_values(["sample", "spot"], ignore_index=True)
+
+
+def scale(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
+    rows = []
+    for n_samples in args.samples:
+        sheet = simulate(n_samples, args.cells, args.genes, args.cache or scratch)
+        first = None
+        for workers, kill in [(n, False) for n in args.workers] + [(args.workers[-1], True)] * args.kill:
+            output = scratch / f"{n_samples}-{workers}-{kill}"
+            row = run(sheet, n_samples, workers, output, kill=kill)
+            table = domains(output)
+            truth = []
+            for name in table["sample"].unique():
+                obs = ad.read_h5ad(sheet.parent / f"{name}.h5ad", backed="r").obs
+                truth.append(obs.loc[table.loc[table["sample"] == name, "spot"], "ground_truth"].astype(str))
+            row["ari"] = metrics.ari(pd.concat(truth).to_numpy(), table["domain"].astype(str).to_numpy())
+            row["same"] = "" if first is None else bool(table.equals(first))
+            first = table if first is None else first
+            rows.append({"samples": n_samples, "cells": args.cells, "genes": args.genes, "workers": workers} | row)
+            print(rows[-1], flush=True)
+    return rows
+
+
+def agreement(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
+    from stmfg.io import join
+    from stmfg.workflow import _cohort_tasks
+
+    rows = []
+    for name in args.sets:
+        files, use_rep, k = SETS[name]
+        paths = {path.rpartition("/")[2]: args.agreement / f"{path}.h5ad" for path in files}
+        joined = join({sample: stmfg.read(path) for sample, path in paths.items()}, use_rep=use_rep)
+        sheet = scratch / f"{name}.csv"
+        pd.DataFrame({"sample": list(paths), "path": [p.resolve() for p in paths.values()]}).to_csv(sheet, index=False)
+        joint = []
+        for seed in (0, 1):
+            options = {"use_rep": use_rep, "library_key": "stmfg_slice"}
+            result = stmfg.STMFG(n_domains=k, random_state=seed, finest_level=0).fit(joined, **options).result
+            joint.append(pd.Series(result.labels, index=joined.obs_names))
+        for part in args.part:
+            if part < 1:
+                room = int(joined.n_obs * part)
+                _cohort_tasks.PATCHES_AT_MOST = _cohort_tasks.FIT_AT_MOST = room
+                _cohort_tasks.PATCH = max(100, room // 12)
+            output = scratch / f"{name}-{part}"
+            stmfg.workflow.run(sheet, output, n_domains=k, use_rep=use_rep, cluster="here")
+            table = domains(output)
+            found = pd.Series(
+                table["domain"].astype(str).to_numpy(), index=table["spot"] + "_" + table["sample"].astype(str)
+            )
+            rows.append(
+                {"set": name, "part": part, "spots": joined.n_obs, "samples": len(paths)}
+                | {"agreement": metrics.ari(joint[0], found[joined.obs_names]), "other_seed": metrics.ari(*joint)}
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def write(rows: list[dict[str, object]], table: Path) -> None:
+    new = pd.DataFrame(rows)
+    before = [pd.read_csv(table, sep="\t")] if table.exists() else []
+    whole = pd.concat([*before, new], ignore_index=True)
+    whole.to_csv(table, sep="\t", index=False, float_format="%.4g")
+    whole = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
+    lines = ["| " + " | ".join(whole.columns) + " |", "|" + "---|" * whole.shape[1]]
+    lines += ["| " + " | ".join(row) + " |" for row in whole.to_numpy()]
+    table.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--samples", type=int, nargs="*", default=[10, 20])
+    parser.add_argument("--cells", type=int, default=100_000)
+    parser.add_argument("--genes", type=int, default=300)
+    parser.add_argument("--workers", type=int, nargs="*", default=[2])
+    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--cache", type=Path, help="where to keep the simulated files (default: nowhere)")
+    parser.add_argument("--agreement", type=Path, metavar="DATA", help="folder of the development sets")
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
+    parser.add_argument("--part", type=float, nargs="*", default=[1.0, 0.34], help="share of the spots to fit on")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.agreement:
+            write(agreement(args, Path(scratch)), args.output or HERE / "results" / "cohort_agreement.tsv")
+        else:
+            write(scale(args, Path(scratch)), args.output or HERE / "results" / "cohort.tsv")
+
+
+if __name__ == "__main__":
+    main()

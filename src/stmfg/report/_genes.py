@@ -1,0 +1,180 @@
+"""Raw counts of every gene for the page, packed small: a browser unpacks a group of genes in milliseconds.
+
+A gene is two rows of bytes. One tells how many spots to skip before each spot that has the gene, the other the count
+there less one; a number of 255 or more has a byte 255 before it for each 255 in it. Genes seen in about as many spots
+lie together, so that one Huffman code suits them all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from scipy import sparse
+
+from stmfg._core.blocks import row_blocks
+from stmfg.report._map_data import pack_bytes, pack_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+LEAST_SHARE: Final = 0.01
+"""Share of the spots that must have a gene for it to be on the page."""
+_INSIDE = 11_000_000  # letters of all groups up to which they lie in the page itself: it stays below 15 MB
+_GROUP = {True: 500_000, False: 1_500_000}  # bytes of a group before compression: in the page, in a file beside it
+_BYTES_OF_A_LETTER = 4  # more than ever came out: beyond, packing is not tried
+_STEP = 255
+
+
+@dataclass(frozen=True)
+class GeneStreams:
+    """The counts of every gene as bytes: parts of consecutive spots, each with where its genes begin."""
+
+    depth: NDArray[np.float64]  # counts of every spot, (n,)
+    seen: NDArray[np.int64]  # chosen spots that have each gene, (genes,)
+    total: NDArray[np.int64]  # of all spots, how many have each gene, (genes,)
+    parts: list[tuple[bytes, NDArray[np.int64], bytes, NDArray[np.int64]]]  # gaps, their starts, counts, their starts
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Return how many bytes the gaps and the counts of every gene take, (genes, 2)."""
+        total = np.zeros((len(self.seen), 2), dtype=np.int64)
+        for _, gaps_at, _, counts_at in self.parts:
+            total += np.column_stack([np.diff(gaps_at), np.diff(counts_at)])
+        return total
+
+    def gene(self, number: int) -> tuple[bytes, bytes]:
+        """Return the gaps and the counts of a gene."""
+        i, j = number, number + 1
+        return (
+            b"".join(gaps[at[i] : at[j]] for gaps, at, _, _ in self.parts),
+            b"".join(counts[at[i] : at[j]] for _, _, counts, at in self.parts),
+        )
+
+
+def read_streams(counts: Any, chosen: NDArray[np.int64]) -> GeneStreams:
+    """Pack the counts (n, genes) of the chosen spots in one pass, a block of rows in memory at a time."""
+    n, n_genes = counts.shape
+    depth = np.empty(n)
+    seen, total, last = (np.zeros(n_genes, dtype=np.int64) for _ in range(3))  # `last`: spots of each gene dealt with
+    parts = []
+    for rows, block in row_blocks(counts):
+        depth[rows] = np.asarray(block.sum(axis=1)).ravel()
+        first, stop = np.searchsorted(chosen, (rows.start, rows.stop))
+        columns = sparse.csc_matrix(block)
+        columns.eliminate_zeros()
+        total += np.diff(columns.indptr)
+        if stop - first < block.shape[0]:
+            columns = sparse.csc_matrix(sparse.csr_matrix(block)[chosen[first:stop] - rows.start])
+            columns.eliminate_zeros()
+        columns.sort_indices()
+        spots = columns.indices.astype(np.int64) + first
+        present = np.diff(columns.indptr)
+        before = np.empty_like(spots)
+        before[1:] = spots[:-1] + 1
+        occupied = present > 0
+        starts = columns.indptr[:-1][occupied]
+        before[starts] = last[occupied]
+        last[occupied] = spots[columns.indptr[1:][occupied] - 1] + 1
+        seen += present
+        gaps, after_gap = _to_bytes(spots - before)
+        values, after_value = _to_bytes(columns.data.astype(np.int64) - 1)
+        parts.append((gaps, after_gap[columns.indptr], values, after_value[columns.indptr]))
+    return GeneStreams(depth, seen, total, parts)
+
+
+def _to_bytes(numbers: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+    """Return numbers as bytes, and where each begins, with the end of the last."""
+    lengths = numbers // _STEP + 1
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    text = np.full(int(starts[-1]), _STEP, dtype=np.uint8)
+    text[starts[1:] - 1] = numbers % _STEP
+    return text.tobytes(), starts
+
+
+@dataclass(frozen=True)
+class PackedGenes:
+    """All genes of a page: an index of them for the page's data, and their groups as text."""
+
+    index: dict[str, Any]
+    groups: list[str]
+    inside: bool  # whether the groups lie in the page
+
+
+def pack_all(
+    streams: GeneStreams, names: Sequence[str], markers: Sequence[int], others: NDArray[np.int64]
+) -> PackedGenes:
+    """Pack the markers as the first group and the `others` (positions of genes) in groups as they are asked for."""
+    order = [*markers, *others[np.argsort(streams.seen[others], kind="stable")].tolist()]
+    sizes = streams.sizes()[order]
+    for inside in (True, False):
+        if inside and sizes.sum() > _BYTES_OF_A_LETTER * _INSIDE:
+            continue
+        starts = [0, *_group_starts(sizes.sum(axis=1), len(markers), _GROUP[inside])]
+        groups = [
+            _pack_group([streams.gene(gene) for gene in order[a:b]])
+            for a, b in zip(starts, [*starts[1:], len(order)], strict=True)
+        ]
+        if inside and sum(map(len, groups)) <= _INSIDE:
+            break
+    target = float(np.median(streams.depth[streams.depth > 0])) if (streams.depth > 0).any() else 1.0
+    token = hashlib.sha256("".join(groups).encode()).hexdigest()[:12]
+    index = {
+        "names": pack_names([names[gene] for gene in order]),
+        "sizes": pack_bytes(sizes.astype("<u4")),
+        "starts": starts,
+        "markers": len(markers),
+        "target": target,
+        "token": token,
+        "share": LEAST_SHARE,
+    }
+    return PackedGenes(index, groups, inside)
+
+
+def write_groups(packed: PackedGenes, folder: Path) -> None:
+    """Write the groups but the first as scripts beside the page, or take away those of an earlier page."""
+    names = {f"{number:03d}.js": number for number in range(1, len(packed.groups))} if not packed.inside else {}
+    if names:
+        folder.mkdir(exist_ok=True)
+    for name, number in names.items():
+        text = f'stmfgGenes("{packed.index["token"]}",{number},"{packed.groups[number]}");\n'
+        partial = folder / f".{name}"
+        partial.write_text(text, encoding="ascii")
+        partial.replace(folder / name)
+    remove_genes(folder, keep=names)
+
+
+def remove_genes(folder: Path, keep: Iterable[str] = ()) -> None:
+    """Remove the files that a page put into its folder of genes, and the folder if nothing else is in it."""
+    for old in folder.glob("[0-9][0-9][0-9]*.js"):
+        if old.name not in keep:
+            old.unlink()
+    if not keep:
+        with suppress(OSError):  # absent, or other files are in it
+            folder.rmdir()
+
+
+def _group_starts(sizes: NDArray[np.int64], n_markers: int, most: int) -> list[int]:
+    """Return where the groups after the first begin: so many bytes each, a gene at least."""
+    starts: list[int] = []
+    filled = most
+    for gene in range(n_markers, len(sizes)):
+        if filled >= most:
+            starts.append(gene)
+            filled = 0
+        filled += int(sizes[gene])
+    return starts
+
+
+def _pack_group(rows: list[tuple[bytes, bytes]]) -> str:
+    """Return the gaps of all genes, then their counts, deflated: a Huffman code alone is the smallest, and quick."""
+    deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    packed = deflate.compress(b"".join([gaps for gaps, _ in rows] + [values for _, values in rows]))
+    return base64.b64encode(packed + deflate.flush()).decode("ascii")
