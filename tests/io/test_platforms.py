@@ -145,7 +145,7 @@ def test_the_platform_can_be_told(tissue: AnnData, tmp_path: Path, caplog: pytes
     check(stmfg.read(tmp_path / "a", platform="xenium"), tissue, xenium)
     assert caplog.text == ""
     command = ["run", str(tmp_path / "a"), "-o", str(tmp_path / "out"), "--n-domains", "3", "--platform", "merscope"]
-    assert cli.main([*command, "--quiet"]) == 0
+    assert cli.main([*command, "--quiet", "--set", "epochs=2", "--set", "finest_level=0"]) == 0
     assert set(stmfg.read(tmp_path / "out" / "result.h5ad").obs_names) == set(merscope.index)
 
 
@@ -371,30 +371,9 @@ def test_every_platform_runs_from_the_shell(
 ) -> None:
     WRITERS[name](tmp_path / "run", tissue)
     command = ["run", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--n-domains", "3"]
-    assert cli.main(command) == 0
+    assert cli.main([*command, "--set", "epochs=2", "--set", "finest_level=0"]) == 0
     assert f"3 domains of {tissue.n_obs} spots" in capsys.readouterr().out
     assert "read as" in caplog.text  # and why, see test_the_platform_and_the_reason_are_said
     result = stmfg.read(tmp_path / "out" / "result.h5ad")
     assert result.uns["spatial_platform"]["platform"] == name
     assert list(result.obs["stmfg_domain"].cat.categories) == ["1", "2", "3"]
-
-
-def test_a_run_from_the_folder(tissue: AnnData, tmp_path: Path) -> None:
-    WRITERS["cosmx"](tmp_path / "flat", tissue)
-    command = [sys.executable, "-m", "stmfg", "run", "flat", "-o", "out", "--n-domains", "3", "--platform", "cosmx"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
-    done = subprocess.run(command, timeout=300, check=False, **options)
-    assert done.returncode == 0, done.stderr
-    assert "flat: read as CosMx because of Run5642_S3_exprMat_file.csv.gz and" in done.stderr
-    assert "3 domains of 110 spots" in done.stdout
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["platform"] == "cosmx"
-    result = anndata.read_h5ad(tmp_path / "out" / "result.h5ad")
-    assert result.uns["spatial_platform"]["platform"] == "cosmx"
-    assert pd.read_csv(tmp_path / "out" / "domains.csv")["spot"].iloc[0] == "1_1"
-    # A name that is none is refused before anything else, with the choices.
-    command[-1] = "nonsense"
-    wrong = subprocess.run(command, timeout=300, check=False, **options)
-    assert wrong.returncode == 2
-    assert "invalid choice: 'nonsense' (choose from" in wrong.stderr
-    assert len(wrong.stderr.splitlines()) == 1
