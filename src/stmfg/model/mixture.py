@@ -168,7 +168,8 @@ def _discriminate(sums: Tensor, sizes: Tensor, n: int, variances: Tensor) -> tup
     unit = torch.eye(scaled.shape[1], dtype=scaled.dtype, device=scaled.device)
     factor, failed = torch.linalg.cholesky_ex(unit - scaled)
     if failed.any():  # by rounding, where components explain all there is
-        factor = torch.linalg.cholesky(unit - 0.99 * scaled)
+        explained = torch.linalg.eigvalsh(scaled)[:, -1].view(-1, 1, 1)
+        factor = torch.linalg.cholesky(unit - (0.99 / explained).clamp(max=1) * scaled)
     solved = root * torch.cholesky_solve(root * products, factor)  # N G
     slope = means + solved.transpose(1, 2) @ means
     intercept = share.log() - (slope * means).sum(dim=2) / 2
