@@ -7,8 +7,7 @@ Parts: ``default`` (every annotated set, with the floor and, given the src folde
 ``--before``, the default of that commit), ``training`` (``epochs=0``), ``views`` (a view of pure noise, the tissue
 image, an image that alone tells two domains apart), ``paper``, ``joint`` (her2st B1 with B2 to B6, H1 with H2 and H3).
 K is given, every spot is in training, labels are seen by this script alone and only when scoring. One row a run; from
-the table, TABLE.md is made. Runs that are in the table already are skipped; ``--jobs`` are done at once, each on one
-thread, which changes no label (CPU seconds are comparable within a table of one machine alone).
+the table, TABLE.md is made. Runs that are in the table already are skipped.
 """
 
 from __future__ import annotations
@@ -18,13 +17,8 @@ import json
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
-<<<<<<< HEAD
-from concurrent.futures import ThreadPoolExecutor
-=======
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
->>>>>>> main
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -251,56 +245,24 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="names of the manifest (default: all)")
     parser.add_argument("--variants", nargs="*", help="default, before, floor, epochs=0, ... (default: all)")
     parser.add_argument("--before", type=Path, help="src folder of an earlier checkout")
-<<<<<<< HEAD
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
-    args = parser.parse_args()
-    table = pd.read_csv(args.output, sep="\t") if args.output.is_file() else pd.DataFrame(columns=list(FIELDS))
-    done = set(zip(table["part"], table["set"], table["variant"], table["seed"], strict=True))
-    rows = table.to_dict("records")
-    lock, slots = threading.Lock(), threading.BoundedSemaphore(2 * args.jobs)  # few inputs in memory
-
-    def finish(one: Run, seed: int) -> None:
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                row = run(one, seed, Path(folder))
-            with lock:
-                print(*(f"{x:.3f}" if isinstance(x, float) else x for x in row.values()), file=sys.stderr, flush=True)
-                rows.append(row)
-                order = pd.DataFrame(rows, columns=list(FIELDS)).sort_values(list(FIELDS[:4]))
-                order.to_csv(args.output, sep="\t", index=False, float_format="%.4f")
-        finally:
-            slots.release()
-
-    with ThreadPoolExecutor(args.jobs) as pool:
-        started = []
-=======
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread; 1 where seconds count")
     args = parser.parse_args()
     table = pd.read_csv(args.output, sep="\t") if args.output.is_file() else pd.DataFrame(columns=list(FIELDS))
     done = set(zip(table["part"], table["set"], table["variant"], table["seed"], strict=True))
     with ThreadPoolExecutor(args.jobs) as pool:
         rows = []
->>>>>>> main
         for seed in range(args.seeds):
             for one in runs(args.parts, Path(args.data), seed, args.before):
                 if (one.part, one.set, one.variant, seed) in done or (args.sets and one.set not in args.sets):
                     continue
                 if args.variants and one.variant not in args.variants:
                     continue
-<<<<<<< HEAD
-                slots.acquire()
-                started.append(pool.submit(finish, one, seed))
-        for future in started:
-            future.result()
-    table = pd.DataFrame(rows, columns=list(FIELDS))
-=======
                 rows.append(pool.submit(run, one, seed))
         for row in map(Future.result, as_completed(rows)):
             print(*(f"{value:.3f}" if isinstance(value, float) else value for value in row.values()), file=sys.stderr)
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
             table.sort_values(["part", "set", "variant", "seed"], ignore_index=True, inplace=True)
             table.to_csv(args.output, sep="\t", index=False, float_format="%.4f", columns=list(FIELDS))
->>>>>>> main
     args.output.with_suffix(".md").write_text(report(table))
 
 
