@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE := $(VENV)/.docs
 
-.PHONY: demo test check lint docs browser reliability bounds benchmark-quick clean
+.PHONY: demo test check lint docs browser scripts reliability bounds benchmark-quick clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,10 @@ reliability: $(READY) ## hostile input, crashes, many runs, threads, licences; f
 bounds: $(READY)      ## the tests with the lowest and the newest versions that pyproject.toml admits
 	$(BIN)/python -m reliability.bounds lowest
 	$(BIN)/python -m reliability.bounds newest
+
+scripts:              ## the report's JavaScript, checked by ESLint
+	@command -v npx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; }
+	npx --yes eslint@9 --config tests/eslint.config.mjs src/stmfg/report/templates
 
 browser:              ## Debian's Chromium and its driver, for the report's browser tests
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \

@@ -143,6 +143,10 @@ def test_names_of_early_versions_and_of_tools_that_take_the_end_off(result: AnnD
     result.obs_names = [name.removesuffix("-1") for name in BARCODES]
     export.loupe(result, tmp_path / "b.csv")
     assert list(pd.read_csv(tmp_path / "b.csv")["Barcode"]) == BARCODES
+    for write, names in ((export.loupe, HD), (export.loupe, SEGMENTED), (export.xenium_explorer, CELLS)):
+        result.obs_names = [f"{name.removesuffix('-1')}.1" for name in names]  # what R makes of them
+        write(result, tmp_path / "c.csv")
+        assert list(pd.read_csv(tmp_path / "c.csv", dtype=str).iloc[:, 0]) == names
 
 
 @pytest.mark.parametrize(

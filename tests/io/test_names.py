@@ -80,6 +80,16 @@ def flatten(path: Path) -> None:
             path.parent.rmdir()
 
 
+def shout(path: Path) -> None:
+    if path.is_file() and ".gef" not in path.name:
+        path.rename(path.with_name(path.name.upper()))
+
+
+def hidden_double(path: Path) -> None:
+    """Leave what macOS leaves beside every file on a foreign disk."""
+    path.with_name(f"._{path.name}").write_bytes(b"\0Mac OS X")
+
+
 def two(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         for each in changes[:-1]:
@@ -89,7 +99,10 @@ def two(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
     return change
 
 
-@pytest.mark.parametrize("change", [prefix, suffix, compress, flatten, two(prefix, compress), two(prefix, flatten)])
+@pytest.mark.parametrize(
+    "change",
+    [prefix, suffix, shout, hidden_double, two(prefix, compress), two(compress, flatten), two(prefix, flatten)],
+)
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_every_file_is_found_under_another_name(
     kind: str, change: Callable[[Path], None], tissue: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -140,6 +153,21 @@ def test_a_matrix_of_three_files_beside_the_others(
         path.rename(tmp_path / "run" / f"{start}{stem}{end}{dot}{ends}")
     folder.rmdir()
     check(stmfg.read(tmp_path / "run"), tissue, expected)
+
+
+def test_what_is_around_a_sample_leads_to_it(tissue: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+    expected = write_visium(tmp_path / "data" / "S1" / "outs", tissue)
+    check(stmfg.read(tmp_path / "data" / "S1" / "outs" / "spatial"), tissue, expected)
+    write_visium(tmp_path / "data" / "S2" / "outs", tissue)
+    said = refused(stmfg.read, tmp_path / "data")
+    assert "folders that stMFG reads (S1, S2); give" in said
+    check(stmfg.read(said.rpartition("give ")[2]), tissue, expected)
+
+
+def test_a_file_of_a_sample_is_no_sheet(tissue: AnnData, tmp_path: Path) -> None:
+    write_merscope(tmp_path / "run", tissue)
+    stmfg.workflow.run(tmp_path / "run" / "cell_by_gene.csv", tmp_path / "out", n_domains=3, epochs=2)
+    assert stmfg.read(tmp_path / "out" / "result.h5ad").n_obs == tissue.n_obs
 
 
 def test_files_of_another_sample_are_not_taken(tissue: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:

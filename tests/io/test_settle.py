@@ -39,6 +39,9 @@ def columns(x: str, y: str) -> Callable[[AnnData], Any]:
     return change
 
 
+AFFIXES = [("", "_um"), ("cell_", ""), ("centroid_", ""), ("", "_position"), ("sdim", "")]
+
+
 @pytest.mark.parametrize(
     ("change", "where"),
     [
@@ -50,6 +53,10 @@ def columns(x: str, y: str) -> Callable[[AnnData], Any]:
         (columns("CenterX_global_px", "CenterY_global_px"), "obs[['CenterX_global_px', 'CenterY_global_px']]"),
         (columns("pxl_col_in_fullres", "pxl_row_in_fullres"), "obs[['pxl_col_in_fullres', 'pxl_row_in_fullres']]"),
         (columns("imagecol", "imagerow"), "obs[['imagecol', 'imagerow']]"),
+        *((columns(f"{x}x{y}", f"{x}y{y}"), f"obs[['{x}x{y}', '{x}y{y}']]") for x, y in AFFIXES),
+        (columns("spatial_1", "spatial_2"), "obs[['spatial_1', 'spatial_2']]"),
+        (columns("array_col", "array_row"), "obs[['array_col', 'array_row']]"),
+        *((move(key), f"obsm['{key}']") for key in ("X_xy", "X_spatial_coords", "xy_loc", "location")),
     ],
 )
 def test_positions_of_other_tools_are_found(
@@ -63,6 +70,24 @@ def test_positions_of_other_tools_are_found(
     adata = stmfg.read(written(change))
     np.testing.assert_allclose(adata.obsm["spatial"], xy)  # x first
     assert f"positions are taken from {where}" in caplog.text
+
+
+def test_columns_of_positions_go_by_their_names(written: Callable[..., Path], section: AnnData) -> None:
+    xy = section.obsm["spatial"].copy()
+    turned = pd.DataFrame(xy[:, ::-1], index=section.obs_names, columns=["Y", "X"])
+    np.testing.assert_array_equal(
+        stmfg.read(written(lambda a: a.obsm.__setitem__("spatial", turned))).obsm["spatial"], xy
+    )
+
+
+def test_rows_and_columns_of_visium_are_hexagons(written: Callable[..., Path], section: AnnData) -> None:
+    def change(adata: AnnData) -> None:
+        del adata.obsm["spatial"]
+        adata.obs["array_row"], column = np.divmod(np.arange(300), 20)
+        adata.obs["array_col"] = 2 * column + adata.obs["array_row"] % 2
+
+    xy = stmfg.read(written(change)).obsm["spatial"]
+    np.testing.assert_allclose(np.linalg.norm(xy[[1, 20]] - xy[0], axis=1), 2)  # along and across rows
 
 
 def test_positions_that_are_there_are_kept(
@@ -86,7 +111,13 @@ def test_positions_as_text(written: Callable[..., Path], section: AnnData, quick
 
 @pytest.mark.parametrize(
     "values",
-    [lambda keep: keep.astype(int), lambda keep: keep, lambda keep: np.where(keep, "1", "0"), lambda keep: keep * 1.0],
+    [
+        lambda keep: keep.astype(int),
+        lambda keep: keep,
+        lambda keep: keep * 1.0,
+        lambda keep: pd.array(keep.astype(int), dtype="Int64"),
+        *(lambda keep, pair=pair: np.where(keep, *pair) for pair in (("1", "0"), ("yes", "no"), ("in", "off tissue"))),
+    ],
 )
 def test_spots_beside_the_tissue_are_left_out(
     values: Callable[..., Any], written: Callable[..., Path], section: AnnData, caplog: pytest.LogCaptureFixture
@@ -100,8 +131,11 @@ def test_spots_beside_the_tissue_are_left_out(
     assert "60 of 300 spots are not in tissue" in caplog.text
 
 
-def test_a_column_that_means_something_else_is_left_alone(written: Callable[..., Path]) -> None:
+def test_a_column_that_means_something_else_is_left_alone(
+    written: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     assert stmfg.read(written(lambda adata: adata.obs.insert(0, "in_tissue", "brain"))).n_obs == 300
+    assert "obs['in_tissue'] is not 1 or 0 everywhere (brain)" in caplog.text
 
 
 def test_nothing_in_tissue(written: Callable[..., Path], refused: Callable[..., str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import stmfg
 from _data import write_zarr
 from _platforms import write_cosmx
 from _tenx import check, write_aggregated, write_hd_cells, write_visium_hd
+
+CELLS = ("cell_segmentations", "nucleus_segmentations")
 
 
 @pytest.fixture
@@ -101,9 +104,11 @@ def test_the_centre_of_a_cell(
     content = json.loads(path.read_text())
     number = content["features"][0]["properties"]["cell_id"]
     content["features"][0]["geometry"] = outline
+    content["features"][1]["properties"]["cell_id"] = f"cellid_{content['features'][1]['properties']['cell_id']:09d}-1"
     path.write_text(json.dumps(content, indent=1))
     adata = stmfg.read(tmp_path)
     np.testing.assert_allclose(adata[f"cellid_{number:09d}-1"].obsm["spatial"], [centre])
+    assert adata.n_obs == tissue.n_obs
 
 
 def test_the_best_of_several_tables_is_read(tissue: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -113,6 +118,23 @@ def test_the_best_of_several_tables_is_read(tissue: AnnData, tmp_path: Path, cap
     assert stmfg.read(tmp_path / "sd.zarr").n_obs == tissue.n_obs
     assert "square_016um is read, give the path of another" in caplog.text
     assert stmfg.read(tmp_path / "sd.zarr" / "tables" / "square_008um").n_obs == 70
+
+
+@pytest.mark.parametrize("zip_name", ["", "a.zarr.zip", "a.zip"])
+@pytest.mark.parametrize(
+    ("folder", "used", "other"),
+    [("table", "table", "table_2"), ("tables", "S1_square_008um", "S1_square_002um"), ("tables", *CELLS)],
+)
+def test_tables_of_other_layouts(
+    folder: str, used: str, other: str, zip_name: str, tissue: AnnData, tmp_path: Path
+) -> None:
+    (tmp_path / "sd.zarr" / folder).mkdir(parents=True)
+    write_zarr(tissue, tmp_path / "sd.zarr" / folder / used, 2)
+    write_zarr(tissue[:30].copy(), tmp_path / "sd.zarr" / folder / other, 2)
+    path = tmp_path / (zip_name or "sd.zarr")
+    if zip_name:
+        shutil.make_archive(str(path.with_suffix("")), "zip", tmp_path, "sd.zarr")
+    assert list(stmfg.read(path).obs_names) == list(tissue.obs_names)
 
 
 PEAK = """if True:

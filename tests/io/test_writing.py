@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy import sparse
 
 import stmfg
 from stmfg.errors import InputError
@@ -54,6 +55,23 @@ WRITABLE: dict[str, tuple[Callable[[AnnData], Any], Callable[[AnnData], bool]]] 
     "nullable booleans": (
         column(pd.array([None, *[True] * 299], dtype="boolean")),
         lambda a: numbers(a.obs["mine"]) == [None, *[1.0] * 299],
+    ),
+    "a name of the index that is that of a column": (
+        lambda a: a.obs.rename_axis("ground_truth", inplace=True),
+        lambda a: a.obs_names[0] == "spot1" and "ground_truth" in a.obs,
+    ),
+    "a number as name of the index": (lambda a: a.var.rename_axis(0, inplace=True), lambda a: a.n_vars == 80),
+    "columns on two levels": (
+        lambda a: a.uns.__setitem__("mine", pd.DataFrame([[1, 2]], columns=[["a", "b"], [0, 1]])),
+        lambda a: a.uns["mine"].shape == (1, 2),
+    ),
+    "paths, large numbers, lists in lists": (
+        lambda a: a.uns.__setitem__("mine", {"p": Path("/a"), "n": 2**70, "l": [[1], [2, 3]]}),
+        lambda a: a.uns["mine"]["p"] == "/a" and a.uns["mine"]["n"] == str(2**70) and len(a.uns["mine"]["l"]) == 2,
+    ),
+    "sparse triples": (
+        lambda a: a.uns.__setitem__("mine", sparse.coo_matrix(np.eye(3))),
+        lambda a: a.uns["mine"].sum() == 3,
     ),
     "nullable strings as index": (nullable_index, lambda a: a.obs_names[0] == "spot1" and a.var_names[0] == "Gene0001"),
     "intervals": (

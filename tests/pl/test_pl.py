@@ -151,16 +151,19 @@ def test_without_scale_factors_the_size_follows_the_spacing(axes: Axes) -> None:
     assert width(alone) == pytest.approx(0.9)
 
 
-def test_the_image_can_be_left_out_and_must_be_one(axes: Axes) -> None:
+def test_the_image_can_be_left_out_and_must_be_one(axes: Axes, caplog: pytest.LogCaptureFixture) -> None:
     adata = finished(image=True)
     pl.confidence(adata, image=False, ax=axes)
     adata.uns["spatial"]["other"] = adata.uns["spatial"]["sample"]  # of which none is chosen
     pl.domains(adata, ax=axes)
     assert not axes.images
     del adata.uns["spatial"]["other"]
-    adata.uns["spatial"]["sample"]["images"]["lowres"] = np.zeros((4, 4, 7))
-    with pytest.raises(InputError, match="image=False"):
-        pl.domains(adata, ax=axes)
+    adata.uns["spatial"]["sample"]["images"]["lowres"] = np.zeros((5, 5, 7))
+    pl.domains(adata, ax=axes)
+    assert not axes.images
+    assert "tissue image has shape (5, 5, 7), expected (height, width) with 1, 3 or 4 channels" in caplog.text
+    adata.uns["spatial"]["sample"]["images"]["lowres"] = np.zeros((3, 9, 9))  # channels first
+    assert np.shape(pl.domains(adata, ax=axes).images[0].get_array()) == (9, 9, 3)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,7 @@ def test_slices_are_laid_out_side_by_side_with_their_names_above(axes: Axes) -> 
         x, y = text.get_position()
         assert members[:, 0].min() < x < members[:, 0].max()
         assert y < members[:, 1].min()  # y points down
-    with pytest.raises(MissingKeyError, match="slices"):
+    with pytest.raises(MissingKeyError, match="holds the slice"):
         pl.domains(adata, library_key="nothing", ax=axes)
 
 

@@ -83,6 +83,13 @@ def test_levels_are_shown_where_they_fit_the_domains(tmp_path: Path) -> None:
     shown = np.array(levels["names"])[unpacked(levels["leaf"], "<u2"), 0]
     assert list(shown) == list(domain.replace({"2": "2+3", "3": "2+3"}))
     assert levels["colours"]["2+3"] in {"#e69f00", "#009e73"}
+    adata.write_h5ad(tmp_path / "result.h5ad")
+    edits = {"stmfg_edits": 1, "level": 3, "rename": {"2+3": "Middle"}, "selections": [{"name": 1}, 2]}
+    (tmp_path / "edits.json").write_text(json.dumps(edits))
+    assert main(["report", str(tmp_path), "--edits", str(tmp_path / "edits.json")]) == 0
+    again = map_data((tmp_path / "report.html").read_text())
+    assert [each["name"] for each in again["domains"]] == ["1", "Middle", "4"]
+    assert again["selections"] == []
     adata.obs["stmfg_domain"] = pd.Categorical(domain.replace({"3": "2"}))  # changed since
     assert map_data(written(tmp_path, adata))["levels"] is None
 

@@ -111,19 +111,23 @@ def test_a_graph_of_another_tool_is_used_and_it_is_said(
     assert any("of another tool, is used" in line for line in again["warnings"])  # of the result, too
 
 
-@pytest.mark.parametrize("graph", ["empty", "diagonal", "not a number"])
-def test_a_graph_without_links_is_replaced(
+@pytest.mark.parametrize("graph", ["empty", "diagonal", "not a number", "negative", "another order", "all with all"])
+def test_a_graph_that_is_not_one_of_neighbours_is_replaced(
     graph: str, section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
+    given, order = foreign(section).obsp[GRAPH], np.random.default_rng(0).permutation(300)
     made = {
+        "negative": -given,
+        "another order": given[order][:, order],
+        "all with all": sparse.csr_matrix(1 - np.eye(300)),
         "empty": sparse.csr_matrix((300, 300)),
         "diagonal": sparse.identity(300, format="csr"),
-        "not a number": foreign(section).obsp[GRAPH] * np.nan,
+        "not a number": given * np.nan,
     }
     section.obsp[GRAPH] = made[graph]
     stmfg.tl.domains(section, n_domains=3, **quick)
     assert "is built anew" in caplog.text
-    assert links(section) > 17
+    assert 17 < links(section) < 30
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ def raw_of_more_genes(adata: AnnData) -> AnnData:
     return adata[:, ::-1][:, 5:].copy()
 
 
+def scaled_layer_of_counts(adata: AnnData) -> None:
+    adata.layers["counts"] = adata.X.log1p()
+
+
 def layer(name: str) -> Callable[[AnnData], None]:
     def change(adata: AnnData) -> None:
         adata.layers["scaled"] = adata.X.log1p()
@@ -62,6 +66,7 @@ def layer(name: str) -> Callable[[AnnData], None]:
     [
         (raw_of_all_genes, "raw", "adata.raw"),
         (raw_of_more_genes, "raw", "adata.raw"),
+        (scaled_layer_of_counts, "X", "X"),
         (layer("umis"), "umis", "layers['umis']"),
         (layer("raw_counts"), "raw_counts", "layers['raw_counts']"),
         (layer("raw"), "raw", "layers['raw']"),
@@ -179,6 +184,20 @@ def test_large_layers_that_a_run_does_not_use_stay_on_disk(
         for key in ("umis", "dense", "logs"):
             written, given = (sparse.csr_matrix(adata.layers[key]) for adata in (result, section[1:]))
             assert abs(written - given).max() == 0
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_barcodes_that_repeat_point_to_the_column_that_tells_them_apart(
+    slices: AnnData, tmp_path: Path, stmfg_shell: Call
+) -> None:
+    slices.obs["my column"] = slices.obs.pop("section_id")
+    slices.obs_names = [*slices.obs_names[:500], *slices.obs_names[:500]]
+    slices.write_h5ad(tmp_path / "a.h5ad")
+    _, out, _ = stmfg_shell(["info", str(tmp_path / "a.h5ad")])
+    assert "--library-key 'my column'" in out
+    assert "problems" not in out
+    status, _, err = stmfg_shell(["run", str(tmp_path / "a.h5ad"), "-o", str(tmp_path / "out")])
+    assert (status, err.strip().endswith("names must be unique: --library-key my column")) == (2, True)
 
 
 @pytest.mark.parametrize("column", ["region", "batch", "sample"])

@@ -54,32 +54,28 @@ def names(adata: Annotated) -> None:
     """Check that observation names are unique; names of genes may repeat."""
     duplicated = adata.obs_names.duplicated()
     if duplicated.any():
-        columns = [column for column in hints.slice_columns(adata) if not _repeats(adata, column)]
         fix = in_words("adata.obs_names_make_unique()", "give every spot of the file a name of its own")
-        if columns:
-            fix = in_words(f"adata.obs_names += '_' + adata.obs[{columns[0]!r}].astype(str)", fix)
+        if column := column_of_repeats(adata):
+            fix = in_words(f"adata.obs_names += '_' + adata.obs[{column!r}].astype(str)", flag("library_key", column))
         raise InputError(
             f"{duplicated.sum()} of {adata.n_obs} spot names repeat an earlier one "
             f"(first {str(adata.obs_names[duplicated][0])!r}); names must be unique: {fix}"
         )
 
 
-def _repeats(adata: Annotated, column: str) -> bool:
-    names = pd.DataFrame({"spot": adata.obs_names, "slice": adata.obs[column].to_numpy()})
-    return bool(names.duplicated().any())
+def column_of_repeats(adata: Annotated) -> str | None:
+    """Return the column of ``obs`` that tells spots of one name apart; None where none does."""
+    for column in (*hints.slice_columns(adata), *hints.few_valued_columns(adata)):
+        names = pd.DataFrame({"spot": adata.obs_names, "slice": adata.obs[column].to_numpy()})
+        if not names.duplicated().any():
+            return column
+    return None
 
 
 def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -> None:
     """Check that the spots are those of tissue, and that slices on top of each other are told apart.
 
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    xy
-        Positions, (n, 2) or (n, 3).
-    library_key
-        Column of ``obs`` that names the slice.
+    `library_key` is the column of ``obs`` that names the slice, `xy` are the positions, (n, 2) or (n, 3).
 
     Raises
     ------
@@ -133,15 +129,9 @@ def _no_paths(names: Iterable[Any], where: str) -> None:
 
 
 def coordinates(adata: Annotated) -> NDArray[np.float64]:
-    """Return a checked copy of the coordinates ``obsm["spatial"]``, (n_obs, 2) or (n_obs, 3), in their own units.
+    """Return a checked copy of ``obsm["spatial"]``, finite float64 (n_obs, 2) or (n_obs, 3), in its own units.
 
-    Raises
-    ------
-    MissingKeyError
-        If the key is absent.
-    InputError
-        If there are not 2 or 3 columns of finite numbers, or all observations lie at one point,
-        or impossibly far apart.
+    Refused: all observations at one point or impossibly far apart.
     """
     where = f"obsm[{SPATIAL!r}]"
     elsewhere = hints.positions_elsewhere(adata) if SPATIAL not in adata.obsm else None
@@ -169,21 +159,14 @@ def coordinates(adata: Annotated) -> NDArray[np.float64]:
 def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | OnDisk:
     """Return the checked raw counts as a canonical CSR matrix, or as rows to be read where they are on disk.
 
-    From ``layers[layer]``, of ``"raw"`` from ``adata.raw``, by default from ``layers["counts"]`` where present, else
-    ``X``; float32 (n_obs, n_vars). It may share memory with ``adata``: do not write to it.
-
-    Raises
-    ------
-    MissingKeyError
-        If the layer is absent.
-    InputError
-        If there are no genes or no counts, or a value is not a finite non-negative integer.
+    From ``layers[layer]``, of ``"raw"`` from ``adata.raw``, of ``"X"`` from ``X``; by default from ``layers["counts"]``
+    where present, else ``X``; float32 (n_obs, n_vars). It may share memory with ``adata``: do not write to it.
     """
     if adata.isbacked:
         raise InputError("the data is in backed mode; load it into memory: adata = adata.to_memory()")
     if layer is None and COUNTS in adata.layers:
         layer = COUNTS
-    if layer is None:
+    if layer is None or (layer == hints.IN_X and layer not in adata.layers):
         matrix, where = adata.X, "X"
     elif layer == hints.RAW and layer not in adata.layers:
         matrix, where = _raw(adata), hints.place_of_layer(adata, layer)
@@ -240,6 +223,8 @@ def _checked(matrix: Any, where: str) -> sparse.csr_matrix | OnDisk:
     csr = sparse.csr_matrix(matrix)
     starts = range(0, csr.nnz, _VALUES_AT_A_TIME)
     _check_counts(lambda: (csr.data[start : start + _VALUES_AT_A_TIME] for start in starts), where)
+    if csr.dtype.kind == "f" and (csr.data != np.rint(csr.data)).any():  # whole but for rounding
+        csr = sparse.csr_matrix((np.rint(csr.data), csr.indices, csr.indptr), shape=csr.shape)
     csr = csr.astype(np.float32, copy=False)
     if not csr.has_canonical_format:
         csr = csr.copy()  # the arrays may be the user's, and the next line works in place
@@ -248,15 +233,7 @@ def _checked(matrix: Any, where: str) -> sparse.csr_matrix | OnDisk:
 
 
 def representation(adata: Annotated, key: str) -> NDArray[np.float32]:
-    """Return a checked copy of an embedding ``obsm[key]``, float32 (n_obs, d).
-
-    Raises
-    ------
-    MissingKeyError
-        If the key is absent.
-    InputError
-        If it is not two-dimensional, not finite in float32, too large, or the same for all observations.
-    """
+    """Return a checked copy of an embedding ``obsm[key]``, float32 (n_obs, d), finite, and no positions."""
     where = f"obsm[{key!r}]"
     fix = "give an embedding with one row of numbers per spot, for example PCA"
     values = _numbers(require(adata, "obsm", key, "name one of these keys"), where, fix)

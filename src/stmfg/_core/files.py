@@ -53,13 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other runs out of the folder of a lock file until the block, or this process, ends; then the file is gone.
-
-    Raises
-    ------
-    InputError
-        If another process holds the lock.
-    """
+    """Keep other runs out of the folder of a lock file until the block, or this process, ends; then it is gone."""
     from filelock import FileLock, Timeout
 
     if path.is_symlink():
@@ -87,15 +81,7 @@ def locked(path: Path) -> Iterator[None]:
 def fingerprint(path: str | Path) -> dict[str, int]:
     """Count and measure the files at a path, to see without reading them whether they have changed.
 
-    Parameters
-    ----------
-    path
-        A file, or a folder with all that is below it.
-
-    Returns
-    -------
-    ``files``, their ``bytes`` and ``modified_ns``, when the last one was changed (nanoseconds since 1970); zeros where
-    there is nothing.
+    Returns ``files``, their ``bytes`` and ``modified_ns``, when the last one was changed (nanoseconds since 1970).
     """
     path = Path(path).expanduser()
     below = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)  # noqa: PTH118 - faster

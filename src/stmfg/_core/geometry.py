@@ -18,15 +18,6 @@ def spacing(coordinates: NDArray[np.float64]) -> float:
 
     It is the median distance to the fourth nearest neighbour: the spacing of a square or hexagonal grid, and for cells
     in disorder, whose nearest neighbour is much closer, the grid of the same density.
-
-    Parameters
-    ----------
-    coordinates
-        Positions, (n, 2) or (n, 3).
-
-    Returns
-    -------
-    Spacing, in the unit of the coordinates.
     """
     distinct = np.unique(coordinates, axis=0)
     if len(distinct) < 2:

@@ -5,6 +5,7 @@ The checks, ``stmfg info`` and a run all ask here, so that they say the same. No
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stmfg._core.geometry import spacing
-from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SLICE, SPATIAL, VIEW_WEIGHTS
+from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SPATIAL, VIEW_WEIGHTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,42 +22,39 @@ if TYPE_CHECKING:
     from stmfg._core.annotated import Annotated
 
 RAW: Final = "raw"
-"""Name under which ``adata.raw`` is given as a layer."""
+IN_X: Final = "X"
+"""Names under which ``adata.raw`` and ``X`` are given as layers, where no layer is called so."""
 _SLICE_COLUMNS: Final = (
-    *(
-        SLICE,
-        "library_id",
-        "library",
-        "sample_id",
-        "sample_name",
-        "sample",
-        "slice_id",
-        "slice",
-        "section_id",
-        "section",
-    ),
-    *("slide_id", "slide", "capture_area", "puck", "batch", "region", "donor_id", "donor", "animal_id", "orig.ident"),
+    *("stmfg_slice", "library_id", "library", "sample_id", "sample_name", "sample", "slice_id", "slice", "section_id"),
+    *("section", "slide_id", "slide", "capture_area", "puck", "batch", "region", "donor_id", "donor", "animal_id"),
+    "orig.ident",
 )
 """Usual names, in lower case, of columns of ``obs`` that tell slices apart; those of single slices first."""
 _POSITION_COLUMNS: Final = (
-    *(("x_centroid", "y_centroid"), ("center_x", "center_y"), ("centerx_global_px", "centery_global_px")),
-    *(("pxl_col_in_fullres", "pxl_row_in_fullres"), ("imagecol", "imagerow"), ("x_slide_mm", "y_slide_mm")),
-    *(("xcoord", "ycoord"), ("x_coord", "y_coord"), ("coord_x", "coord_y"), ("spatial_x", "spatial_y")),
-    *(("pos_x", "pos_y"), ("x_location", "y_location"), ("global_x", "global_y"), ("x", "y")),
+    ("x_centroid", "y_centroid"),
+    ("center_x", "center_y"),
+    ("centerx_global_px", "centery_global_px"),
+    ("pxl_col_in_fullres", "pxl_row_in_fullres"),
+    ("imagecol", "imagerow"),
+    ("x", "y"),
+    ("spatial_1", "spatial_2"),
+    ("spatial_0", "spatial_1"),
 )
 """Pairs of columns of ``obs``, in lower case, in which other tools keep x and y."""
-_POSITION_KEYS: Final = (
-    "x_spatial",
-    "spatial_coords",
-    "spatial_coordinates",
-    "coordinates",
-    "coords",
-    "location",
-    "xy",
-)
+_GRID_COLUMNS: Final = (("array_col", "array_row"), ("col", "row"), ("column", "row"))
+_NO_POSITION: Final = re.compile("min|max|local|fov|size|std|var|shift|offset|umap|tsne|pca|velocity|width|height")
+"""In the name of a column with an x that says nothing of where a spot is on its slide."""
+_POSITION_WORDS: Final = {
+    *("spatial", "coords", "coord", "coordinates", "coordinate", "xy", "loc", "location", "locations", "position"),
+    *("positions", "pos", "center", "centers", "centroid", "centroids", "pixel", "pixels", "px", "um", "global"),
+}
+"""What names of ``obsm`` for positions are made of, after an ``X_`` in front."""
 _DRAWINGS: Final = ("umap", "tsne", "t-sne", "draw_graph", "phate", "fa2")
 """Parts of the names of embeddings that were made to be looked at."""
-_IN_TISSUE: Final = "in_tissue"
+IN_TISSUE: Final = "in_tissue"
+_INSIDE: Final = ("1", "1.0", "true", "t", "yes", "y", "in", "inside", "on", "")
+_BESIDE: Final = ("0", "0.0", "false", "f", "no", "n", "out", "outside", "off", "not", "notin", "background")
+"""What it says, in lower case, without spaces and the word tissue."""
 _VALUES: Final = 100_000
 SPOTS: Final = 20_000
 """Spots that are looked at."""
@@ -72,18 +70,20 @@ _CLOSER: Final = 0.75
 
 
 def counts_elsewhere(adata: Annotated, *, besides: str | None = None) -> str | None:
-    """Return the layer with raw counts, or ``"raw"`` for ``adata.raw``; None where there are none."""
+    """Return the layer with raw counts, ``"raw"`` for ``adata.raw`` or ``"X"``; None where there are none."""
     for layer in sorted(adata.layers, key=lambda name: "count" not in str(name).lower()):
         if layer not in (besides, COUNTS) and look_like_counts(adata.layers[layer]):
             return str(layer)
-    if besides != RAW and adata.raw is not None and look_like_counts(adata.raw.X):
-        return RAW
+    for name, matrix in ((RAW, None if adata.raw is None else adata.raw.X), (IN_X, adata.X)):
+        if name != besides and look_like_counts(matrix):
+            return name
     return None
 
 
 def place_of_layer(adata: Annotated, layer: str) -> str:
     """Return where the counts of a layer are, for messages."""
-    return "adata.raw" if layer == RAW and layer not in adata.layers else f"layers[{layer!r}]"
+    special = {RAW: "adata.raw", IN_X: "X"}
+    return special[layer] if layer in special and layer not in adata.layers else f"layers[{layer!r}]"
 
 
 def look_like_counts(matrix: Any) -> bool:
@@ -112,33 +112,48 @@ def embeddings(adata: Annotated) -> dict[str, int]:
     return dict(sorted(widths.items(), key=lambda item: item[0] != "X_pca"))
 
 
+def _sounds_like_positions(key: str) -> bool:
+    words = set(re.split("[^a-z]+", key.lower().removeprefix("x_"))) - {""}
+    return bool(words) and words <= _POSITION_WORDS
+
+
 def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
     """Whether values in ``obsm`` are the places of the observations rather than an embedding."""
-    if key == SPATIAL or key.lower() in _POSITION_KEYS:
+    if key == SPATIAL:
         return True
-    if values.ndim != 2 or not 1 <= values.shape[1] <= 3 or SPATIAL not in adata.obsm:
+    if values.ndim != 2 or not 1 <= values.shape[1] <= 3:
         return False
-    xy = _as_numbers(adata.obsm[SPATIAL])
-    if xy is None or len(xy) != len(values) or not np.isfinite(values).all():
+    if _sounds_like_positions(key) or SPATIAL in key.lower():
+        return True
+    xy = _as_numbers(adata.obsm[SPATIAL]) if SPATIAL in adata.obsm else None
+    if xy is None or len(xy) != len(values) or not (np.isfinite(values).all() and np.isfinite(xy).all()):
         return False
+    # In another unit, turned or mirrored: what straight lines explain.
     with np.errstate(all="ignore"):
-        alike = np.abs(np.corrcoef(values.T, xy.T))[: values.shape[1], values.shape[1] :]
-    return bool((np.nan_to_num(alike).max(axis=1) > 0.9999).all())  # in another order or unit, mirrored
+        values, xy = values - values.mean(axis=0), xy - xy.mean(axis=0)
+        size = np.abs(values).max(initial=0.0)
+        if not 0 < size < np.inf:
+            return False
+        left = values / size - xy @ np.linalg.lstsq(xy, values / size, rcond=None)[0]
+        return bool((left**2).sum() < 1e-4 * ((values / size) ** 2).sum())
 
 
 def positions_elsewhere(adata: Annotated) -> tuple[str, Any] | None:
     """Return where positions are that are not in ``obsm["spatial"]``, as text, and x and y, (n, 2)."""
     for key in adata.obsm:
-        if key != SPATIAL and (key.lower() in _POSITION_KEYS or key.lower() == SPATIAL):
+        if key != SPATIAL and _sounds_like_positions(str(key)):
             xy = _as_numbers(adata.obsm[key])
             if xy is not None and xy.ndim == 2 and xy.shape[1] in (2, 3) and np.isfinite(xy).all():
                 return f"obsm[{key!r}]", xy
     columns = {str(name).lower(): name for name in adata.obs}
-    for x, y in _POSITION_COLUMNS:
+    likely = sorted(name for name in columns if not _NO_POSITION.search(name))
+    pairs = [(name, f"{name[:at]}y{name[at + 1 :]}") for name in likely for at in range(len(name)) if name[at] == "x"]
+    for x, y in (*_POSITION_COLUMNS, *pairs, *_GRID_COLUMNS):
         if x in columns and y in columns:
-            values = adata.obs[[columns[x], columns[y]]]
-            numbers = _as_numbers(values)
+            numbers = _as_numbers(adata.obs[[columns[x], columns[y]]])
             if numbers is not None and np.isfinite(numbers).all():
+                if (x, y) in _GRID_COLUMNS and (numbers.sum(axis=1) % 2 == 0).all():
+                    numbers = numbers * [1, np.sqrt(3)]  # every other place: the hexagons of Visium
                 return f"obs[[{columns[x]!r}, {columns[y]!r}]]", numbers
     return None
 
@@ -152,12 +167,13 @@ def _as_numbers(values: Any) -> NDArray[np.float64] | None:
 
 def beside_tissue(adata: Annotated) -> NDArray[np.bool_] | None:
     """Return which spots ``obs["in_tissue"]`` says lie beside the tissue, (n,); None where it does not tell."""
-    if _IN_TISSUE not in adata.obs:
+    if IN_TISSUE not in adata.obs:
         return None
-    codes, values = pd.factorize(adata.obs[_IN_TISSUE])
-    meanings = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-    inside = [meanings.get(str(value).strip().lower()) for value in values]
-    return None if None in inside or (codes < 0).any() else ~np.array(inside, dtype=bool)[codes]
+    codes, values = pd.factorize(adata.obs[IN_TISSUE])
+    words = [re.sub("[^a-z0-9.]", "", str(value).lower()).removesuffix("tissue") for value in values]
+    if (codes < 0).any() or not set(words) <= {*_INSIDE, *_BESIDE}:
+        return None
+    return np.isin(words, _BESIDE)[codes]
 
 
 def slice_columns(adata: Annotated) -> list[str]:
@@ -165,6 +181,16 @@ def slice_columns(adata: Annotated) -> list[str]:
     columns = {str(name).lower(): str(name) for name in adata.obs}
     usual = [columns[name] for name in _SLICE_COLUMNS if name in columns]
     return [c for c in usual if 1 < adata.obs[c].nunique() <= adata.n_obs // 2 and not adata.obs[c].isna().any()]
+
+
+def few_valued_columns(adata: Annotated) -> list[str]:
+    """Return all columns of ``obs`` that could name slices, under any name: those of few values, the fewest first."""
+    few = {}
+    for name, column in adata.obs.items():
+        is_number = column.dtype.kind in "fc"
+        if (not is_number or (column == np.rint(column)).all()) and 1 < (n := column.nunique()) <= _MOST_SLICES:
+            few[str(name)] = n
+    return sorted(few, key=lambda name: few[name])
 
 
 def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
@@ -177,12 +203,10 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
     if len(one) < _COINCIDENT * min(len(xy), SPOTS):
         return None
     # Under any name, what tells slices apart differs wherever two spots are at one place; a type of cells does not.
-    few = {column: adata.obs[column] for column in adata.obs if adata.obs[column].dtype.kind not in "fc"}
-    few = {column: values for column, values in few.items() if 1 < values.nunique() <= _MOST_SLICES}
-    for column in sorted(few, key=lambda name: few[name].nunique()):
-        codes, _ = pd.factorize(np.asarray(few[column]).astype(str))
+    for column in few_valued_columns(adata):
+        codes, _ = pd.factorize(np.asarray(adata.obs[column]).astype(str))
         if (codes[one] != codes[other]).mean() > _TOLD_APART:
-            return str(column)
+            return column
     return None
 
 
@@ -197,17 +221,10 @@ def coincident(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
-    """Whether groups lie on top of each other, as slices that share an origin do.
+    """Whether groups, codes (n,), lie on top of each other, as slices that share an origin do.
 
     In one tissue, spots of another group are no closer than those of the own group, but for cells on borders. Where
     slices lie on top of each other, the nearest spot is of another slice for about every second one, or closer still.
-
-    Parameters
-    ----------
-    xy
-        Positions (n, 2) or (n, 3).
-    codes
-        Group of each, (n,).
     """
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
     distances, near = cKDTree(xy).query(xy[chosen], k=min(_NEAR, len(xy)))

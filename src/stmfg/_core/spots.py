@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     Box = tuple[float, float, float, float]
+
+logger = logging.getLogger("stmfg")
 
 _FILL = 0.9  # diameter in spacings where the true one is unknown: a tissue without holes, spots still told apart
 _WITHOUT = "remove it, or draw without: image=False"
@@ -81,7 +84,11 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     for name in ("hires", "lowres") if image and not slices else ():
         picture, scale = _mapping(library, "images").get(name), _factor(factors, f"tissue_{name}_scalef")
         if picture is not None and 0 < scale < np.inf:
-            rgb = as_rgb(np.asarray(picture), name)
+            try:
+                rgb = as_rgb(np.asarray(picture), name)
+            except InputError as error:
+                logger.warning("%s: it is not drawn", error)
+                continue
             height, width = rgb.shape[:2]
             half = 0.5 / scale  # pixel centres lie at whole numbers: the image begins half a pixel before zero
             return replace(where, image=rgb, extent=(-half, width / scale - half, height / scale - half, -half))
@@ -117,12 +124,14 @@ def _factor(factors: Mapping[str, Any], name: str) -> float:
 def as_rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Return `picture` as three channels of bytes; transparent parts become white."""
     if picture.dtype.kind not in "biuf":
-        raise InputError(f"the {name} tissue image has values of type {picture.dtype}, expected numbers; {_WITHOUT}")
+        raise InputError(f"the {name} tissue image has values of type {picture.dtype}, expected numbers")
     if picture.ndim == 2:
         picture = picture[:, :, None]
+    if picture.ndim == 3 and picture.shape[0] in (3, 4) and picture.shape[2] not in (1, 3, 4):
+        picture = np.moveaxis(picture, 0, 2)  # channels first
     if picture.ndim != 3 or 0 in picture.shape or picture.shape[2] not in (1, 3, 4):
         expected = "expected (height, width) with 1, 3 or 4 channels"
-        raise InputError(f"the {name} tissue image has shape {picture.shape}, {expected}; {_WITHOUT}")
+        raise InputError(f"the {name} tissue image has shape {picture.shape}, {expected}")
     if picture.dtype != np.uint8:
         values = np.nan_to_num(picture.astype(np.float32))
         top = max(float(values.max()), 1.0)  # fractions of one, or counts of a camera with more than 8 bits

@@ -33,6 +33,8 @@ TRAINING, BY_HAND, DATA = "training", "stmfg.gr.spatial", "another tool"
 """Who made a graph."""
 OPTIONS: Final[dict[str, type[int] | type[float]]] = {"spatial_neighbors": int, "spatial_radius": float}
 """Hyperparameters that say how a graph is built."""
+_FAR: Final = 0.7
+"""Length of links in that of links between any spots from which on they are not those of neighbours."""
 _WHERE: Final = f"obsp[{SPATIAL_GRAPH!r}]"
 
 
@@ -49,21 +51,7 @@ class StoredGraph:
 def record(
     graph: Any, made_by: str, coordinates: NDArray[np.float64], libraries: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the record of a graph: who made it, with which options, and digests of what it was made from and of it.
-
-    Parameters
-    ----------
-    graph
-        Spatial graph, (n, n).
-    made_by
-        ``"training"``, ``"stmfg.gr.spatial"`` or ``"another tool"``.
-    coordinates
-        Positions, (n, 2) or (n, 3).
-    libraries
-        Slice of each observation, (n,), or None.
-    options
-        ``spatial_neighbors`` and ``spatial_radius``; none where another tool made it.
-    """
+    """Return the record of a graph: who made it, with which options, and digests of what it was made from and of it."""
     marks = _marks(coordinates, libraries)
     about = {"made_by": made_by, "n_obs": len(marks), "positions": _total(marks), "links": _of_links(graph, marks)}
     return about | options
@@ -150,36 +138,21 @@ def stored_graph(
 ) -> StoredGraph:
     """Return the graph that the data bring, if it is one to use.
 
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    coordinates
-        Positions, (n, 2) or (n, 3).
-    libraries
-        Slice of each observation, (n,); None of a single slice, or where slices are linked.
-    config
-        Hyperparameters.
-    given
-        Names of hyperparameters that the user gave.
-
-    Raises
-    ------
-    InputError
-        If a given option contradicts the graph.
+    `libraries` is the slice of each observation, None where slices are linked; `given` names the hyperparameters that
+    the user gave, which must not contradict a graph that is used.
     """
     if SPATIAL_GRAPH not in adata.obsp:
         return StoredGraph()
     graph, made = adata.obsp[SPATIAL_GRAPH], _made(adata)
     if made is None or made["made_by"] == DATA:
-        return _foreign(graph, libraries, given)
+        return _foreign(graph, coordinates, libraries, given)
     marks = _marks(coordinates, libraries)
     if made["positions"] != _total(marks):
         if made["made_by"] == BY_HAND:
             logger.warning("%s was made from other positions or slices; it is built anew", _WHERE)
         return StoredGraph()
     if made["links"] != _of_links(graph, marks):
-        return _foreign(graph, libraries, given)
+        return _foreign(graph, coordinates, libraries, given)
     wanted = {name: getattr(config, name) for name in OPTIONS}
     options = {name: made[name] for name in OPTIONS}
     if made["made_by"] != BY_HAND:
@@ -194,19 +167,26 @@ def stored_graph(
     return StoredGraph(graph, BY_HAND, options)
 
 
-def _foreign(graph: Any, libraries: NDArray[np.int64] | None, given: Collection[str]) -> StoredGraph:
+def _foreign(
+    graph: Any, coordinates: NDArray[np.float64], libraries: NDArray[np.int64] | None, given: Collection[str]
+) -> StoredGraph:
     """Return the graph of another tool if it can be used, and say so."""
     links = sparse.coo_matrix(graph)
     apart = (links.data != 0) & (links.row != links.col)
     rows, columns = links.row[apart], links.col[apart]
+    problem = ""
     if not len(rows):
-        logger.warning("%s has no links; the spatial graph is built anew", _WHERE)
-        return StoredGraph()
-    if not np.isfinite(links.data).all():
-        logger.warning("%s holds NaN or infinity; the spatial graph is built anew", _WHERE)
-        return StoredGraph()
-    if libraries is not None and (across := int((libraries[rows] != libraries[columns]).sum())):
-        logger.warning("%s has %d links from slice to slice; the spatial graph is built anew", _WHERE, across)
+        problem = "has no links"
+    elif not np.isfinite(links.data).all():
+        problem = "holds NaN or infinity"
+    elif (links.data < 0).any():
+        problem = "has negative weights"
+    elif libraries is not None and (across := int((libraries[rows] != libraries[columns]).sum())):
+        problem = f"has {across} links from slice to slice"
+    elif _typical_length(coordinates, rows, columns) > _FAR * _typical_length(coordinates, rows, _shuffled(columns)):
+        problem = "links spots that are no nearer than any others, as if they were in another order"
+    if problem:
+        logger.warning("%s %s; the spatial graph is built anew", _WHERE, problem)
         return StoredGraph()
     if contradicting := [name for name in OPTIONS if name in given]:
         raise InputError(
@@ -219,3 +199,13 @@ def _foreign(graph: Any, libraries: NDArray[np.int64] | None, given: Collection[
         len(rows) / graph.shape[0],
     )
     return StoredGraph(graph, DATA)
+
+
+def _shuffled(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(values)
+
+
+def _typical_length(coordinates: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
+    """Return the median length of links, of up to 100,000 of them."""
+    chosen = slice(None, None, max(1, len(rows) // 100_000))
+    return float(np.median(np.linalg.norm(coordinates[rows[chosen]] - coordinates[columns[chosen]], axis=1)))

@@ -81,21 +81,8 @@ def read_tissue(
 ) -> Tissue:
     """Check and read what a model needs; ``adata`` is not changed.
 
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    use_rep, layer, library_key
-        As in :meth:`stmfg.STMFG.fit`.
-    config
-        Further views, and how the spatial graph is built; neither is read when not given.
-    given
-        Names of hyperparameters that the user gave.
-
-    Raises
-    ------
-    InputError
-        If the data cannot be used; says why in one line.
+    `config` says which further views to read and how the spatial graph is built, neither when not given; `given` names
+    the hyperparameters that the user gave. The other options are those of :meth:`stmfg.STMFG.fit`.
     """
     checks.observations(adata)
     coordinates = checks.coordinates(adata)

@@ -42,12 +42,15 @@ class Viewer:
 LOUPE: Final = Viewer(
     "Loupe Browser",
     ("Barcode", ""),
-    (r"[ACGT]{16}-\d+", r"s_\d{3}um_\d{5}_\d{5}-\d+", r"cellid_\d{9}-\d+", r"[ACGT]{16}"),
+    (
+        *(r"[ACGT]{16}-\d+", r"s_\d{3}um_\d{5}_\d{5}-\d+", r"cellid_\d{9}-\d+"),
+        *(r"[ACGT]{16}", r"s_\d{3}um_\d{5}_\d{5}", r"cellid_\d{9}"),
+    ),
     "AAACAAGTATCTCCCA-1",
     ("visium", "visiumhd"),
 )
 XENIUM_EXPLORER: Final = Viewer(
-    "Xenium Explorer", ("cell_id", "group"), (r"[a-p]{8}-\d+", r"\d+"), "aaaadnje-1", ("xenium",)
+    "Xenium Explorer", ("cell_id", "group"), (r"[a-p]{8}-\d+", r"\d+", r"[a-p]{8}"), "aaaadnje-1", ("xenium",)
 )
 _COLUMNS: Final = ("barcode", "barcodes", "cell_id", "original_barcode", "original_name")
 """Columns of ``obs``, in lower case, in which tools keep the names that the instrument gave."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from stmfg._keys import COUNTS, PLATFORM
 from stmfg.errors import InputError
-from stmfg.io.annotated import UNDERSTOOD, is_annotated, read_h5ad, read_zarr
+from stmfg.io.annotated import UNDERSTOOD, is_annotated, is_zipped_store, read_h5ad, read_zarr
 from stmfg.io.beads import read_slideseq
 from stmfg.io.guard import regular
 from stmfg.io.imaging import read_cosmx, read_merscope
-from stmfg.io.platforms import Match, recognise
+from stmfg.io.platforms import Match, entries, recognise
 from stmfg.io.settle import settle
 from stmfg.io.stereoseq import read_stereoseq
 from stmfg.io.tenx import read_aggregated, read_bins, read_hd_cells, read_space_ranger, read_xenium
@@ -146,7 +146,7 @@ def _read_path(
     if platform is None and name.endswith((".h5ad", ".h5ad.gz")) and path.is_file():
         return settle(read_h5ad(path, lazy, layers), path)
     is_store = path.is_dir() and (path.suffix == ".zarr" or any((path / n).exists() for n in (".zgroup", "zarr.json")))
-    if platform is None and (is_store or name.endswith(".zarr.zip")):
+    if platform is None and (is_store or is_zipped_store(path)):
         return settle(read_zarr(path, lazy, layers, images=images), path)
     match = recognise(path, platform)
     if match is not None:
@@ -157,14 +157,27 @@ def _read_path(
         if is_annotated(path):
             return settle(read_h5ad(path, lazy, layers), path)
         raise InputError(f"{path} is a file of a kind stMFG does not read{_hint(path)}; give {UNDERSTOOD}")
-    entries = sorted(p.name for p in path.iterdir())
-    if not entries:
+    names = [p.name for p in entries(path)]
+    if not names:
         raise InputError(f"{path} is an empty folder; give {UNDERSTOOD}")
-    files = [entry for entry in entries if entry.lower().endswith((".h5ad", ".h5ad.gz", ".zarr", ".zarr.zip"))]
+    files = [entry for entry in names if entry.lower().endswith((".h5ad", ".h5ad.gz", ".zarr", ".zarr.zip"))]
     if len(files) == 1:
         raise InputError(f"{path} is a folder with one file that stMFG reads; give that: {path / files[0]}")
-    holds = ", ".join(entries[:5])
+    inside = [each.name for each in entries(path) if each.is_dir() and _is_readable(each)]
+    if inside:
+        raise InputError(
+            f"{path} is a folder with folders that stMFG reads ({', '.join(inside)}); give {path / inside[0]}"
+        )
+    holds = ", ".join(names[:5])
     raise InputError(f"{path} is a folder of a kind stMFG does not read (it holds {holds}); give {UNDERSTOOD}")
+
+
+def _is_readable(folder: Path) -> bool:
+    """Whether a folder, or files in it, are what some platform writes."""
+    try:
+        return recognise(folder) is not None
+    except InputError:  # it holds several samples
+        return True
 
 
 def _hint(path: Path) -> str:

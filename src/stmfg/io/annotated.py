@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import zipfile
 from typing import TYPE_CHECKING, Any, Final
 
 from stmfg._core.blocks import BLOCK
@@ -30,7 +31,8 @@ _COUNTS: Final = ("X", "layers/counts")
 _SHARE_OF_MEMORY: Final = 0.25
 _LARGE_LAYER: Final = 2**26  # bytes
 _CHECK: Final = "check that the copy is complete, or write it again with"
-_BEST_TABLES: Final = ("square_016um", "square_008um", "table")
+_TABLES: Final = ("tables", "table")  # the second until 2024
+_BEST_TABLES: Final = ("square_016um", "square_008um", "cell_segmentations", "table")
 """Tables to read of several: the bins of Visium HD that are read of its folder, and what SpatialData calls a table."""
 
 
@@ -42,6 +44,16 @@ def is_annotated(path: Path) -> bool:
         return False
     with h5py.File(path, "r") as file:
         return {"obs", "var"} <= set(file)
+
+
+def is_zipped_store(path: Path) -> bool:
+    """Whether a file is a zipped zarr store, whatever it is called."""
+    if not path.is_file() or path.suffix.lower() != ".zip":
+        return False
+    if path.name.lower().endswith(".zarr.zip") or not zipfile.is_zipfile(path):
+        return path.name.lower().endswith(".zarr.zip")
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(("zarr.json", ".zgroup")) for name in archive.namelist())
 
 
 def read_h5ad(path: Path, lazy: bool | None, layers: Collection[str] | None = None) -> AnnData:
@@ -71,7 +83,7 @@ def read_zarr(path: Path, lazy: bool | None, layers: Collection[str] | None = No
     # Images, by far the most of a store, stay in the file.
     with reading(str(path)), guard.unzipped(path, leave_out=("images/",)) as folder:
         stores = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]  # some zip the folder, some what is in it
-        store = next((p for p in stores if any((p / name).exists() for name in ("obs", "tables"))), folder)
+        store = next((p for p in stores if any((p / name).exists() for name in ("obs", *_TABLES))), folder)
         return _read_store(store, path, lazy=False, layers=None, images=False)
 
 
@@ -80,9 +92,11 @@ def _read_store(path: Path, shown: Path, lazy: bool | None, layers: Collection[s
     import anndata
     import zarr
 
-    store = path.parent.parent if path.parent.name == "tables" else path
-    if (path / "tables").is_dir():
-        path = _table(path / "tables", shown)
+    store = path.parent.parent if path.parent.name in _TABLES else path
+    for folder in (path / name for name in _TABLES):
+        if folder.is_dir():
+            path = _table(folder, shown)
+            break
     if not ((path / "obs").exists() and (path / "var").exists()):
         present = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
         raise InputError(f"{shown} is zarr but not AnnData or SpatialData (it holds {present}); give {UNDERSTOOD}")
@@ -105,7 +119,8 @@ def _table(tables: Path, shown: Path) -> Path:
     names = sorted(p.name for p in tables.iterdir() if p.is_dir())  # one zarr group a table
     if not names:
         raise InputError(f"{shown} is SpatialData without a table; give one with a table of expression counts")
-    best = names[0] if len(names) == 1 else next((name for name in _BEST_TABLES if name in names), None)
+    likely = [[name for name in names if f"_{name}".endswith(f"_{best}")] for best in _BEST_TABLES]
+    best = names[0] if len(names) == 1 else next((fitting[0] for fitting in likely if len(fitting) == 1), None)
     if best is None:
         which = (
             f"give one of them, e.g. {tables / names[0]}" if tables.is_relative_to(shown) else "unzip it and give one"

@@ -26,13 +26,13 @@ def read_slideseq(match: Match) -> AnnData:
     """Read a puck: beads with their positions."""
     matrix, table = match.need("counts").path, match.need("beads").path
     positions = _read_beads(table)
-    if ".mtx" in matrix.name:
+    if ".mtx" in matrix.name.lower():
         adata, _ = read_matrix(matrix)
         if not adata.obs_names.isin(positions.index).any():  # some versions number the beads' names: ACGT-1
             adata.obs_names = adata.obs_names.str.replace(r"-\d+$", "", regex=True)
         adata = place(adata, positions, match.folder)
     else:
-        wide = read_wide(matrix, 1, lambda _: False, separator="," if ".csv" in matrix.name else "\t")
+        wide = read_wide(matrix, 1, lambda _: False, separator="," if ".csv" in matrix.name.lower() else "\t")
         adata = combine(wide.values.T, wide.names, wide.keys[:, 0], positions, match.folder)
     adata.uns[PLATFORM] = {"taken": f"{matrix.name}, {table.name}", "unit": "as in the table of beads"}
     return adata
@@ -54,7 +54,7 @@ def _read_beads(path: Path) -> pd.DataFrame:
             names = [cell.lower() for cell in cells]
             by_name = [next((names.index(n) for n in options if n in names), -1) for options in _COLUMNS]
             missing = [options[0] for options, at in zip(_COLUMNS, by_name, strict=True) if at < 0]
-            if "MatchedBeadLocation" in path.name and len(cells) == 3:  # without names that mean anything
+            if "matchedbeadlocation" in path.name.lower() and len(cells) == 3:  # without names that mean anything
                 by_name, missing = [0, 1, 2], []
             if missing:
                 shown = ", ".join(cells[:8])

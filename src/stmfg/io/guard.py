@@ -34,13 +34,7 @@ _AT_A_TIME: Final = 2**24
 
 
 def regular(path: Path) -> Path:
-    """Return a path that is a file or folder; a pipe or a device could be read for ever.
-
-    Raises
-    ------
-    InputError
-        If it is anything else.
-    """
+    """Return a path that is a file or folder; a pipe or a device, which could be read for ever, is refused."""
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(f"{path} is neither a file nor a folder but a device or a pipe; {_COPY}")
@@ -49,13 +43,7 @@ def regular(path: Path) -> Path:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Give a file as it was before it was compressed: itself, or for a time a file in a temporary folder.
-
-    Raises
-    ------
-    InputError
-        If it is neither a file nor a folder, or unpacked would be larger than the memory.
-    """
+    """Give a file as it was before it was compressed: itself, or for a time a file in a temporary folder."""
     if path.suffix.lower() != ".gz":
         yield regular(path)
         return
@@ -70,13 +58,7 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def unzipped(path: Path, *, leave_out: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Give the folder that a zip file holds for a time in a temporary folder, without some folders in it.
-
-    Raises
-    ------
-    InputError
-        If unpacked it would be larger than the memory.
-    """
+    """Give the folder that a zip file holds for a time in a temporary folder, without some folders in it."""
     with tempfile.TemporaryDirectory(prefix="stmfg-") as name, zipfile.ZipFile(regular(path)) as archive:
         folder, size = Path(name), 0
         for member in archive.infolist():
@@ -110,23 +92,9 @@ def memory() -> float:
 
 
 def hdf5(file: Any) -> dict[str, int]:
-    """Check a HDF5 file before it is read.
+    """Check a HDF5 file before it is read, and return the bytes that each of its arrays would take.
 
     HDF5 can take values from any other file of the reader's, and can declare an array of any size without storing it.
-
-    Parameters
-    ----------
-    file
-        Open ``h5py.File``.
-
-    Returns
-    -------
-    Bytes that each of its arrays would take.
-
-    Raises
-    ------
-    InputError
-        If something in it lies in another file.
     """
     import h5py
 
@@ -147,22 +115,7 @@ def hdf5(file: Any) -> dict[str, int]:
 
 
 def zarr_store(path: Path) -> dict[str, int]:
-    """Check a zarr store before it is read, as :func:`hdf5`; a codec that unpickles would run code.
-
-    Parameters
-    ----------
-    path
-        Folder of the store.
-
-    Returns
-    -------
-    Bytes that each of its arrays would take.
-
-    Raises
-    ------
-    InputError
-        If something in it lies elsewhere, is no file, or is pickled.
-    """
+    """Check a zarr store before it is read, as :func:`hdf5`; a codec that unpickles would run code."""
     root, sizes, pieces, stored = path.resolve(), {}, {}, 0
     for folder, folders, names in os.walk(path):
         for name in (*folders, *names):
@@ -222,22 +175,7 @@ def _itemsize(node: dict[str, Any]) -> int:
 
 
 def fits(sizes: dict[str, int], what: object, *, unread: Collection[str] = ()) -> None:
-    """Check that arrays fit into memory.
-
-    Parameters
-    ----------
-    sizes
-        Bytes of each.
-    what
-        Where they are, for the message.
-    unread
-        Groups that stay on disk.
-
-    Raises
-    ------
-    InputError
-        If they do not.
-    """
+    """Check that arrays, by their sizes in bytes, fit into memory; groups in `unread` stay on disk."""
     size = sum(size for name, size in sizes.items() if not name.startswith(tuple(unread)))
     if size > memory():
         raise InputError(
@@ -247,13 +185,7 @@ def fits(sizes: dict[str, int], what: object, *, unread: Collection[str] = ()) -
 
 
 def check_matrices(adata: AnnData, what: object) -> None:
-    """Check that the sparse matrices of an AnnData point nowhere outside of themselves.
-
-    Raises
-    ------
-    InputError
-        If one does; names it.
-    """
+    """Check that the sparse matrices of an AnnData point nowhere outside of themselves."""
     matrices: list[tuple[str, Any]] = [("X", adata.X)]
     for name in ("layers", "obsm", "varm", "obsp", "varp"):
         matrices += [(f"{name}[{key!r}]", value) for key, value in getattr(adata, name).items()]

@@ -12,6 +12,7 @@ import pandas as pd
 from stmfg._core.blocks import check_indices
 from stmfg.errors import InputError
 from stmfg.io.guard import fits, hdf5, unpacked
+from stmfg.io.platforms import entries
 from stmfg.io.tables import AGAIN, Strings, reading
 
 if TYPE_CHECKING:
@@ -29,28 +30,19 @@ _ENTRIES: Final = 500_000
 
 
 def read_matrix(path: Path, keep: Keep | None = None) -> tuple[AnnData, dict[str, Any]]:
-    """Read the counts of genes; antibodies, controls and the like are left out.
+    """Read the counts of genes, CSR float32 (n_spots, n_genes), and the attributes of the file.
 
-    Parameters
-    ----------
-    path
-        HDF5 file of version 3, or of the older layout with a group per genome; folder with ``matrix.mtx``; or the
-        Matrix Market file itself. Each plain or compressed.
-    keep
-        Tells from the barcodes which of them to read, (n,), and how those are called; all as they are when not given.
-
-    Returns
-    -------
-    Counts (n_spots, n_genes), CSR float32, with ``gene_ids`` and ``feature_types`` in ``var``; attributes of the file.
+    The path is an HDF5 file of version 3 or older, a folder with ``matrix.mtx``, or that file. `keep` tells from the
+    barcodes which to read, (n,), and how those are called. Antibodies, controls and the like are left out.
     """
     keep = keep or _all_rows
     with reading(str(path), AGAIN):
         if path.is_dir():
-            files = sorted(path.glob("*matrix.mtx*"))
+            files = [file for file in entries(path) if re.search(r"matrix.*\.mtx(\.gz)?$", file.name.lower())]
             if not files:
                 raise InputError(f"{path} has no matrix.mtx(.gz); {AGAIN}")
             path = files[-1]
-        if ".mtx" in path.name:
+        if ".mtx" in path.name.lower():
             return _read_mtx(path, keep), {}
         with unpacked(path) as plain:
             return _read_h5(plain, path, keep)
@@ -135,13 +127,14 @@ def _all_rows(barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
 
 def _names(matrix: Path, *kinds: str) -> pd.DataFrame:
     """Read a list of names beside a Matrix Market file, which has what is before and behind its name in common."""
-    parts = re.fullmatch(r"(.*)(?:matrix|MoleculesPerMatchedBead)(.*?)\.mtx(?:\.gz)?", matrix.name)
+    parts = re.fullmatch(r"(.*)(?:matrix|MoleculesPerMatchedBead)(.*?)\.mtx(?:\.gz)?", matrix.name, re.IGNORECASE)
     before, after = parts.groups() if parts else ("", "")
-    for name in (f"{before}{kind}{after}.tsv{end}" for kind in kinds for end in (".gz", "")):
-        if (matrix.parent / name).is_file():
+    beside = {file.name.lower(): file for file in entries(matrix.parent)}
+    for name in (f"{before}{kind}{after}.tsv{end}".lower() for kind in kinds for end in (".gz", "")):
+        if name in beside:
             # Plain text: there are genes called "NA", and a quote in a name quotes nothing.
             how: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "quoting": csv.QUOTE_NONE}
-            names: pd.DataFrame = pd.read_csv(matrix.parent / name, sep="\t", **how)
+            names: pd.DataFrame = pd.read_csv(beside[name], sep="\t", **how)
             return names
     raise InputError(f"{matrix.parent} has no {before}{kinds[0]}{after}.tsv(.gz); {AGAIN}")
 

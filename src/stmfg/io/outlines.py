@@ -22,22 +22,15 @@ _LONGEST: Final = 2**26  # characters of one cell
 
 
 def read_centres(path: Path) -> pd.DataFrame:
-    """Read the centre of mass of every outline.
+    """Read the centre of mass of every outline: x and y by the number of the cell.
 
-    Parameters
-    ----------
-    path
-        FeatureCollection whose features have the number of a cell as ``cell_id`` in ``properties``, and a polygon.
-
-    Returns
-    -------
-    x and y by the number of the cell.
+    The features of the collection have the number as ``cell_id`` in ``properties``, and a polygon.
     """
     numbers, centres = [], []
     with reading(str(path)):
         for feature in _features(path):
             try:
-                numbers.append(int(feature["properties"]["cell_id"]))
+                numbers.append(_number(feature["properties"]["cell_id"]))
                 centres.append(_centre(feature["geometry"]))
             except (KeyError, TypeError, IndexError) as error:
                 raise InputError(f"{path}: cell {len(numbers) + 1} has no cell_id or no polygon; {AGAIN}") from error
@@ -45,6 +38,11 @@ def read_centres(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} has no outlines of cells; {AGAIN}")
     table = pd.DataFrame(np.array(centres), index=pd.Index(numbers), columns=["x", "y"])
     return table[~table.index.duplicated()]
+
+
+def _number(name: Any) -> int:
+    """Return the number of a cell, which some files have in a name such as ``cellid_000000012-1``."""
+    return int(name) if not isinstance(name, str) else int(name.removesuffix("-1").rpartition("_")[2])
 
 
 def _features(path: Path) -> Iterator[dict[str, Any]]:

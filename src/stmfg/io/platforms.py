@@ -27,46 +27,23 @@ class Part:
 
     People and archives put the name of the sample before or behind the name of a file (``GSM1_cells.csv``,
     ``cell_by_gene_S1R1.csv``) and compress it, so every name is found in these forms, too.
-
-    Attributes
-    ----------
-    names
-        What it is called, best first; ``*`` stands for the name of the sample, ``?`` for one character. A name without
-        ending is that of a folder.
-    folders
-        Folders it may lie in besides the one given.
-    needed
-        Whether there is nothing to read without it.
-    telling
-        Whether its name alone says which platform it is of.
     """
 
     names: tuple[str, ...]
-    folders: tuple[str, ...] = ()
-    needed: bool = True
-    telling: bool = True
+    """Best first; ``*`` stands for the name of the sample, ``?`` for one character; folders have no ending."""
+    folders: tuple[str, ...] = ()  # it may lie in besides the one given
+    needed: bool = True  # there is nothing to read without it
+    telling: bool = True  # its name alone says which platform it is of
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A form of the folder of a platform.
-
-    Attributes
-    ----------
-    reader
-        Name of the form.
-    platform
-        What ``platform`` calls it.
-    title
-        What people call it.
-    parts
-        Its files by what they hold; the first tells samples apart.
-    """
+    """A form of the folder of a platform."""
 
     reader: str
     platform: str
-    title: str
-    parts: dict[str, Part]
+    title: str  # what people call it
+    parts: dict[str, Part]  # its files by what they hold; the first tells samples apart
 
 
 _GEF: Final = ("adjusted.cellbin.gef", "cellbin.gef", "tissue.gef", "*.gef", "raw.gef")  # cells, tissue, whole chip
@@ -80,6 +57,7 @@ _IMAGES: Final = {
 _SCALE: Final = {"scale factors": Part(("scalefactors_json.json",), ("spatial",), needed=False, telling=False)}
 _FILTERED: Final = ("filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix")
 _RAW: Final = ("raw_feature_bc_matrix.h5", "raw_feature_bc_matrix")
+_CELLS: Final = ("filtered_feature_cell_matrix.h5", "filtered_feature_cell_matrix")
 
 LAYOUTS: Final = (
     Layout(
@@ -120,7 +98,7 @@ LAYOUTS: Final = (
         "visiumhd",
         "Visium HD",
         {
-            "counts": Part(("filtered_feature_cell_matrix.h5", "filtered_feature_cell_matrix", "matrix.mtx")),
+            "counts": Part((*_CELLS, "matrix.mtx", *(name.replace("filtered", "raw") for name in _CELLS))),
             "outlines": Part(("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")),
             **_SCALE,
             **_IMAGES,
@@ -190,17 +168,7 @@ def title(platform: str) -> str:
 
 @dataclass(frozen=True)
 class File:
-    """A file of a platform.
-
-    Attributes
-    ----------
-    path
-        Where it is.
-    name
-        Which of the names in the table it has.
-    sample
-        What stands before and behind that name.
-    """
+    """A file of a platform: where it is, which name of the table it has, and what stands before and behind that."""
 
     path: Path
     name: str
@@ -209,27 +177,13 @@ class File:
 
 @dataclass(frozen=True)
 class Match:
-    """What a folder was taken for.
-
-    Attributes
-    ----------
-    layout
-        Row of the table.
-    folder
-        Where its files are.
-    files
-        The files of one sample by what they hold, the best first.
-    samples
-        The first file of every sample in the folder.
-    others
-        Other platforms that this folder could be of.
-    """
+    """What a folder was taken for."""
 
     layout: Layout
     folder: Path
-    files: dict[str, list[File]]
-    samples: list[File]
-    others: tuple[str, ...] = ()
+    files: dict[str, list[File]]  # of one sample by what they hold, the best first
+    samples: list[File]  # the first file of every sample in the folder
+    others: tuple[str, ...] = ()  # platforms that this folder could be of, too
 
     @property
     def whole(self) -> bool:
@@ -257,13 +211,7 @@ class Match:
         return self.files[part][0].path if part in self.files else None
 
     def need(self, part: str) -> File:
-        """Return the file with a part of the data.
-
-        Raises
-        ------
-        InputError
-            If it is not there; says what it is called.
-        """
+        """Return the file with a part of the data, or say what it is called."""
         if part in self.files:
             return self.files[part][0]
         row = self.layout.parts[part]
@@ -280,19 +228,7 @@ def recognise(path: Path, platform: str | None = None) -> Match | None:
     """Return what a folder is, or the folder that a file is in; None where nothing is known of it.
 
     The folder and ``outs`` in it are searched. A folder with everything that is needed goes before one with a part of
-    it, which its reader then says is incomplete.
-
-    Parameters
-    ----------
-    path
-        Folder, or one of its files where it holds several samples.
-    platform
-        Name of the platform, where it is not to be told from the files.
-
-    Raises
-    ------
-    InputError
-        If there is no platform of that name, or the folder holds several samples.
+    it, which its reader then says is incomplete. Of several samples the path must be a file of one.
     """
     if platform is not None and platform not in PLATFORMS:
         raise InputError(f"{platform!r} is no platform; choose one of {', '.join(PLATFORMS)}")
@@ -302,6 +238,9 @@ def recognise(path: Path, platform: str | None = None) -> Match | None:
     if chosen is not None:
         inside = any(_sample(path.parent.name, name) is not None for part in parts for name in part.folders)
         path = path.parents[1] if inside else path.parent
+    elif any(_sample(path.name, name) is not None for part in parts for name in part.folders):
+        # The folder of a part of the files.
+        path = path if any(match.whole for match in _matches(rows, (path,), None)) else path.parent
     matches = _matches(rows, (path, path / "outs"), chosen)
     folders = {name for part in parts for name in part.names if "." not in name}
     if not any(match.whole for match in matches) and any(_sample(path.name, name) is not None for name in folders):
@@ -319,18 +258,23 @@ def recognise(path: Path, platform: str | None = None) -> Match | None:
     return replace(first, others=tuple(sorted(others)))
 
 
+def entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, without what is hidden, such as the doubles that some systems make of every file."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def _matches(rows: list[Layout], folders: tuple[Path, ...], chosen: Path | None) -> list[Match]:
     matches = []
     for folder in folders:
         if folder.is_dir():
-            entries = sorted(folder.iterdir())
-            matches += [_match(layout, folder, entries, chosen) for layout in rows]
+            inside = entries(folder)
+            matches += [_match(layout, folder, inside, chosen) for layout in rows]
     return matches
 
 
-def _match(layout: Layout, folder: Path, entries: list[Path], chosen: Path | None) -> Match:
+def _match(layout: Layout, folder: Path, inside: list[Path], chosen: Path | None) -> Match:
     """Collect the files of a sample: the one that a file is of, the only one, or the first that has all of them."""
-    files_of = {name: _search(entries, part) for name, part in layout.parts.items()}
+    files_of = {name: _search(inside, part) for name, part in layout.parts.items()}
     samples = list({file.sample: file for file in reversed(next(iter(files_of.values())))}.values())[::-1]
     wanted = [file.sample for file in samples] or [""]
     if chosen is not None:
@@ -351,13 +295,13 @@ def _match(layout: Layout, folder: Path, entries: list[Path], chosen: Path | Non
     return max(matches, key=lambda match: match.whole, default=Match(layout, folder, {}, []))
 
 
-def _search(entries: list[Path], part: Part) -> list[File]:
+def _search(inside: list[Path], part: Part) -> list[File]:
     """Return all files that could be a part, those with the best name first."""
-    places = [(entries, "")]
-    for entry in entries:
+    places = [(inside, "")]
+    for entry in inside:
         samples = [s for name in part.folders if (s := _sample(entry.name, name)) is not None]
         if samples and entry.is_dir():
-            places.append((sorted(entry.iterdir()), samples[0]))
+            places.append((entries(entry), samples[0]))
     files = []
     for paths, of in places:
         for path in paths:
@@ -368,6 +312,14 @@ def _search(entries: list[Path], part: Part) -> list[File]:
                     if name in part.names:
                         files.append(File(path, name, sample or of))
                     break
+    # What is called after no name of the table is of the sample whose name it begins with: C04.merge.gef of C04.
+    known = {file.sample for file in files if not file.name.startswith("*")}
+    files = [
+        replace(file, sample=next((s for s in known if file.sample.startswith(f"{s}.")), file.sample))
+        if file.name.startswith("*")
+        else file
+        for file in files
+    ]
     return sorted(files, key=lambda file: part.names.index(file.name))
 
 

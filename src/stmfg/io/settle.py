@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmfg._core.hints import beside_tissue, positions_elsewhere, slice_columns
+from stmfg._core.hints import IN_TISSUE, beside_tissue, positions_elsewhere, slice_columns
 from stmfg._keys import SPATIAL
 from stmfg.errors import InputError
 
@@ -30,8 +30,16 @@ def settle(adata: AnnData, path: Path) -> AnnData:
     if SPATIAL not in adata.obsm and (elsewhere := positions_elsewhere(adata)):
         logger.warning("%s: obsm['spatial'] is missing; positions are taken from %s", path, elsewhere[0])
         adata.obsm[SPATIAL] = np.asarray(elsewhere[1], dtype=np.float64)
+    elif isinstance(places := adata.obsm.get(SPATIAL), pd.DataFrame):
+        # Columns go by their names: some tables have y before x.
+        names = [str(name).lower() for name in places]
+        order = ["x", "y"] if {"x", "y"} <= set(names) else names
+        adata.obsm[SPATIAL] = places.iloc[:, [names.index(name) for name in order]].to_numpy()
     name_after_slices(adata, slice_columns(adata), path)
     beside = beside_tissue(adata)
+    if beside is None and IN_TISSUE in adata.obs:
+        values = ", ".join(map(str, adata.obs[IN_TISSUE].unique()[:3]))
+        logger.warning("%s: obs['in_tissue'] is not 1 or 0 everywhere (%s) and says nothing", path, values)
     if beside is None or not beside.any():
         return adata
     if beside.all():

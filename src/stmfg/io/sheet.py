@@ -30,31 +30,15 @@ _RESERVED: Final = ("index.html", "summary.csv")
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a sheet.
+    """One row of a sheet."""
 
-    Attributes
-    ----------
-    name
-        Name of the sample and of its folder.
-    source
-        Its file or folder, absolute.
-    donor, condition
-        As in the sheet, or empty.
-    options
-        Text of the cells that hold options and are filled, by the names of their columns.
-    where
-        Sheet and line, for messages.
-    others
-        Text of the columns that mean nothing to stMFG, by their names.
-    """
-
-    name: str
-    source: Path
+    name: str  # of the sample and of its folder
+    source: Path  # its file or folder, absolute
     donor: str = ""
     condition: str = ""
-    options: dict[str, str] = field(default_factory=dict)
-    where: str = ""
-    others: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)  # text of filled cells, by the names of their columns
+    where: str = ""  # sheet and line, for messages
+    others: dict[str, str] = field(default_factory=dict)  # text of columns that mean nothing to stMFG
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -64,25 +48,10 @@ class Sample:
 
 
 def read_samples(path: str | Path, columns: Collection[str] = ("platform",)) -> list[Sample]:
-    """Read a sheet.
+    """Read the samples of a sheet, in its order; whether their files exist is not checked.
 
-    Parameters
-    ----------
-    path
-        CSV with the columns ``sample`` and ``path``, and where wanted ``donor``, ``condition``, `columns` and any
-        others, which describe the samples. Paths are relative to the sheet. An empty cell is as good as none.
-    columns
-        Options that a sample can have of its own.
-
-    Returns
-    -------
-    The samples, in the order of the sheet. Whether their files exist is not checked.
-
-    Raises
-    ------
-    InputError
-        If the sheet cannot be read, a column is missing or looks like one that is misspelt, or a name cannot be that of
-        a folder or is used twice.
+    It is CSV with the columns ``sample`` and ``path``, relative to the sheet, and where wanted ``donor``, ``condition``
+    and `columns`, the options that a sample can have of its own. An empty cell is as good as none.
     """
     path = Path(path).expanduser()
     try:

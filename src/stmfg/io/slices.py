@@ -35,20 +35,6 @@ def slice_names(paths: Sequence[str | Path]) -> list[str]:
 
     ``a/brain.h5ad`` is ``"brain"``; ``mouse1/outs`` is ``"mouse1"``, since Space Ranger calls every result ``outs``.
     Where names are the same, that of the folder is put in front, and where that does not help, they are numbered.
-
-    Parameters
-    ----------
-    paths
-        Files and folders.
-
-    Returns
-    -------
-    Unique names, in the order of the paths.
-
-    Raises
-    ------
-    InputError
-        If a path is given twice.
     """
     inputs = [Path(path).expanduser() for path in paths]
     where = [path.resolve() for path in inputs]

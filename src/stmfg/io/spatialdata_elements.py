@@ -67,18 +67,9 @@ def read_store(store: Path, **options: Any) -> Any:
 
 
 def place_by_elements(table: AnnData, store: Path) -> str:
-    """Give the rows of a table the centres of the elements that it annotates, as ``obsm["spatial"]``.
+    """Give a table of a store the centres of the elements that it annotates, as ``obsm["spatial"]``.
 
-    Parameters
-    ----------
-    table
-        Table of a SpatialData store, which says in ``uns["spatialdata_attrs"]`` what it annotates.
-    store
-        The store.
-
-    Returns
-    -------
-    The coordinate system of the positions.
+    Returns the coordinate system of the positions.
     """
     attrs = table.uns[SPATIALDATA]
     logger.info("%s: its table has no positions; the centres of the elements it annotates are used", store)

@@ -51,14 +51,7 @@ class _Level:
 def add_image(adata: AnnData, store: Path, system: str | None) -> None:
     """Give a table of a store the image of the tissue, as ``uns["spatial"]`` of a Visium slide has it, if there is one.
 
-    Parameters
-    ----------
-    adata
-        Table, with places in ``obsm["spatial"]``.
-    store
-        The store.
-    system
-        Coordinate system of the places; when not given, they are those of the elements that the table annotates.
+    `system` is the coordinate system of the places; when not given, they are those of what the table annotates.
     """
     libraries = adata.uns.get(SPATIAL)
     if isinstance(libraries, dict) and any(

@@ -40,7 +40,8 @@ def reading(what: str, fix: str = AGAIN) -> Iterator[None]:
             # Names of genes are made unique here, those of spots are checked on use; the others are for developers.
             known = "(Variable|Observation) names are not unique|Suffix used .* to deduplicate"
             warnings.filterwarnings("ignore", message=known, category=UserWarning)
-            warnings.filterwarnings("ignore", category=FutureWarning)
+            for kind in (FutureWarning, PendingDeprecationWarning):  # of what will change, of what is old
+                warnings.filterwarnings("ignore", category=kind)
             yield
     except (StmfgError, MemoryError):
         raise
@@ -51,36 +52,17 @@ def reading(what: str, fix: str = AGAIN) -> Iterator[None]:
 
 
 class Wide(NamedTuple):
-    """A table with a column for every gene or bead.
+    """A table with a column for every gene or bead."""
 
-    Attributes
-    ----------
-    keys
-        What names the rows, (n, n_keys).
-    names
-        Names of the other columns, as they are in the file.
-    values
-        The other columns, CSR float32 (n, n_names).
-    """
-
-    keys: Strings
-    names: Strings
-    values: Any
+    keys: Strings  # what names the rows, (n, n_keys)
+    names: Strings  # of the other columns, as they are in the file
+    values: Any  # the other columns, CSR float32 (n, n_names)
 
 
 def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator: str = ",") -> Wide:
     """Read a dense table of counts into a sparse matrix, a row at a time.
 
-    Parameters
-    ----------
-    path
-        Text, plain or compressed; lines in front that start with ``#`` are skipped.
-    n_keys
-        How many columns in front name the rows.
-    drop
-        Tells from the name of another column whether to leave it out.
-    separator
-        What is between the columns.
+    The first `n_keys` columns name the rows; `drop` tells by its name which of the others to leave out.
     """
     from scipy import sparse
 
@@ -115,7 +97,7 @@ def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator
 
 def read_header(path: Path, separator: str = ",") -> list[str]:
     """Return the names of the columns of a table."""
-    if ".parquet" in path.name:
+    if ".parquet" in path.name.lower():
         return list(read_parquet(path)[:0].columns)
     with reading(str(path)), open_text(path) as file:
         return next((_cells(line, separator) for line in file if not line.startswith("#")), [])
@@ -153,7 +135,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 def read_table(path: Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
     """Read some columns of a table, csv or parquet; those in `text` as text, the others as numbers."""
     with reading(str(path)):
-        parquet = ".parquet" in path.name
+        parquet = ".parquet" in path.name.lower()
         table = read_parquet(path, columns) if parquet else pd.read_csv(regular(path), dtype=dict.fromkeys(text, str))
         missing = [name for name in columns if name not in table.columns]
         if missing:
@@ -171,21 +153,7 @@ def as_text(value: Any) -> str:
 
 
 def combine(X: Any, ids: Strings, genes: Strings, positions: pd.DataFrame, folder: Path) -> AnnData:
-    """Put counts and positions together.
-
-    Parameters
-    ----------
-    X
-        Counts (n, n_genes), sparse.
-    ids
-        Identifiers of its rows.
-    genes
-        Names of its columns.
-    positions
-        x and y, in this order, of each identifier, which is the index.
-    folder
-        What was read, for messages.
-    """
+    """Put counts (n, n_genes) with the names of rows and columns, and x and y of each name, together."""
     from anndata import AnnData
 
     with reading(str(folder)):

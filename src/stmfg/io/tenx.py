@@ -132,7 +132,7 @@ def read_xenium(match: Match) -> AnnData:
     """Read a Xenium folder: cells with their centroids, gene expression only."""
     matrix, tables = match.need("counts").path, [match.need("cells").path]
     if importlib.util.find_spec("pyarrow") is None:  # the same table lies there as text, too
-        tables = [f.path for f in match.files["cells"] if ".parquet" not in f.path.name] or tables
+        tables = [f.path for f in match.files["cells"] if ".parquet" not in f.path.name.lower()] or tables
     columns = ["cell_id", "x_centroid", "y_centroid"]
     positions = read_table(tables[0], columns, text=columns[:1]).set_index("cell_id")
     experiment = _read_json(match.path("experiment"))
@@ -146,11 +146,11 @@ def read_xenium(match: Match) -> AnnData:
 def _read_positions(path: Path) -> pd.DataFrame:
     """Read the positions of all spots, indexed by barcode."""
     with reading(str(path)):
-        if ".parquet" in path.name:
+        if ".parquet" in path.name.lower():
             table = read_parquet(path, _COLUMNS)
         else:
             with open_text(path) as file:
-                header = file.readline().lstrip('"').startswith("barcode")
+                header = "barcode" in file.readline().replace('"', "").split(",")
             table = pd.read_csv(
                 path, header=0 if header else None, dtype={"barcode": str, 0: str}, encoding="utf-8-sig"
             )

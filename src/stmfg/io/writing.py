@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,10 +27,7 @@ _KEYED = ("layers", "obsm", "varm", "obsp", "varp")
 def make_writable(adata: AnnData) -> None:
     """Turn what no file holds as it is into what one does, in place: nullable strings, intervals, mixed types, dates.
 
-    Raises
-    ------
-    InputError
-        If something has no form in a file; names it.
+    What has no form in a file is refused by its name.
     """
     for name in _KEYED:
         for key in getattr(adata, name):
@@ -60,11 +58,13 @@ def _make_frame_writable(frame: pd.DataFrame, where: str) -> None:
     """Convert index and columns that cannot be written, in place."""
     if not isinstance(frame.index.dtype, np.dtype) or frame.index.dtype.kind not in "OU":
         frame.index = pd.Index(frame.index.astype(str).to_numpy(dtype=object), name=frame.index.name)
-    names = {name: str(name).replace("_index", "index_") if name == "_index" else str(name) for name in frame.columns}
-    changed = {old: new for old, new in names.items() if old != new}
+    names = ["index_" if name == "_index" else str(name) for name in frame.columns]
+    changed = {old: new for old, new in zip(frame.columns, names, strict=True) if old != new}
     if changed:
         logger.warning("%s: columns are written under other names: %s", where, changed)
-        frame.rename(columns=changed, inplace=True)
+        frame.columns = pd.Index(names)
+    if frame.index.name in names or "/" in str(frame.index.name or 0) or not isinstance(frame.index.name, str):
+        frame.index.name = None
     for name in frame.columns:
         column = frame[name]
         if column.dtype.kind in "iufb" and isinstance(column.dtype, np.dtype):
@@ -88,9 +88,7 @@ def _writable(value: Any, where: str) -> Any:
         value = value.copy()
         _make_frame_writable(value, where)
         return value
-    if (isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "iufb") or isinstance(
-        value, (str, int, float)
-    ):
+    if (isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "iufb") or isinstance(value, (str, float)):
         return value
     problem = _problem(value)
     if problem is None:
@@ -108,10 +106,14 @@ def _forms(value: Any) -> Iterator[Any]:
         value, (tuple, list, set, frozenset, pd.Index, pd.Series, np.ndarray, pd.api.extensions.ExtensionArray)
     ):
         items = sorted(value, key=str) if isinstance(value, (set, frozenset)) else list(value)
-        if len({type(item) for item in items}) == 1:
+        if len({type(item) for item in items}) == 1 and np.isscalar(items[0]):
             yield np.asarray(items)
         yield np.array([str(item) for item in items], dtype=object)
-    if isinstance(value, (pd.Timestamp, pd.Timedelta, pd.Interval, bytes)) or hasattr(value, "isoformat"):
+    if sparse.issparse(value):
+        yield sparse.csr_matrix(value)
+    if isinstance(value, (int, pd.Timestamp, pd.Timedelta, pd.Interval, bytes, PurePath)) or hasattr(
+        value, "isoformat"
+    ):
         yield str(value)
 
 
@@ -129,13 +131,7 @@ def _problem(value: Any) -> str | None:
 
 
 def read_back(path: Path, adata: AnnData) -> None:
-    """Check that a file can be read and is that of an AnnData; large matrices are not read.
-
-    Raises
-    ------
-    InputError
-        If it cannot, or something is missing or another.
-    """
+    """Check that a file can be read and is that of an AnnData; large matrices are not read."""
     import h5py
     from anndata.experimental import read_dispatched
 

@@ -18,7 +18,6 @@ import numpy as np
 from scipy import sparse
 
 from stmfg._core.blocks import row_blocks
-from stmfg._core.files import replacing
 from stmfg.report._map_data import pack_bytes, pack_names
 
 if TYPE_CHECKING:
@@ -146,8 +145,9 @@ def write_groups(packed: PackedGenes, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     for name, number in names.items():
         text = f'stmfgGenes("{packed.index["token"]}",{number},"{packed.groups[number]}");\n'
-        with replacing(folder / name) as partial:
-            partial.write_text(text, encoding="ascii")
+        partial = folder / f".{name}"
+        partial.write_text(text, encoding="ascii")
+        partial.replace(folder / name)
     remove_genes(folder, keep=names)
 
 

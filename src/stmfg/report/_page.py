@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ from stmfg._core.checks import library_codes
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE_DARK, EXPRESSION, EXPRESSION_DARK, MISSING, TISSUE_PALETTE
 from stmfg._core.spots import spots
-from stmfg._keys import CONFIDENCE, EMBEDDING, HIGHLY_VARIABLE, SPATIAL, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
+from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MARKERS, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError
-from stmfg.pl._charts import counts_or_none, mean_view_weights
+from stmfg.pl._charts import counts_or_none
 from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
-from stmfg.report._sentences import UNCERTAIN, describe_stability, list_warnings
+from stmfg.report._sections import average_view_weights, draw_curves, tabulate_run
+from stmfg.report._sentences import UNCERTAIN, list_warnings
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
@@ -35,14 +36,15 @@ if TYPE_CHECKING:
 
     from stmfg._core.spots import Spots
 
+_CERTAINTY = {
+    True: "probability to stay in the domain when half of the molecules are drawn again",
+    False: "share of votes for the domain",
+}
 _CONFIDENCE_STEPS = 10  # of the still picture: few colours make a small file
 _COLOUR_STEPS = 256
 _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
 _MARKER_SPOTS = 5_000  # of a domain
-_CURVE_POINTS = 300
-_ALIKE = 0.1  # the view that counts most is named where it leads by so much
-_EQUAL = 0.05  # weights of views that differ by less say nothing
 
 
 _SCRIPTS = [
@@ -110,6 +112,7 @@ def _content(
     listed = [{"place": i, "name": names[i], "colour": shade} for i, shade in enumerate(shades)]
     record = adata.uns.get(UNS, {})
     options = run.get("options", {})
+    halves = record.get("halves", {}).get(DOMAIN)
     library_key = options.get("library_key", record.get("library_key"))
     where = spots(adata, library_key=library_key)
     certain = np.asarray(adata.obs[CONFIDENCE]) if CONFIDENCE in adata.obs else None
@@ -122,7 +125,7 @@ def _content(
     markers, depth, packed, seen = None, None, None, None
     on_map: list[int] = []
     if counts is not None:
-        markers, on_map = _rank_markers(counts, domains, np.asarray(adata.var_names))
+        markers, on_map = _list_markers(adata, counts, domains)
         streams = _genes.read_streams(counts, chosen)
         depth, seen = streams.depth, int((streams.total > 0).sum())
         others = _choose_genes(wanted, streams, adata.var_names, on_map)
@@ -134,6 +137,7 @@ def _content(
         "embedding": None if plane is None else _map_data.pack_places(plane, chosen),
         "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
         "levels": _levels.pack_levels(adata, domains, chosen),
+        "certainty": _CERTAINTY[halves is not None],
         "confidence": None if certain is None else _map_data.pack_shares(certain[chosen]),
         "genes": packed and packed.index,
         "depth": None if depth is None else _map_data.pack_bytes(depth[chosen].round().astype("<u4")),
@@ -165,7 +169,8 @@ def _content(
         "domains": listed,
         "number": _levels.describe_number(record),
         "slices": list(where.slices),
-        "sizes": _count_spots(domains, certain),
+        "sizes": _count_spots(domains, certain, halves),
+        "redrawn": halves is not None,
         "median_confidence": None if certain is None else float(np.median(certain)),
         "uncertain": None if certain is None else float((certain < UNCERTAIN).mean()),
         "threshold": UNCERTAIN,
@@ -184,12 +189,14 @@ def _content(
         "neighbours": None if graph is None else _tabulate_contacts(graph, domains, slices),
         "markers": markers,
         "marker_spots": _MARKER_SPOTS,
+        "marker_sentences": [str(s) for s in run.get("markers", {}).get("sentences", [])],
+        "tested_apart": MARKERS in adata.uns and HALF in adata.obs,
         "dot_plot": _choose_dots(markers or [], len(names)),
-        "weights": _view_weights(adata, domains),
-        "curves": _curves(record.get("history") or run.get("history") or {}),
+        "weights": average_view_weights(adata, domains),
+        "curves": draw_curves(record.get("history") or run.get("history") or {}),
         "stages": stages,
         "seconds": sum(float(stage.get("seconds") or 0.0) for stage in stages),
-        "tables": _tables(run, record),
+        "tables": tabulate_run(run, record),
     }
     return content, packed
 
@@ -250,13 +257,18 @@ def _draw_stills(
     return dict.fromkeys(("tissue", "confidence", "embedding")) | stills
 
 
-def _count_spots(domains: pd.Categorical[Any], certain: NDArray[Any] | None) -> list[dict[str, Any]]:
-    """Return spots, share and median confidence of every domain."""
+def _count_spots(
+    domains: pd.Categorical[Any], certain: NDArray[Any] | None, halves: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return spots, share and median confidence of every domain, and how well it is found again."""
     spots = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
     table = pd.DataFrame({"domain": list(domains.categories), "spots": spots, "share": spots / max(spots.sum(), 1)})
     if certain is not None:
         by_domain = pd.Series(certain).groupby(np.asarray(domains.codes)).median()
         table["confidence"] = by_domain.reindex(range(len(table))).to_numpy()
+    if halves is not None:
+        again = pd.Series(np.asarray(halves["found_again"]), index=[str(name) for name in halves["domains"]])
+        table["again"] = again.reindex(table["domain"].astype(str)).to_numpy()
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
@@ -279,30 +291,37 @@ def _tabulate_contacts(
     return rows
 
 
-def _rank_markers(
-    counts: Any, domains: pd.Categorical[Any], gene_names: NDArray[Any]
-) -> tuple[list[dict[str, Any]], list[int]]:
+def _list_markers(adata: AnnData, counts: Any, domains: pd.Categorical[Any]) -> tuple[list[dict[str, Any]], list[int]]:
     """Return one row for each marker gene, with its dots over all domains, and the genes of the map, best first.
 
-    ``domain`` and ``rank`` are positions, ``on_map`` the position among the genes of the map or None. Of a large
-    domain a sample of spots is enough to rank genes.
+    ``domain``, ``next`` and ``rank`` are positions. Dots are of a sample of large domains; so is the ranking, where the
+    result brings no table of markers.
     """
     members = [np.flatnonzero(domains.codes == i) for i in range(len(domains.categories))]
     chosen = np.sort(np.concatenate([m[subsample(len(m), _MARKER_SPOTS, 0)] for m in members]))
     if len(chosen) < len(domains):
         counts, domains = counts[chosen], domains[chosen]
     moments = _marker_tests.moments(counts, domains)
-    table = _marker_tests.rank(moments, gene_names, _MARKERS)
-    table["rank"] = table.groupby("domain").cumcount()
-    table["domain"] = pd.Index(moments.domains).get_indexer(pd.Index(table["domain"]))
+    genes, names = pd.Index(adata.var_names.astype(str)), pd.Index(moments.domains)
+    table = adata.uns.get(MARKERS)
+    if isinstance(table, pd.DataFrame) and {"specific", "gene"} <= set(table) and genes.is_unique:
+        table = table.set_axis(genes.get_indexer(table["gene"].astype(str)), axis=0)
+    if table is None or not {"specific", "gene"} <= set(table) or (table.index == -1).any() or not genes.is_unique:
+        table = _marker_tests.rank(moments, adata.var_names.to_numpy(), _MARKERS)
+    table = table.groupby("domain", sort=False).head(_MARKERS)
+    table = table.assign(
+        rank=table.groupby("domain").cumcount(),
+        domain=names.get_indexer(pd.Index(table["domain"].astype(str))),
+        next=names.get_indexer(pd.Index(table["next_domain"].astype(str))),
+    )
+    table = table[table["domain"] >= 0].sort_values(["domain", "rank"])
     best_first = [int(gene) for gene in table.sort_values("rank", kind="stable").index]
     on_map = list(dict.fromkeys(best_first))[: _map_data.GENES]
     relative = moments.log_mean / np.maximum(moments.log_mean.max(axis=0), np.finfo(float).tiny)
     rows: list[dict[str, Any]] = []
     for gene, row in zip(table.index, table.to_dict("records"), strict=True):
         dots = list(zip(moments.share[:, gene].tolist(), relative[:, gene].tolist(), strict=True))
-        place = on_map.index(gene) if gene in on_map else None
-        rows.append({str(name): value for name, value in row.items()} | {"dots": dots, "on_map": place})
+        rows.append({str(name): value for name, value in row.items()} | {"dots": dots})
     return rows, on_map
 
 
@@ -314,76 +333,3 @@ def _choose_dots(markers: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
             # A gene that marks several domains stands with the one that has most of it.
             kept[row["gene"]] = max(kept.get(row["gene"], row), row, key=lambda r: r["dots"][r["domain"]][1])
     return sorted(kept.values(), key=lambda row: (row["domain"], row["rank"]))
-
-
-def _view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> dict[str, Any] | None:
-    """Return the mean weights as layers of (view, weight) for each domain; None where nothing was learnt."""
-    if VIEW_WEIGHTS not in adata.obsm:
-        return None
-    table = mean_view_weights(adata, domains)
-    layers: dict[str, list[tuple[str, int]]] = {}
-    for i, name in enumerate(table.columns):
-        layer, _, view = str(name).rpartition(": ")
-        layers.setdefault(layer or "all layers", []).append((view, i))
-    views = list(dict.fromkeys(view for columns in layers.values() for view, _ in columns))
-    values = table.to_numpy()
-    spans = [np.ptp(values[:, [i for _, i in columns]], axis=1) for columns in layers.values()]
-    if np.nanmax(spans) < _EQUAL:  # of one view, or not trained: equal weights would look like a finding
-        return None
-    rows = [[[(views.index(v), float(row[i])) for v, i in columns] for columns in layers.values()] for row in values]
-    leading = []
-    for layer, columns in layers.items():
-        shares = np.nanmean(values[:, [i for _, i in columns]], axis=0)
-        second, first = np.sort(shares)[-2:]
-        view = columns[int(shares.argmax())][0] if first - second >= _ALIKE else ""
-        leading.append((layer, view, float(first)))
-    by_view = np.array(
-        [[np.mean([w for layer in row for v, w in layer if v == view]) for view in range(len(views))] for row in rows]
-    )
-    return {
-        "layers": list(layers),
-        "views": views,
-        "rows": rows,
-        "mean": np.nanmean(by_view, axis=0).tolist(),
-        "leading": leading,
-        "most": [(int(i), float(by_view[i, v])) for v, i in enumerate(np.nanargmax(by_view, axis=0))],
-    }
-
-
-def _curves(history: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the loss terms as points of small charts, 100 wide and 40 high."""
-    curves = []
-    for name, values in history.items():
-        y = np.asarray(values, dtype=np.float64).ravel()
-        if len(y) == 0 or not np.isfinite(y).all() or not y.any():  # a term of weight zero is zero throughout
-            continue
-        kept = np.unique(np.linspace(0, len(y) - 1, min(len(y), _CURVE_POINTS)).round().astype(int))
-        x = kept * (100 / max(len(y) - 1, 1))
-        height = 38 - 36 * (y[kept] - y.min()) / max(float(np.ptp(y)), np.finfo(float).tiny)
-        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, height, strict=True))
-        curves.append({"name": str(name), "points": line, "first": y[0], "last": y[-1], "epochs": len(y)})
-    return curves
-
-
-def _tables(run: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return what is known of the run, as names and values under headings."""
-    tables = {}
-    if "n_domains_evidence" in record:
-        pairs = zip(record["n_domains_candidates"], record["n_domains_evidence"], strict=True)
-        tables["Evidence less the best (nats), by number of domains"] = {str(k): f"{value:.1f}" for k, value in pairs}
-    if run.get("stability"):
-        tables["Other seeds"] = {"Agreement": describe_stability(run["stability"])}
-    return tables | {
-        "Options": dict(_flatten(run.get("options", {}))),
-        "Parameters": dict(_flatten(run.get("params") or record.get("params") or {})),
-        "Versions": dict(_flatten(run.get("versions", {}))),
-    }
-
-
-def _flatten(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every entry of nested mappings with its dotted name."""
-    for name, value in entries.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", "none" if value is None else str(value)

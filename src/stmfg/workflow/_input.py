@@ -15,6 +15,7 @@ from stmfg._core.tissue import read_tissue
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
 from stmfg.errors import InputError
 from stmfg.io._read import read_for_run
+from stmfg.io.platforms import recognise
 from stmfg.io.settle import name_after_slices
 from stmfg.io.sheet import read_samples
 from stmfg.io.slices import join_samples, read_slices
@@ -52,6 +53,8 @@ def slices_of(adata: AnnData) -> str | None:
 def _read(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
     platform, use_rep = options.platform, options.use_rep
     is_sheet = isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".csv"
+    if is_sheet and Path(source).is_file() and recognise(Path(source), platform) is not None:  # type: ignore[arg-type]
+        is_sheet = False  # a file of an instrument, which chooses one of several samples
     if is_sheet or (isinstance(source, Sequence) and not isinstance(source, str)):
         if options.library_key not in (None, SLICE):
             raise InputError(

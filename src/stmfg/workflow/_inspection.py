@@ -80,7 +80,9 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
     inspection = Inspection(path, options=[] if platform is None else ["--platform", platform])
     inspection.facts.append(("kind", _kind(adata, Path(path))))
     inspection.facts.append(("size", f"{adata.n_obs:,} spots or cells, {adata.n_vars:,} genes"))
-    if problem := _problem(checks.observations, adata):
+    if (column := checks.column_of_repeats(adata)) and adata.obs_names.has_duplicates:
+        inspection.need("--library-key", column, f"names of spots repeat, and obs[{column!r}] tells them apart")
+    elif problem := _problem(checks.observations, adata):
         inspection.problems.append(problem)
     _inspect_expression(adata, inspection)
     xy = _inspect_positions(adata, inspection)
@@ -176,7 +178,7 @@ def _inspect_slices(adata: AnnData, xy: NDArray[np.float64] | None, inspection: 
     overlapping = None if xy is None else hints.overlapping_slices(adata, xy)
     if overlapping == SLICE:
         inspection.notes.append(f"a run keeps the slices of obs[{SLICE!r}] apart")
-    elif overlapping is not None:
+    elif overlapping is not None and "--library-key" not in inspection.options:
         reason = f"the positions of obs[{overlapping!r}] overlap: slices, not to be linked with each other"
         inspection.need("--library-key", overlapping, reason)
     elif columns and columns[0] != SLICE:

@@ -3,8 +3,8 @@
 export const STEPS = 255;
 
 /** The red, green and blue of "#rrggbb". */
-export function rgb(hex) {
-  return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+export function rgb(colour) {
+  return [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
 }
 
 export function hex(parts) {

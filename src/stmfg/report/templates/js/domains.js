@@ -2,6 +2,8 @@
 import { button, complain, download, element, fileName, find, findAll, tell } from "./elements.js";
 import { NO_EDITS, fromFile, makeGroups, merge, nameProblem, toFile, unmerge } from "./groups.js";
 
+const withCommas = (count) => count.toLocaleString("en-US");
+
 /** `page` has `data`, `codes`, `groups`, `regroup`, `redraw`, `selections`. */
 export class Domains {
   constructor(page) {
@@ -12,7 +14,10 @@ export class Domains {
     this.on = new Map(); // by the key of a group, whether it is shown
     this.editing = false;
     this.ticked = new Set();
-    this.colours = { ...data.levels?.colours, ...Object.fromEntries(data.domains.map(({ name, colour }) => [name, colour])) };
+    this.colours = {
+      ...data.levels?.colours,
+      ...Object.fromEntries(data.domains.map(({ name, colour }) => [name, colour])),
+    };
     this.levels = data.levels;
     this.level = this.levels ? this.levels.anchor : 0;
     this.listen();
@@ -89,7 +94,12 @@ export class Domains {
     find("#undo").addEventListener("click", () => this.past.length && this.change(this.past.pop(), false));
     const shades = find("#image-colours");
     shades.addEventListener("click", () => {
-      const colors = Object.fromEntries(this.page.groups.map(({ key }, i) => [key, this.page.data.tissue_colours[i % this.page.data.tissue_colours.length]]));
+      const colors = Object.fromEntries(
+        this.page.groups.map(({ key }, i) => [
+          key,
+          this.page.data.tissue_colours[i % this.page.data.tissue_colours.length],
+        ]),
+      );
       this.change({ ...this.edits, colors: { ...this.edits.colors, ...colors } });
     });
     find("#save-edits").addEventListener("click", () => this.save());
@@ -222,5 +232,3 @@ export class Domains {
     return this.highlighted >= 0 && this.highlighted !== i ? 2 : 1;
   }
 }
-
-const withCommas = (count) => count.toLocaleString("en-US");

@@ -139,7 +139,8 @@ function walk(node, parts, ids) {
 /** Any part of the page as SVG: `{ text, width, height }`. */
 export function drawElement(node) {
   const box = node.getBoundingClientRect();
-  const [width, height] = [node.scrollWidth, node.scrollHeight].map((v) => v + 16);
+  const right = Math.max(...[...node.children].map((child) => child.getBoundingClientRect().right));
+  const [width, height] = [right - box.left + node.scrollLeft, node.scrollHeight].map((v) => Math.ceil(v) + 16);
   const parts = [];
   walk(node, parts, { next: 0 });
   const paper = plainColour(getComputedStyle(document.body).backgroundColor).colour;
@@ -218,8 +219,13 @@ export function offerToSave(title) {
         : (find("h3", node)?.textContent ?? node.getAttribute("aria-label") ?? "");
     const name = fileName(title, kind || section);
     const table = find("table", node) ? node : null;
-    if (node.tagName === "FIGURE" || node.matches(".details > div"))
-      node.append(saveButtons(name, () => drawElement(node), table));
-    else node.after(saveButtons(name, () => drawElement(node), table));
+    const row = saveButtons(name, () => drawElement(node), table);
+    if (node.tagName === "FIGURE" || node.matches(".details > div")) {
+      node.append(row);
+    } else {
+      const holder = element("div"); // a grid keeps the two together
+      node.replaceWith(holder);
+      holder.append(node, row);
+    }
   }
 }

@@ -126,8 +126,11 @@ export class Colouring {
     });
     for (const cell of findAll("[data-gene]")) {
       const name = cell.textContent;
+      const gene = store.names.indexOf(name);
+      if (gene < 0) continue;
+      cell.dataset.gene = gene;
       const show = () => {
-        this.show(cell.dataset.gene);
+        this.show(gene);
         find("#map").scrollIntoView({ block: "nearest" });
       };
       cell.replaceChildren(button(name, show, { title: "Show on the map" }));
@@ -212,7 +215,7 @@ export class Colouring {
   scale() {
     if (this.by === "domain") return null;
     if (this.by === "confidence") {
-      return { low: "0", high: "1", text: "share of votes for the domain", colours: this.colours };
+      return { low: "0", high: "1", text: this.page.data.certainty, colours: this.colours };
     }
     const [low, high] = this.range[0].map((v) => v.toPrecision(2).replace(/\.0+$/, ""));
     const unit = this.log ? "log(1 + counts at median depth)" : "counts at median depth";
