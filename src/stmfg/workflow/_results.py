@@ -110,6 +110,8 @@ def write(
             tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
             summarised = summary(adata)
             record["summary"] = [*summarised.sentences]
+            if MARKERS not in tables:
+                record["summary"].append(f"There is no {MARKERS}: the input has no raw counts to rank genes by.")
             record["domains"] = json.loads(summarised.table.to_json(orient="index"))
         with stage("figures"):
             from matplotlib.figure import Figure
