@@ -7,9 +7,7 @@ numpy and not by stmfg (of a given embedding: the embedding with the noise of on
 matched with those of the first one to one (Hungarian method); a spot is kept where they are the same. No annotation is
 read.
 
-The constants of stmfg.model.halves.calibrate are fitted here: a straight line between the log-odds of the confidence
-and those of being kept, every data set counting the same. What the table calls left out is what the line says that the
-other families of data give. Runs are kept in --work, so that sets can be done one at a time.
+Nothing is fitted here. Runs are kept in --work, so that sets can be done one at a time.
 """
 
 from __future__ import annotations
@@ -24,19 +22,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
-from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 
 import protocol
 import stmfg
-from stmfg.model.halves import OFFSET, SLOPE
 from stmfg.model.thinning import split_embedding
 
 HERE = Path(__file__).resolve().parent
 EDGES = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0])
 LEAST = 0.02
 """Bins with a smaller share of the spots say little."""
-FAMILIES = {"dlpfc": "DLPFC", "her2st": "her2st", "st": "other arrays", "merfish": "MERFISH", "starmap": "STARmap"}
 
 
 def take_half(adata: ad.AnnData, rep: str, seed: int) -> ad.AnnData:
@@ -88,21 +82,6 @@ def measure(source: protocol.Source, data: Path, work: Path, reruns: int) -> pd.
     return pd.read_csv(path, sep="\t")
 
 
-def fit(sets: list[pd.DataFrame]) -> tuple[float, float]:
-    """Fit the line between log-odds, every set counting the same: offset and slope."""
-    x = np.concatenate([odds(part) for part in sets])[:, None]
-    kept = np.concatenate([part["kept"] for part in sets])
-    weight = np.concatenate([np.full(len(part), 1e4 / len(part)) for part in sets])
-    outcome = np.repeat([1, 0], len(x))
-    model = LogisticRegression(C=1e6).fit(np.vstack([x, x]), outcome, np.r_[weight * kept, weight * (1 - kept)])
-    return float(model.intercept_[0]), float(model.coef_[0, 0])
-
-
-def odds(part: pd.DataFrame) -> np.ndarray:
-    """Return the log-odds of the confidence."""
-    return logit(np.clip(part["confidence"].to_numpy(), 1e-3, 1 - 1e-3))
-
-
 def bins_of(confidence: np.ndarray, kept: np.ndarray) -> pd.DataFrame:
     """Return the reliability curve: spots, mean confidence and share kept, by bins of confidence."""
     place = np.clip(np.digitize(confidence, EDGES) - 1, 0, len(EDGES) - 2)
@@ -134,29 +113,20 @@ def main() -> None:
     how = [[args.data] * len(sources), [args.work] * len(sources), [args.reruns] * len(sources)]
     with ProcessPoolExecutor(args.jobs) as pool:
         sets = dict(zip([s.name for s in sources], pool.map(measure, sources, *how), strict=True))
-    family = {name: FAMILIES[name.split("_")[0]] for name in sets}
     curves, lines = [], []
     for name, part in sets.items():
         curve = bins_of(part["confidence"].to_numpy(), part["kept"].to_numpy())
-        others = [other for key, other in sets.items() if family[key] != family[name]]
-        offset, slope = fit(others) if others else (0.0, 1.0)
-        left_out = bins_of(expit(offset + slope * odds(part)), part["kept"].to_numpy())
         curves.append(curve.assign(set=name)[["set", "from", "to", "spots", "confidence", "kept"]])
-        lines.append((name, *part.mean()[["confidence", "kept"]], *deviation(curve), *deviation(left_out)))
+        lines.append((name, *part.mean()[["confidence", "kept"]], *deviation(curve)))
     pd.concat(curves).to_csv(args.output / "confidence.tsv", sep="\t", index=False, float_format="%.4f")
-    offset, slope = fit(list(sets.values()))
     text = [
         f"The default preset, K given, and {args.reruns} further whole runs on half of the molecules with other seeds",
         "(`benchmarks/confidence.py`). Deviation: mean distance of the reliability curve from the diagonal over spots;",
-        f"in brackets the largest of bins with at least {LEAST:.0%} of the spots. Left out: with the line of the other",
-        "families of data.",
+        f"in brackets the largest of bins with at least {LEAST:.0%} of the spots.",
         "",
-        "| set | mean confidence | kept | deviation | left out |",
-        "|---|---|---|---|---|",
-        *(f"| {n} | {c:.3f} | {k:.3f} | {d:.3f} ({w:.2f}) | {e:.3f} ({v:.2f}) |" for n, c, k, d, w, e, v in lines),
-        "",
-        f"Best line for these sets: `OFFSET = {offset + slope * OFFSET:.2f}`, `SLOPE = {slope * SLOPE:.2f}` "
-        f"(used: {OFFSET}, {SLOPE}).",
+        "| set | mean confidence | kept | deviation |",
+        "|---|---|---|---|",
+        *(f"| {n} | {c:.3f} | {k:.3f} | {d:.3f} ({w:.2f}) |" for n, c, k, d, w in lines),
     ]
     (args.output / "confidence.md").write_text("\n".join(text) + "\n")
     print("\n".join(text))

@@ -91,9 +91,9 @@ class Config:
     """Names of the functions that a user adds to the loss, see ``extend``."""
 
     # Training.
-    epochs: int = 150
+    epochs: int = 50
     """Steps; 0 leaves the network untrained, with equal weights of all views."""
-    learning_rate: float = 2e-2
+    learning_rate: float = 4e-2
     batch_size: int = 256
     """Spots decoded in one step; 0 takes them all. Every step encodes all spots."""
 
@@ -112,7 +112,7 @@ class Config:
     """How strongly neighbours in tissue are made to agree afterwards; 0 leaves the domains as they are."""
     finest_level: int = 15
     """Domains are also joined and split, to be nested for every number from 2 to this one; 0 leaves that out."""
-    redraws: int = 2
+    redraws: int = 4
     """How often the domains are found again from half of the molecules, for their confidence and for the p-values of
     markers; 0 leaves that out, and the confidence is the share of the vote."""
 

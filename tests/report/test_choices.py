@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,6 +71,29 @@ def test_a_report_is_written_again_with_edits(tmp_path: Path) -> None:
     assert main(arguments) == 2
 
 
+def test_the_embedding_is_shown_as_umap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Umap:
+        """In place of umap-learn, whose first call compiles for a minute: the third dimension and the fourth."""
+
+        def __init__(self, **options: Any) -> None:
+            assert options == {"random_state": 0, "n_jobs": 1}
+
+        def fit_transform(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return x[:, 2:4]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
+    adata, path = finished(), tmp_path / "report.html"
+    report.write(adata, path, plane="umap")
+    packed = map_data(path.read_text())["embedding"]
+    assert np.corrcoef(unpacked(packed["x"], "<u2"), adata.obsm["X_stmfg"][:, 2])[0, 1] == pytest.approx(1)
+    assert "UMAP of what the network learned" in path.read_text()
+    with pytest.raises(stmfg.errors.InputError, match="plane is 'tsne'"):
+        report.write(adata, path, plane="tsne")
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(stmfg.errors.MissingDependencyError, match="stmfg\\[umap"):
+        report.write(adata, path, plane="umap")
+
+
 def test_levels_are_shown_where_they_fit_the_domains(tmp_path: Path) -> None:
     adata = finished()
     assert map_data(written(tmp_path, adata))["levels"] is None
@@ -83,6 +108,13 @@ def test_levels_are_shown_where_they_fit_the_domains(tmp_path: Path) -> None:
     shown = np.array(levels["names"])[unpacked(levels["leaf"], "<u2"), 0]
     assert list(shown) == list(domain.replace({"2": "2+3", "3": "2+3"}))
     assert levels["colours"]["2+3"] in {"#e69f00", "#009e73"}
+    adata.write_h5ad(tmp_path / "result.h5ad")
+    edits = {"stmfg_edits": 1, "level": 3, "rename": {"2+3": "Middle"}, "selections": [{"name": 1}, 2]}
+    (tmp_path / "edits.json").write_text(json.dumps(edits))
+    assert main(["report", str(tmp_path), "--edits", str(tmp_path / "edits.json")]) == 0
+    again = map_data((tmp_path / "report.html").read_text())
+    assert [each["name"] for each in again["domains"]] == ["1", "Middle", "4"]
+    assert again["selections"] == []
     adata.obs["stmfg_domain"] = pd.Categorical(domain.replace({"3": "2"}))  # changed since
     assert map_data(written(tmp_path, adata))["levels"] is None
 

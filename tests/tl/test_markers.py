@@ -10,7 +10,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse, stats
 
-from stmfg import tl
+from stmfg import compare, datasets, tl
 
 
 def tissue(n: int = 120, genes: int = 12, k: int = 3, seed: int = 0) -> tuple[Any, Any, list[str]]:
@@ -169,3 +169,23 @@ def test_which_half_a_molecule_is_in_depends_on_names_alone() -> None:
     columns = ["domain", "gene", "score", "p_adjusted"]
     one, two = (x.uns["stmfg_markers"][columns].sort_values(columns[:2]) for x in (adata, other))
     pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True))
+
+
+def test_confidence_is_how_often_a_spot_keeps_its_domain_on_half_of_the_molecules() -> None:
+    adata = datasets.simulate(600, 150, n_domains=4, difficulty=1.3, random_state=1)
+    options: dict[str, Any] = {"n_domains": 4, "epochs": 0, "finest_level": 0}
+    tl.domains(adata, **options)
+    kept, rng = np.zeros(adata.n_obs), np.random.default_rng(0)
+    for seed in (1, 2, 3, 4):
+        half = AnnData(adata.X.copy(), obs=adata.obs[[]].copy(), obsm={"spatial": adata.obsm["spatial"]})
+        half.X.data = rng.binomial(half.X.data.astype(int), 0.5).astype(np.float32)
+        tl.domains(half, random_state=seed, redraws=0, **options)
+        comparison = compare(adata.obs["stmfg_domain"], half.obs["stmfg_domain"])
+        kept += comparison.spots["same"].reindex(adata.obs_names).to_numpy(bool) / 4
+    confidence = adata.obs["stmfg_confidence"].to_numpy()
+    assert abs(confidence.mean() - kept.mean()) < 0.08
+    sure = confidence > np.median(confidence)
+    assert kept[sure].mean() > kept[~sure].mean() + 0.05
+    again = adata.uns["stmfg"]["halves"]["stmfg_domain"]
+    assert again["domains"].tolist() == ["1", "2", "3", "4"]
+    assert ((again["found_again"] > 0) & (again["found_again"] <= 1)).all()

@@ -22,6 +22,7 @@ from stmfg.model.vote import Member, cluster_members
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
     from stmfg._core.tissue import Tissue
     from stmfg.config import Config
@@ -32,10 +33,8 @@ N_STARTS = 2
 """Starts of each clustering of a half: several clusterings vote, and one in a poor optimum is outvoted."""
 
 
-OFFSET, SLOPE = 1.0, 1.5
-"""Log-odds that a spot keeps its domain, where half of the clusterings are for it, and how they grow."""
-KEPT = (0.02, 0.98)
-"""Shares of the vote beyond are no surer than these."""
+SHARPNESS = 4
+"""Power of the shares of the vote in a half: what most of a few clusterings say, more of them would say more often."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,8 @@ class Redraws:
     labels: NDArray[np.int64]
     """Domain of each spot as the first half alone shows it, codes (n,) of the domains it was matched with."""
     confidence: NDArray[np.float64]
-    """Probability that the spot keeps its domain when half of the molecules are drawn again, (n,)."""
+    """Probability that the spot keeps its domain when half of the molecules are drawn again, (n,): how often it does in
+    these halves, on average over the spot and its neighbours of the same domain."""
     found_again: NDArray[np.float64]
     """Mean overlap (Jaccard) of each domain with its match in the halves, (k,)."""
 
@@ -90,8 +90,26 @@ def redraw(
     for matched in shares:
         shared = _count_shared(matched.argmax(axis=1), codes, k)
         overlap.append(np.diag(shared) / np.maximum(shared.sum(axis=1) + shared.sum(axis=0) - np.diag(shared), 1))
-    kept = np.mean([matched[np.arange(len(codes)), codes] for matched in shares], axis=0)
-    return Redraws(shares[0].argmax(axis=1), calibrate(kept), np.mean(overlap, axis=0))
+    kept = np.mean([_sharpen(matched)[np.arange(len(codes)), codes] for matched in shares], axis=0)
+    confidence = _average_within_domains(kept, codes, spots.surroundings)
+    return Redraws(shares[0].argmax(axis=1), confidence, np.mean(overlap, axis=0))
+
+
+def _sharpen(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probability that each domain wins, (n, k), from its shares of the vote of a few clusterings."""
+    powers = shares**SHARPNESS
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _average_within_domains(
+    kept: NDArray[np.float64], codes: NDArray[np.int64], graph: csr_matrix
+) -> NDArray[np.float64]:
+    """Average over each spot and its neighbours of the same domain: a few halves alone say little of one spot."""
+    edges = graph.tocoo()
+    same = codes[edges.row] == codes[edges.col]
+    rows, columns = edges.row[same], edges.col[same]
+    total = kept + np.bincount(rows, weights=kept[columns], minlength=len(kept))
+    return np.asarray(total / (1 + np.bincount(rows, minlength=len(kept))))
 
 
 def _cluster_averages(
@@ -115,16 +133,6 @@ def _cluster_averages(
             seed = random_state + draw
             posteriors[draw] += cluster_members(members, k, settings, seed, clusterer, device=device)
     return posteriors
-
-
-def calibrate(kept: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn the mean share of the vote that a spot's domain has in the halves into a probability to keep it.
-
-    A straight line between log-odds, of data sets on which everything was run again, see ``benchmarks/confidence.py``:
-    where most clusterings of a half are for a domain, their vote is more often for it than each of them.
-    """
-    kept = np.clip(kept, *KEPT)
-    return np.asarray(1 / (1 + np.exp(-(OFFSET + SLOPE * np.log(kept / (1 - kept))))))
 
 
 def take_half(spots: Tissue, random_state: int, draw: int) -> Tissue:

@@ -11,7 +11,7 @@ import pandas as pd
 from stmfg._core.labels import labels
 from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
-from stmfg._keys import CONFIDENCE, DOMAIN, HALF, UNS
+from stmfg._keys import CONFIDENCE, DOMAIN, HALF, MARKERS, UNS
 from stmfg.errors import InputError
 from stmfg.model.halves import redraw
 from stmfg.model.inputs import prepare
@@ -50,6 +50,8 @@ def write_redraws(
     adata.obs.drop(columns=half, errors="ignore", inplace=True)  # of earlier domains
     record: dict[str, Any] = adata.uns[UNS]
     record.get("halves", {}).pop(key, None)
+    if key == DOMAIN:
+        adata.uns.pop(MARKERS, None)
     if not config.redraws:
         return
     use_rep = record.get("use_rep")

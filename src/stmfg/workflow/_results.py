@@ -19,7 +19,7 @@ from stmfg._core import checks
 from stmfg._core.files import flush, locked, partial_folder, remove_partial_folders
 from stmfg._core.labels import labels
 from stmfg._core.timing import stage
-from stmfg._keys import CONFIDENCE, DOMAIN, SLICE, UNS
+from stmfg._keys import CONFIDENCE, DOMAIN, HALF, SLICE, UNS
 from stmfg._keys import MARKERS as MARKERS_KEY
 from stmfg._version import __version__
 from stmfg.errors import InputError
@@ -110,6 +110,8 @@ def write(
             tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
             summarised = summary(adata)
             record["summary"] = [*summarised.sentences]
+            if MARKERS not in tables:
+                record["summary"].append(f"There is no {MARKERS}: the input has no raw counts to rank genes by.")
             record["domains"] = json.loads(summarised.table.to_json(orient="index"))
         with stage("figures"):
             from matplotlib.figure import Figure
@@ -188,11 +190,10 @@ def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[
     from stmfg.tl._marker_tests import summarise
     from stmfg.tl._summary import describe_markers
 
-    every = tables[MARKERS]
-    summary = summarise(every, list(labels(adata).categories))
-    specific = {str(name): int(n) for name, n in summary["n_specific"].items()}
-    record["markers"] = {"specific": specific, "sentences": describe_markers(summary)}
+    every, names = tables[MARKERS], list(labels(adata).categories)
     tables[MARKERS] = every.groupby("domain", sort=False).head(_MARKERS_OF_A_DOMAIN).reset_index(drop=True)
+    specific = {str(name): int(n) for name, n in summarise(every, names)["n_specific"].items()}
+    record["markers"] = {"specific": specific, "sentences": describe_markers(summarise(tables[MARKERS], names))}
     adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
 
 
@@ -207,6 +208,28 @@ def _write_result(adata: AnnData, path: Path) -> None:
         raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
 
 
+def _edit(adata: AnnData, path: Path, record: dict[str, Any]) -> None:
+    """Make the edits of a page's file, of the level of the tree it was at; note the selections in the record."""
+    from stmfg import tl
+
+    file: Any = None
+    with suppress(OSError, ValueError):  # what is wrong with a file is told when its edits are made
+        file = json.loads(path.read_text(encoding="utf-8"))
+    file = file if isinstance(file, dict) else {}
+    if isinstance(file.get("level"), int):
+        tl.cut(adata, file["level"], key_added=DOMAIN)
+        adata.obs.drop(columns=HALF, errors="ignore", inplace=True)  # of the domains as they were found, as are markers
+        adata.uns.pop(MARKERS_KEY, None)
+    tl.rename(adata, path)
+    record.pop("markers", None)  # its sentences name the domains as they were
+    kept = file.get("selections") if isinstance(file.get("selections"), list) else []
+    record["selections"] = [
+        {"name": str(each["name"]), "spots": [str(spot) for spot in each["spots"]]}
+        for each in kept or []
+        if isinstance(each, dict) and isinstance(each.get("spots"), list) and "name" in each
+    ]
+
+
 def write_report(
     result: str | Path,
     output: str | Path | None = None,
@@ -214,6 +237,7 @@ def write_report(
     title: str | None = None,
     edits: str | Path | None = None,
     genes: str | Sequence[str] = "all",
+    plane: str = "pca",
 ) -> Path:
     """Write the report of a finished run again.
 
@@ -230,6 +254,8 @@ def write_report(
         see :func:`stmfg.tl.rename`.
     genes
         Those that the page can show: ``"all"``, ``"markers"`` or a list of names.
+    plane
+        What is beside the map: ``"pca"`` or ``"umap"`` of the embedding.
 
     Returns
     -------
@@ -240,7 +266,7 @@ def write_report(
     InputError
         If the result cannot be read or has no domains, the edits do not fit it, or the file cannot be written.
     """
-    from stmfg import report, tl
+    from stmfg import report
 
     result = Path(result).expanduser()
     result = result / "result.h5ad" if result.is_dir() else result
@@ -251,10 +277,10 @@ def write_report(
     with suppress(OSError, ValueError):  # a result can be moved without its record
         record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
     if edits is not None:
-        tl.rename(adata, Path(edits))
-        file = json.loads(Path(edits).expanduser().read_text(encoding="utf-8"))
-        record["selections"] = file.get("selections", [])
-    report.write(adata, output, title=title or record.get("options", {}).get("title"), genes=genes, run=record)
+        _edit(adata, Path(edits).expanduser(), record)
+    report.write(
+        adata, output, title=title or record.get("options", {}).get("title"), genes=genes, plane=plane, run=record
+    )
     return output
 
 

@@ -340,7 +340,7 @@ async function start() {
   document.documentElement.dataset.drawn = Math.round(performance.now());
   // The note at a spot tells genes too: they are unpacked once the map is there.
   await page.names();
-  if (page.data.selections.length) await page.selections.keepAll(page.data.selections);
+  await page.selections.keepAll(page.data.selections).catch((error) => complain(error.message));
   if (page.store) {
     const told = [];
     for (let gene = 0; gene < page.data.genes.markers; gene++) told.push(await page.store.counts(gene));
