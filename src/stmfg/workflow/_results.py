@@ -67,7 +67,7 @@ def describe(
         "input": _absolute(source),
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
-        "n_domains": int(adata.uns[UNS]["n_domains"]),
+        "n_domains": int(adata.uns[UNS]["n_domains"]["chosen"]),
         "options": options,
         "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
