@@ -111,6 +111,7 @@ def _report(given: dict[str, Any]) -> None:
         title=given.get("title"),
         edits=given.get("edits"),
         genes=genes if genes in ("all", "markers") else genes.split(","),
+        plane=given.get("plane", "pca"),
     )
     if show:
         print(f"open {path}")
@@ -282,6 +283,7 @@ COMMANDS: Final = (
             _path("-o --output", "FILE.html", "the file (default: report.html beside the result)"),
             _path("--edits", "FILE.json", "names, colours, merged domains and selections that the report saved"),
             _argument("--genes", "A,B,...", "genes to search for besides the markers; or all, markers (default: all)"),
+            _argument("--plane", None, "what is beside the map (default: pca)", choices=("pca", "umap")),
         ),
         """examples:
   stmfg report domains/ --title 'Patient 3, cortex'

@@ -77,7 +77,7 @@ def describe(
         "input": _absolute(source),
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
-        "n_domains": int(adata.uns[UNS]["n_domains"]),
+        "n_domains": int(adata.uns[UNS]["n_domains"]["chosen"]),
         "options": options,
         "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
@@ -245,6 +245,7 @@ def write_report(
     title: str | None = None,
     edits: str | Path | None = None,
     genes: str | Sequence[str] = "all",
+    plane: str = "pca",
 ) -> Path:
     """Write the report of a finished run again.
 
@@ -261,6 +262,8 @@ def write_report(
         see :func:`stmfg.tl.rename`.
     genes
         Those that the page can show: ``"all"``, ``"markers"`` or a list of names.
+    plane
+        What is beside the map: ``"pca"`` or ``"umap"`` of the embedding.
 
     Returns
     -------
@@ -283,7 +286,9 @@ def write_report(
         record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
     if edits is not None:
         _edit(adata, Path(edits).expanduser(), record)
-    report.write(adata, output, title=title or record.get("options", {}).get("title"), genes=genes, run=record)
+    report.write(
+        adata, output, title=title or record.get("options", {}).get("title"), genes=genes, plane=plane, run=record
+    )
     return output
 
 
