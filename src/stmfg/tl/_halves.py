@@ -65,12 +65,12 @@ def write_redraws(
                 config=config,
             )
             spots, order = prepare(tissue, config)
-        except InputError as error:  # an embedding is clustered anew, and the counts are no longer there
-            logger.info("confidence is the share of the vote, for halves of the molecules cannot be drawn: %s", error)
+            domains = labels(adata, key)
+            codes = np.array(domains.codes, dtype=np.int64)
+            redraws = redraw(spots, codes[order], config, random_state, plugins.clusterer, pick_device(device))
+        except InputError as error:  # the counts are no longer there, or half of the molecules are too few
+            logger.info("confidence is the share of the vote, for halves of the molecules cannot be used: %s", error)
             return
-        domains = labels(adata, key)
-        codes = np.array(domains.codes, dtype=np.int64)
-        redraws = redraw(spots, codes[order], config, random_state, plugins.clusterer, pick_device(device))
     codes[order] = redraws.labels
     if use_rep is None:
         adata.obs[half] = pd.Categorical.from_codes(codes, categories=domains.categories)
