@@ -1,7 +1,7 @@
 """What the network is worth: views, training, the paper's preset, families of tissue, sections together.
 
 usage: network.py [DATA] [-o TABLE.tsv] [--seeds N] [--parts NAME ...] [--sets NAME ...] [--variants NAME ...]
-                  [--before FOLDER]
+                  [--before FOLDER] [--jobs N]
 
 Parts: ``default`` (every annotated set, with the floor and, given the src folder of an earlier commit with
 ``--before``, the default of that commit), ``training`` (``epochs=0``), ``views`` (a view of pure noise, the tissue
@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +48,8 @@ NOISE_SETS = (*("dlpfc_151673", "dlpfc_151676", "starmap_visual_cortex_BY3_1k", 
 IMAGE_SETS = ("dlpfc_151673", "dlpfc_151676")
 PAPER_SETS = ("dlpfc_151673", "dlpfc_151676", "starmap_visual_cortex_BY3_1k", "starmap_mpfc_BZ9")
 JOINT = {"her2st_B1": ("B2", "B3", "B4", "B5", "B6"), "her2st_H1": ("H2", "H3")}
+ONLY_DOMAINS: dict[str, object] = {"finest_level": 0, "redraws": 0}
+"""Neither a tree nor a confidence: they change no domain."""
 FIELDS = ("part", "set", "variant", "seed", "ari", "weight", "cpu", "wall", "peak_mb", "exit")
 PROGRAM = """
 import json, sys, anndata, numpy, stmfg
@@ -125,12 +128,13 @@ def runs(parts: list[str], data: Path, seed: int, before: Path | None) -> Iterat
     views = {"noise": ("spatial", "feature", "noise=noise"), "image": ("spatial", "feature", "image=stmfg_image")}
     for name, source in sources.items():
         adata, truth = read_set(source, data)
-        options: dict[str, object] = {"n_domains": source.k, "random_state": seed}
-        options |= {"use_rep": source.rep} if source.rep else {}
+        given: dict[str, object] = {"n_domains": source.k, "random_state": seed}
+        given |= {"use_rep": source.rep} if source.rep else {}
+        options = given | ONLY_DOMAINS
         if "default" in parts:
             yield Run("default", name, "default", adata, truth, options)
             if before is not None:
-                yield Run("default", name, "before", adata, truth, options, source=before)
+                yield Run("default", name, "before", adata, truth, given, source=before)
             yield Run("default", name, "floor", adata, truth, options)
         if "training" in parts:
             yield Run("training", name, "epochs=0", adata, truth, options | {"epochs": 0})
@@ -149,13 +153,18 @@ def runs(parts: list[str], data: Path, seed: int, before: Path | None) -> Iterat
         adata, truth = simulate_pictured(seed=seed)
         stmfg.pp.image(adata)
         del adata.uns["spatial"]
-        options = {"n_domains": 4, "random_state": seed}
+        options = {"n_domains": 4, "random_state": seed} | ONLY_DOMAINS
         yield Run("views", "simulated", "blind", adata, truth, options)
         yield Run("views", "simulated", "image", adata, truth, options | {"views": views["image"]}, view="image")
 
 
-def run(one: Run, seed: int, folder: Path) -> dict[str, object]:
+def run(one: Run, seed: int) -> dict[str, object]:
     """Run once, in a process of its own on one thread, and return the row."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _run(one, seed, Path(folder))
+
+
+def _run(one: Run, seed: int, folder: Path) -> dict[str, object]:
     source, labels, output = folder / "input.h5ad", folder / "labels.csv", folder / "weights.json"
     labels.unlink(missing_ok=True)
     one.adata.write_h5ad(source)
@@ -236,19 +245,23 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", help="names of the manifest (default: all)")
     parser.add_argument("--variants", nargs="*", help="default, before, floor, epochs=0, ... (default: all)")
     parser.add_argument("--before", type=Path, help="src folder of an earlier checkout")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread; 1 where seconds count")
     args = parser.parse_args()
     table = pd.read_csv(args.output, sep="\t") if args.output.is_file() else pd.DataFrame(columns=list(FIELDS))
     done = set(zip(table["part"], table["set"], table["variant"], table["seed"], strict=True))
-    for seed in range(args.seeds):
-        for one in runs(args.parts, Path(args.data), seed, args.before):
-            if (one.part, one.set, one.variant, seed) in done or (args.sets and one.set not in args.sets):
-                continue
-            if args.variants and one.variant not in args.variants:
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                row = run(one, seed, Path(folder))
+    with ThreadPoolExecutor(args.jobs) as pool:
+        rows = []
+        for seed in range(args.seeds):
+            for one in runs(args.parts, Path(args.data), seed, args.before):
+                if (one.part, one.set, one.variant, seed) in done or (args.sets and one.set not in args.sets):
+                    continue
+                if args.variants and one.variant not in args.variants:
+                    continue
+                rows.append(pool.submit(run, one, seed))
+        for row in map(Future.result, as_completed(rows)):
             print(*(f"{value:.3f}" if isinstance(value, float) else value for value in row.values()), file=sys.stderr)
             table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+            table.sort_values(["part", "set", "variant", "seed"], ignore_index=True, inplace=True)
             table.to_csv(args.output, sep="\t", index=False, float_format="%.4f", columns=list(FIELDS))
     args.output.with_suffix(".md").write_text(report(table))
 

@@ -44,6 +44,31 @@ def _spatialdata(folder: Path) -> None:
     (folder / "input.zarr" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
 
 
+def _spatialdata_image(folder: Path) -> None:
+    """Write a store with an image and the circles that its table annotates, by their form on disk."""
+    import numpy as np
+    import pyarrow as pa
+    import zarr
+    from pyarrow import parquet
+
+    store, adata = folder / "input.zarr", tissue()
+    adata.uns["spatialdata_attrs"] = {"region": "spots", "region_key": "region", "instance_key": "instance"}
+    write_zarr(adata, store / "tables" / "table", 3)
+    axes = {"axes": [{"name": name} for name in "xy"], "name": "xy"}
+    onto = {"type": "scale", "scale": [2.0, 2.0], "input": axes, "output": axes | {"name": "global"}}
+    zarr.open_group(store / "shapes" / "spots", mode="w").attrs["coordinateTransformations"] = [onto]
+    low, high = adata.obsm["spatial"].min(axis=0), adata.obsm["spatial"].max(axis=0)
+    geo = {"primary_column": "geometry", "columns": {"geometry": {"bbox": [*low.tolist(), *high.tolist()]}}}
+    table = pa.table({"radius": np.ones(adata.n_obs)}).replace_schema_metadata({"geo": json.dumps(geo)})
+    parquet.write_table(table, store / "shapes" / "spots" / "shapes.parquet")
+    image = zarr.open_group(store / "images" / "he", mode="w")
+    image["0"] = np.zeros((3, *(2 * high[::-1].astype(int) + 9)), dtype=np.uint8)
+    channels = {"axes": [{"name": name} for name in "cyx"], "name": "cyx"}
+    still = {"type": "identity", "input": channels, "output": channels | {"name": "global"}}
+    levels = {"axes": channels["axes"], "datasets": [{"path": "0"}], "coordinateTransformations": [still]}
+    image.attrs["ome"] = {"multiscales": [levels]}
+
+
 def _h5ad_gz(folder: Path) -> None:
     tissue().write_h5ad(folder / "plain.h5ad")
     _compress(folder / "plain.h5ad", folder / "input.h5ad.gz")
@@ -75,6 +100,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "zarr 2": lambda folder: write_zarr(tissue(), folder / "input.zarr", 2),
     "zarr 3": lambda folder: write_zarr(tissue(), folder / "input.zarr", 3),
     "spatialdata": _spatialdata,
+    "spatialdata with an image": _spatialdata_image,
     "visium h5": lambda folder: write_space_ranger(folder / "input", 1),
     "visium mtx": lambda folder: write_space_ranger(folder / "input", 2, zipped=False),
     "visium mtx.gz": lambda folder: write_space_ranger(folder / "input", 3),

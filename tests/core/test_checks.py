@@ -111,6 +111,13 @@ def test_fix_for_missing_coordinates_works() -> None:
     checks.coordinates(kept)
 
 
+@pytest.mark.parametrize("error", [1e-7, -1e-9])
+def test_counts_but_for_rounding_are_whole(error: float) -> None:
+    counts = checks.counts(make(COUNTS.astype(np.float64) + error))
+    np.testing.assert_array_equal(counts.toarray(), COUNTS)
+    assert counts.nnz == np.count_nonzero(COUNTS)
+
+
 FORMATS: list[Callable[[Any], Any]] = [
     np.asarray,
     sparse.csr_matrix,

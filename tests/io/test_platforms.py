@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import gzip
 import logging
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -145,7 +142,7 @@ def test_the_platform_can_be_told(tissue: AnnData, tmp_path: Path, caplog: pytes
     check(stmfg.read(tmp_path / "a", platform="xenium"), tissue, xenium)
     assert caplog.text == ""
     command = ["run", str(tmp_path / "a"), "-o", str(tmp_path / "out"), "--n-domains", "3", "--platform", "merscope"]
-    assert cli.main([*command, "--quiet"]) == 0
+    assert cli.main([*command, "--quiet", "--set", "epochs=2", "--set", "finest_level=0"]) == 0
     assert set(stmfg.read(tmp_path / "out" / "result.h5ad").obs_names) == set(merscope.index)
 
 
@@ -245,124 +242,105 @@ def test_the_best_gef_is_taken(tissue: AnnData, tmp_path: Path, caplog: pytest.L
     assert "give the path of another to read that: C04.cellbin.gef, C04.tissue.gef, C04.raw.gef" in caplog.text
 
 
-def _without(name: str, *parts: str) -> Callable[[Path, AnnData], None]:
-    def write(folder: Path, tissue: AnnData) -> None:
-        WRITERS[name](folder, tissue)
-        for part in parts:
-            (folder / part).unlink()
-
-    return write
-
-
-def _with(name: str, part: str, change: Callable[[str], str]) -> Callable[[Path, AnnData], None]:
-    """Change the text of one file."""
-
-    def write(folder: Path, tissue: AnnData) -> None:
-        (partial(write_cosmx, gz=False) if name == "cosmx" else WRITERS[name])(folder, tissue)
-        (folder / part).write_text(change((folder / part).read_text()))
-
-    return write
-
-
-def _cut(name: str, part: str) -> Callable[[Path, AnnData], None]:
-    def write(folder: Path, tissue: AnnData) -> None:
-        WRITERS[name](folder, tissue)
-        whole = (folder / part).read_bytes()
-        (folder / part).write_bytes(whole[: len(whole) // 2])
-
-    return write
-
-
-def _edit_gef(change: Callable[[h5py.File], Any]) -> Callable[[Path, AnnData], None]:
-    def write(folder: Path, tissue: AnnData) -> None:
-        write_cell_gef(folder / "C04.cellbin.gef", tissue)
-        with h5py.File(folder / "C04.cellbin.gef", "a") as file:
-            change(file)
-
-    return write
-
-
-def _two_samples(folder: Path, tissue: AnnData) -> None:
-    write_cosmx(folder, tissue)
-    (folder / "Run5642_S3_exprMat_file.csv.gz").rename(folder / "A_exprMat_file.csv.gz")
-    (folder / "B_exprMat_file.csv.gz").write_bytes(b"")
-
-
-def _two_chips(folder: Path, tissue: AnnData) -> None:
-    write_cell_gef(folder / "C04.cellbin.gef", tissue)
-    write_cell_gef(folder / "D01.cellbin.gef", tissue)
-
-
+COSMX = "Run5642_S3_{}_file.csv.gz"
 GEF = "feature_expression/C04.cellbin.gef"
 
 
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def text(change: Callable[[str], str]) -> Callable[[bytes], bytes]:
+    """Change the text in a file, compressed or not."""
+
+    def edit(content: bytes) -> bytes:
+        packed = content.startswith(b"\x1f\x8b")
+        edited = change((gzip.decompress(content) if packed else content).decode()).encode()
+        return gzip.compress(edited) if packed else edited
+
+    return edit
+
+
+def swap(old: str, new: str) -> Callable[[bytes], bytes]:
+    return text(lambda t: t.replace(old, new, 1))
+
+
 @pytest.mark.parametrize(
-    ("write", "said"),
+    ("name", "file", "change", "said"),
     [
         (
-            _without("xenium", "cells.parquet"),
-            "has no cells.parquet(.gz) or cells.csv(.gz); add it from the output of Xenium",
+            "xenium",
+            "cells.parquet",
+            None,
+            "no cells.parquet(.gz) or cells.csv(.gz); add it from the output of Xenium",
         ),
-        (_without("xenium", "cell_feature_matrix.h5"), "has no cell_feature_matrix.h5(.gz) or cell_feature_matrix/ or"),
-        (_cut("xenium", "cells.parquet"), "cells.parquet cannot be read"),
-        (_cut("xenium", "cell_feature_matrix.h5"), "cell_feature_matrix.h5 cannot be read"),
-        (_with("xenium", "experiment.xenium", lambda t: t[:9]), "experiment.xenium cannot be read"),
-        (_with("xenium", "experiment.xenium", lambda t: "[]"), "not a JSON object but a list"),
-        (_without("merscope", "cell_metadata.csv"), "has no cell_metadata.csv(.gz);"),
-        (_without("merscope", "cell_by_gene.csv"), "has no cell_by_gene.csv(.gz);"),
-        (
-            _with("merscope", "cell_metadata.csv", lambda t: t.replace("center_x", "x")),
-            "does not have the columns center_x (it has: EntityID, fov",
-        ),
-        (_with("merscope", "cell_metadata.csv", lambda t: ""), "cell_metadata.csv cannot be read"),
-        (_with("merscope", "cell_by_gene.csv", lambda t: ""), "has no column of counts (it has: nothing)"),
-        (_with("merscope", "cell_by_gene.csv", lambda t: "cell,Blank-1\n1,2\n"), "no column of counts (it has: cell"),
-        (_with("merscope", "cell_by_gene.csv", lambda t: t.split("\n")[0] + "\n"), "has a header and no rows"),
-        (_with("merscope", "cell_by_gene.csv", lambda t: t[:-9]), "row 110 has not as many values as the header"),
-        (
-            _with("merscope", "cell_by_gene.csv", lambda t: t.replace(",0,", ",,", 1)),
-            "row 1 holds what is no",
-        ),
-        (
-            _with("merscope", "cell_by_gene.csv", lambda t: t.replace(",0,", ",x,", 1)),
-            "row 1 holds what is no",
-        ),
-        (_with("merscope", "cell_by_gene.csv", lambda t: t + t.split("\n")[1] + "\n"), "more than once in the counts"),
-        (
-            _with("merscope", "cell_by_gene.csv", lambda t: t.replace("\n27", "\n99")),
-            "counts and positions share no name (first: '99",
-        ),
-        (_without("cosmx", "Run5642_S3_metadata_file.csv.gz"), "has no metadata_file.csv(.gz);"),
-        (_cut("cosmx", "Run5642_S3_exprMat_file.csv.gz"), "Run5642_S3_exprMat_file.csv.gz cannot be read"),
-        (
-            _with("cosmx", "Run5642_S3_exprMat_file.csv", lambda t: t.replace("cell_ID", "cell", 1)),
-            "does not have the columns fov and cell_ID",
-        ),
-        (
-            _with("cosmx", "Run5642_S3_exprMat_file.csv", lambda t: t.replace("fov,", "GFAP,fov,", 1)),
-            "has GFAP in front of what names the cell",
-        ),
-        (_two_samples, "several samples (A_exprMat_file.csv.gz, B_exprMat_file.csv.gz); give the file of one, such as"),
-        (_without("slideseq", "BeadLocationsForR.csv"), "has no BeadLocationsForR.csv(.gz) or"),
-        (
-            _with("slideseq", "BeadLocationsForR.csv", lambda t: t.replace("xcoord", "east")),
-            "does not have the columns xcoord",
-        ),
-        (_cut("stereoseq", GEF), "C04.cellbin.gef cannot be read"),
-        (_edit_gef(lambda f: f.move("cellBin", "other")), "is HDF5 but not GEF (it holds other)"),
-        (_edit_gef(lambda f: f.move("cellBin/cellExp", "x")), "C04.cellbin.gef cannot be read"),
-        (
-            _edit_gef(lambda f: (f.move("cellBin", "x"), f.create_group("geneExp/bin7"))),
-            "has no bins that stMFG can use (it has: bin7)",
-        ),
-        (_two_chips, "several samples (C04.cellbin.gef, D01.cellbin.gef); give the file of one, such as"),
+        ("xenium", "cell_feature_matrix.h5", None, "has no cell_feature_matrix.h5(.gz) or cell_feature_matrix/ or"),
+        ("xenium", "cells.parquet", half, "cells.parquet cannot be read"),
+        ("xenium", "cell_feature_matrix.h5", half, "cell_feature_matrix.h5 cannot be read"),
+        ("xenium", "experiment.xenium", half, "experiment.xenium cannot be read"),
+        ("xenium", "experiment.xenium", text(lambda t: "[]"), "not a JSON object but a list"),
+        ("merscope", "cell_metadata.csv", None, "has no cell_metadata.csv(.gz);"),
+        ("merscope", "cell_by_gene.csv", None, "has no cell_by_gene.csv(.gz);"),
+        ("merscope", "cell_metadata.csv", swap("center_x", "x"), "have the columns center_x (it has: EntityID, fov"),
+        ("merscope", "cell_metadata.csv", text(lambda t: ""), "cell_metadata.csv cannot be read"),
+        ("merscope", "cell_by_gene.csv", text(lambda t: ""), "has no column of counts (it has: nothing)"),
+        ("merscope", "cell_by_gene.csv", text(lambda t: "cell,Blank-1\n1,2\n"), "no column of counts (it has: cell"),
+        ("merscope", "cell_by_gene.csv", text(lambda t: t.split("\n")[0] + "\n"), "has a header and no rows"),
+        ("merscope", "cell_by_gene.csv", text(lambda t: t[:-9]), "row 110 has not as many values as the header"),
+        ("merscope", "cell_by_gene.csv", swap(",0,", ",,"), "row 1 holds what is no"),
+        ("merscope", "cell_by_gene.csv", swap(",0,", ",x,"), "row 1 holds what is no"),
+        ("merscope", "cell_by_gene.csv", text(lambda t: t + t.split("\n")[1]), "more than once in the counts"),
+        ("merscope", "cell_by_gene.csv", text(lambda t: t.replace("\n27", "\n99")), "share no name (first: '99"),
+        ("cosmx", COSMX.format("metadata"), None, "has no metadata_file.csv(.gz);"),
+        ("cosmx", COSMX.format("exprMat"), half, "Run5642_S3_exprMat_file.csv.gz cannot be read"),
+        ("cosmx", COSMX.format("exprMat"), swap("cell_ID", "cell"), "does not have the columns fov and cell_ID"),
+        ("cosmx", COSMX.format("exprMat"), swap("fov,", "GFAP,fov,"), "has GFAP in front of what names the cell"),
+        ("slideseq", "BeadLocationsForR.csv", None, "has no BeadLocationsForR.csv(.gz) or"),
+        ("slideseq", "BeadLocationsForR.csv", swap("xcoord", "east"), "does not have the columns xcoord"),
+        ("stereoseq", GEF, half, "C04.cellbin.gef cannot be read"),
     ],
 )
 def test_what_is_missing_or_damaged_is_said_in_one_line(
-    write: Callable[[Path, AnnData], None], said: str, tissue: AnnData, tmp_path: Path, refused: Callable[..., str]
+    name: str,
+    file: str,
+    change: Callable[[bytes], bytes] | None,
+    said: str,
+    tissue: AnnData,
+    tmp_path: Path,
+    refused: Callable[..., str],
 ) -> None:
-    write(tmp_path / "run", tissue)
+    WRITERS[name](tmp_path / "run", tissue)
+    path = tmp_path / "run" / file
+    content = path.read_bytes()
+    path.unlink()
+    if change is not None:
+        path.write_bytes(change(content))
     assert said in refused(stmfg.read, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: f.move("cellBin", "other"), "is HDF5 but not GEF (it holds other)"),
+        (lambda f: f.move("cellBin/cellExp", "x"), "C04.cellbin.gef cannot be read"),
+        (lambda f: (f.move("cellBin", "x"), f.create_group("geneExp/bin7")), "bins that stMFG can use (it has: bin7)"),
+    ],
+)
+def test_what_is_wrong_in_a_gef(
+    change: Callable[[h5py.File], Any], said: str, tissue: AnnData, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    write_cell_gef(tmp_path / "C04.cellbin.gef", tissue)
+    with h5py.File(tmp_path / "C04.cellbin.gef", "a") as file:
+        change(file)
+    assert said in refused(stmfg.read, tmp_path)
+
+
+def test_two_chips_are_two_samples(tissue: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+    for name in ("C04", "D01"):
+        write_cell_gef(tmp_path / f"{name}.cellbin.gef", tissue)
+    write_square_gef(tmp_path / "C04.merge.gef", tissue)  # of the first
+    assert "several samples (C04.cellbin.gef, D01.cellbin.gef); give the file of one" in refused(stmfg.read, tmp_path)
+    assert stmfg.read(tmp_path / "C04.cellbin.gef").n_obs == tissue.n_obs
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
@@ -371,30 +349,9 @@ def test_every_platform_runs_from_the_shell(
 ) -> None:
     WRITERS[name](tmp_path / "run", tissue)
     command = ["run", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--n-domains", "3"]
-    assert cli.main(command) == 0
+    assert cli.main([*command, "--set", "epochs=2", "--set", "finest_level=0"]) == 0
     assert f"3 domains of {tissue.n_obs} spots" in capsys.readouterr().out
     assert "read as" in caplog.text  # and why, see test_the_platform_and_the_reason_are_said
     result = stmfg.read(tmp_path / "out" / "result.h5ad")
     assert result.uns["spatial_platform"]["platform"] == name
     assert list(result.obs["stmfg_domain"].cat.categories) == ["1", "2", "3"]
-
-
-def test_a_run_from_the_folder(tissue: AnnData, tmp_path: Path) -> None:
-    WRITERS["cosmx"](tmp_path / "flat", tissue)
-    command = [sys.executable, "-m", "stmfg", "run", "flat", "-o", "out", "--n-domains", "3", "--platform", "cosmx"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    options: dict[str, Any] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
-    done = subprocess.run(command, timeout=300, check=False, **options)
-    assert done.returncode == 0, done.stderr
-    assert "flat: read as CosMx because of Run5642_S3_exprMat_file.csv.gz and" in done.stderr
-    assert "3 domains of 110 spots" in done.stdout
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["options"]["platform"] == "cosmx"
-    result = anndata.read_h5ad(tmp_path / "out" / "result.h5ad")
-    assert result.uns["spatial_platform"]["platform"] == "cosmx"
-    assert pd.read_csv(tmp_path / "out" / "domains.csv")["spot"].iloc[0] == "1_1"
-    # A name that is none is refused before anything else, with the choices.
-    command[-1] = "nonsense"
-    wrong = subprocess.run(command, timeout=300, check=False, **options)
-    assert wrong.returncode == 2
-    assert "invalid choice: 'nonsense' (choose from" in wrong.stderr
-    assert len(wrong.stderr.splitlines()) == 1

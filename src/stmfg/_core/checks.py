@@ -23,7 +23,7 @@ from stmfg._keys import COUNTS, ONE_SLICE, SPATIAL
 from stmfg.errors import InputError, flag, in_words, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -34,6 +34,7 @@ logger = logging.getLogger("stmfg")
 MIN_OBSERVATIONS: Final = 4
 """Fewer observations than this have no domains to speak of."""
 _RELATIVE_TOLERANCE: Final = 1e-3
+_ROUNDING: Final = 1e-6
 # Half a unit is the most a number can be away from an integer, so that a purely relative tolerance
 # would pass any value above 500, counts per million among them.
 _LARGEST_TOLERANCE: Final = 0.05
@@ -221,10 +222,14 @@ def _checked(matrix: Any, where: str) -> sparse.csr_matrix | OnDisk:
     if matrix.dtype == np.float16:  # scipy has no sparse matrices of half precision
         matrix = matrix.astype(np.float32)
     csr = sparse.csr_matrix(matrix)
-    starts = range(0, csr.nnz, _VALUES_AT_A_TIME)
-    _check_counts(lambda: (csr.data[start : start + _VALUES_AT_A_TIME] for start in starts), where)
-    if csr.dtype.kind == "f" and (csr.data != np.rint(csr.data)).any():  # whole but for rounding
-        csr = sparse.csr_matrix((np.rint(csr.data), csr.indices, csr.indptr), shape=csr.shape)
+
+    def parts() -> Iterator[NDArray[Any]]:
+        return (csr.data[i : i + _VALUES_AT_A_TIME] for i in range(0, csr.nnz, _VALUES_AT_A_TIME))
+
+    _check_counts(parts, where)
+    if csr.dtype.kind == "f" and any((part != np.rint(part)).any() for part in parts()):  # whole but for rounding
+        csr = sparse.csr_matrix((np.rint(csr.data), csr.indices, csr.indptr), shape=csr.shape, copy=True)
+        csr.eliminate_zeros()
     csr = csr.astype(np.float32, copy=False)
     if not csr.has_canonical_format:
         csr = csr.copy()  # the arrays may be the user's, and the next line works in place
@@ -350,12 +355,12 @@ def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str) -> No
     """Check stored values, given in parts: finite, non-negative, of a size that is counted, integral, not all zero."""
 
     def fractional(part: NDArray[Any]) -> NDArray[np.bool_]:
-        tolerance = np.minimum(_RELATIVE_TOLERANCE * part, _LARGEST_TOLERANCE)
+        tolerance = np.clip(_RELATIVE_TOLERANCE * part, _ROUNDING, _LARGEST_TOLERANCE)
         return np.asarray(np.abs(part - np.rint(part)) > tolerance)
 
     checks: dict[str, Callable[[NDArray[Any]], Any]] = {
         "NaN or infinite": lambda part: ~np.isfinite(part),
-        "negative": lambda part: part < 0,
+        "negative": lambda part: part < -_ROUNDING if part.dtype.kind == "f" else part < 0,
         "impossibly large": lambda part: np.isfinite(part) & (part > _LARGEST_COUNT),
         "non-integer": lambda part: np.isfinite(part) & fractional(part) if part.dtype.kind == "f" else part < part,
     }
@@ -364,7 +369,7 @@ def _check_counts(parts: Callable[[], Iterable[NDArray[Any]]], where: str) -> No
     anything = False
     with np.errstate(invalid="ignore"):
         for part in parts():
-            anything = anything or bool(part.any())
+            anything = anything or bool(np.rint(part).any())
             for what, check in checks.items():
                 wrong = check(part)
                 if wrong.any():

@@ -163,7 +163,13 @@ def _discriminate(sums: Tensor, sizes: Tensor, n: int, variances: Tensor) -> tup
     share = sizes / n + 1e-12
     means = sums / (n * share.unsqueeze(2))
     products = (1 - UNEXPLAINED) * means @ means.transpose(1, 2)
-    factor = torch.linalg.cholesky(torch.diag_embed(1 / share) - products)
+    factor, failed = torch.linalg.cholesky_ex(torch.diag_embed(1 / share) - products)
+    if failed.any():  # components explain more than there is: values that are white but for rounding
+        root = share.sqrt()
+        explained = torch.linalg.eigvalsh(root.unsqueeze(2) * products * root.unsqueeze(1))[:, -1]
+        shrink = torch.where(failed > 0, (1 - 100 * UNEXPLAINED) / explained, torch.ones_like(explained))
+        products = products * shrink.view(-1, 1, 1)
+        factor = torch.linalg.cholesky(torch.diag_embed(1 / share) - products)
     solved = torch.cholesky_solve(products, factor)  # N G
     slope = means + solved.transpose(1, 2) @ means
     intercept = share.log() - (slope * means).sum(dim=2) / 2
