@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -19,6 +19,12 @@ from stmfg.datasets import simulate
 from stmfg.metrics import ari
 
 THREADS = (1, 2, 4)
+SIMULATED: tuple[tuple[Literal["hex", "cells"], int, int], ...] = (
+    ("hex", 300, 100),
+    ("hex", 3000, 500),
+    ("hex", 3000, 2000),
+    ("cells", 100_000, 300),
+)
 REAL = {"dlpfc_151673.h5ad": "7", "starmap_mpfc_BZ5.h5ad": "4", "her2st_H1.h5ad": "6"}
 
 
@@ -56,10 +62,10 @@ def main(*, short: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {}
     threads = (1, 2) if short else THREADS
     with tempfile.TemporaryDirectory(prefix="stmfg-threads-") as name:
-        for n, genes in ((300, 100), (3000, 500), (3000, 2000))[: 1 if short else 3]:
+        for layout, n, genes in SIMULATED[: 1 if short else None]:
             path = Path(name) / "input.h5ad"
-            simulate(n, genes, n_domains=7, random_state=2).write_h5ad(path)
-            found[f"simulated, {n} x {genes}"] = compare(path, "7", threads)
+            simulate(n, genes, n_domains=7, layout=layout, random_state=2).write_h5ad(path)
+            found[f"simulated {layout}, {n} x {genes}"] = compare(path, "7", threads)
     folder = Path(os.environ.get("STMFG_DATA", "absent"))
     for file, k in () if short else REAL.items():
         if (folder / file).exists():

@@ -281,7 +281,7 @@ def test_a_thread_that_cannot_start_is_an_error_and_no_crash(monkeypatch: pytest
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", starts_once)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(graphs, "count_cores", lambda: 2)
     with pytest.raises(RuntimeError, match="start new thread"):
         graphs.spatial_graph(np.random.default_rng(0).normal(size=(50_000, 2)), n_neighbors=6)
     assert not started[0].is_alive()  # at work no longer, on arrays that are freed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +26,16 @@ __all__ = ["feature_graph", "spatial_graph", "walk", "walk_operator"]
 
 BLOCK = 100_000
 """Points whose neighbours are looked up at a time."""
+ALL_PAIRS_AT_MOST = 10_000
+PAIRS = 2**23
+"""Pairs of points measured at a time, of up to so many points: loading scikit-learn takes longer than that."""
 EXACT_AT_MOST = 200_000
 SLACK = 0.5
 """Beyond so many points, neighbours in expression may be farther by that share: 99 % are still the nearest."""
 PATCH = 5_000
 """Observations of one patch of tissue, at most: wide enough that few lie at its edge."""
 TREE_DIMENSIONS = 20
-"""Up to so many dimensions a tree finds the neighbours, beyond it a search through all pairs, in blocks."""
+"""Up to so many dimensions a tree finds the neighbours, beyond it a search through all pairs."""
 
 
 def _neighbors(
@@ -43,25 +47,37 @@ def _neighbors(
     """
     n = len(points)
     k = min(k, n - 1)
-    order = np.arange(n)
-    if points.shape[1] > TREE_DIMENSIONS:
-        from sklearn.neighbors import NearestNeighbors
-
-        search = NearestNeighbors(n_neighbors=k + 1, n_jobs=count_cores()).fit(points)
-    else:
+    order, step = np.arange(n), BLOCK
+    if points.shape[1] <= TREE_DIMENSIONS:
         tree = cKDTree(points)
         order = tree.indices  # leaf after leaf: the memory one look-up needs is still at hand from the last
-    for start in range(0, n, BLOCK):
-        rows = order[start : start + BLOCK]
-        if points.shape[1] > TREE_DIMENSIONS:
-            distances, indices = search.kneighbors(points[rows])
-        else:
-            distances, indices = _query(tree, points[rows], k + 1, slack)
+        look_up = partial(_query, tree, k=k + 1, slack=slack)
+    elif n <= ALL_PAIRS_AT_MOST:
+        step = PAIRS // n
+        look_up = partial(_search_all, points, k=k + 1)
+    else:
+        from sklearn.neighbors import NearestNeighbors
+
+        look_up = NearestNeighbors(n_neighbors=k + 1, n_jobs=count_cores()).fit(points).kneighbors
+    for start in range(0, n, step):
+        rows = order[start : start + step]
+        distances, indices = look_up(points[rows])
         if not np.isfinite(distances).all():  # then an index points past the end, and compiled code follows it
             raise InputError("distances between the spots are not finite; give positions and features of ordinary size")
         own = indices == rows[:, None]
         own[~own.any(axis=1), -1] = True  # among many points at one place, a point may not find itself
         yield rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
+
+
+def _search_all(points: NDArray[Any], some: NDArray[Any], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return distances and indices (b, k) of the nearest of all points to some of them, by measuring every pair."""
+    points, some = points.astype(np.float64), some.astype(np.float64)
+    square = (some**2).sum(axis=1)[:, None] - 2 * some @ points.T + (points**2).sum(axis=1)
+    indices = np.argpartition(square, k - 1, axis=1)[:, :k]
+    distances = np.take_along_axis(square, indices, axis=1)
+    order = np.argsort(distances, axis=1, kind="stable")
+    distances = np.sqrt(np.maximum(np.take_along_axis(distances, order, axis=1), 0))
+    return distances, np.take_along_axis(indices, order, axis=1)
 
 
 def _query(tree: cKDTree, points: NDArray[Any], k: int, slack: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

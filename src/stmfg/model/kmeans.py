@@ -63,7 +63,7 @@ def find_centers(
             sums += nearest.view(b * k, -1) @ x[rows]
             sizes += nearest.sum(dim=2)
         sizes = sizes.unsqueeze(2)
-        moved = torch.where(sizes > 0, sums.view(b, k, d) / sizes.clamp(min=1), centers)
+        moved = torch.where(sizes > 0, sums.view(b, k, d) / sizes.clamp(min=1e-12), centers)
         shift = float(((moved - centers) ** 2).sum(dim=2).max())
         centers = moved
         if shift <= still:
@@ -85,13 +85,17 @@ def measure_distances(x: Tensor, centers: Tensor) -> Tensor:
 
 
 def choose_nearest(centers: Tensor, x: Tensor, unused: Tensor | None = None) -> Tensor:
-    """Return 1 for the nearest of the centres (b, k, d) to each row of x (n, d), else 0: (b, k, n)."""
+    """Return 1 for the nearest of the centres (b, k, d) to each row of x (n, d), else 0: (b, k, n).
+
+    Centres in one place share a row: all its parts add up to one.
+    """
     b, k, d = centers.shape
     half = (centers**2).sum(dim=2) / 2
     if unused is not None:
         half = half.masked_fill(unused, math.inf)
     closeness = torch.addmm(-half.view(-1, 1), centers.view(b * k, d), x.T).view(b, k, -1)
-    return (closeness == closeness.amax(dim=1, keepdim=True)).to(x.dtype)
+    nearest = (closeness == closeness.amax(dim=1, keepdim=True)).to(x.dtype)
+    return nearest.div_(nearest.sum(dim=1, keepdim=True))
 
 
 def _spread_centers(x: Tensor, draws: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ START_STEPS = 10
 LOG2 = math.log(2)
 FAR = -100.0
 """A component that much less likely, in powers of two, has next to no share: smaller numbers would be slow."""
-UNEXPLAINED = 1e-6
+UNEXPLAINED = 1e-4
 """Share of the total covariance that no means explain, for values without any spread within components."""
 
 
@@ -156,26 +156,26 @@ def _discriminate(sums: Tensor, sizes: Tensor, n: int, variances: Tensor) -> tup
     r"""Return slopes (b, k, d) and intercepts (b, k) of log-posteriors, and what the likelihood has that hangs on none.
 
     Of white values the covariance is :math:`C = I - M^T S M` with means M (k, d) and shares S on a diagonal, so that
-    Woodbury's identity leaves matrices of k x k alone: with :math:`G = M M^T` and :math:`N = (S^{-1} - G)^{-1}`,
-    :math:`C^{-1} = I + M^T N M` and :math:`\det C = \det S \det N^{-1}`. The last value is the trace of
-    :math:`C^{-1}` times the total covariance (without the floor) plus the logarithm of the determinant.
+    Woodbury's identity leaves matrices of k x k alone: with :math:`G = M M^T`, :math:`Q = I - S^{1/2} G S^{1/2}` and
+    :math:`N = S^{1/2} Q^{-1} S^{1/2}`, :math:`C^{-1} = I + M^T N M` and :math:`\det C = \det Q`. The last value is the
+    trace of :math:`C^{-1}` times the total covariance (without the floor) plus the logarithm of the determinant.
     """
     share = sizes / n + 1e-12
+    root = share.sqrt().unsqueeze(2)
     means = sums / (n * share.unsqueeze(2))
     products = (1 - UNEXPLAINED) * means @ means.transpose(1, 2)
-    factor, failed = torch.linalg.cholesky_ex(torch.diag_embed(1 / share) - products)
-    if failed.any():  # components explain more than there is: values that are white but for rounding
-        root = share.sqrt()
-        explained = torch.linalg.eigvalsh(root.unsqueeze(2) * products * root.unsqueeze(1))[:, -1]
-        shrink = torch.where(failed > 0, (1 - 100 * UNEXPLAINED) / explained, torch.ones_like(explained))
-        products = products * shrink.view(-1, 1, 1)
-        factor = torch.linalg.cholesky(torch.diag_embed(1 / share) - products)
-    solved = torch.cholesky_solve(products, factor)  # N G
+    scaled = root * products * root.transpose(1, 2)
+    unit = torch.eye(scaled.shape[1], dtype=scaled.dtype, device=scaled.device)
+    factor, failed = torch.linalg.cholesky_ex(unit - scaled)
+    if failed.any():  # by rounding, where components explain all there is
+        explained = torch.linalg.eigvalsh(scaled)[:, -1].view(-1, 1, 1)
+        factor = torch.linalg.cholesky(unit - (0.99 / explained).clamp(max=1) * scaled)
+    solved = root * torch.cholesky_solve(root * products, factor)  # N G
     slope = means + solved.transpose(1, 2) @ means
     intercept = share.log() - (slope * means).sum(dim=2) / 2
-    determinant = variances.log().sum() + share.log().sum(dim=1) + 2 * _diagonal(factor).log().sum(dim=1)
-    inner = torch.cholesky_solve((means / variances) @ means.transpose(1, 2), factor)
+    inner = root * torch.cholesky_solve(root * ((means / variances) @ means.transpose(1, 2)), factor)
     floor = FLOOR * ((1 / variances).sum() + _diagonal(inner).sum(dim=1))
+    determinant = variances.log().sum() + 2 * _diagonal(factor).log().sum(dim=1)
     return slope, intercept, means.shape[2] + _diagonal(solved).sum(dim=1) - floor + determinant
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special, stats
+from scipy import optimize, special
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
 from stmfg._core import checks
+from stmfg._core.false_discoveries import adjust_p
 from stmfg._core.geometry import spacing
 from stmfg._core.labels import labels
 from stmfg._keys import DOMAIN
@@ -216,7 +217,7 @@ def abundance(
         for name, fit in _compare(response.to_numpy(), condition, donors, conditions).items()
     ]
     result = pd.concat(rows, ignore_index=True)
-    return result.assign(p_adjusted=stats.false_discovery_control(result["p"].to_numpy()))
+    return result.assign(p_adjusted=adjust_p(result["p"].to_numpy()))
 
 
 def _units(adata: AnnData, sample_key: str, condition_key: str, donor_key: str | None) -> pd.DataFrame:
@@ -274,8 +275,8 @@ def _compare(
             )
         effect, error = contrast @ coefficients, np.sqrt(contrast @ covariance @ contrast * pooled)
         t = effect / np.maximum(error, np.finfo(float).tiny)
-        margin = stats.t.ppf((1 + _LEVEL) / 2, total) * error
-        p = 2 * stats.t.sf(np.abs(t), total)
+        margin = special.stdtrit(total, (1 + _LEVEL) / 2) * error
+        p = 2 * special.stdtr(total, -np.abs(t))
         rows[name] = {
             "effect": effect, "ci_low": effect - margin, "ci_high": effect + margin,
             "t": t, "df": np.full_like(t, total), "p": p,

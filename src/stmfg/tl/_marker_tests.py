@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse, special
 
 from stmfg._core.blocks import Counts, OnDisk, row_blocks, row_sums
+from stmfg._core.false_discoveries import adjust_p
 from stmfg.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -228,8 +229,8 @@ def _test(tested: Moments, domain: str, genes: NDArray[np.int64]) -> tuple[Float
 
 
 def _adjusted(t: Floats, freedom: Floats) -> Floats:
-    p = np.where(freedom > 0, stats.t.sf(t, np.maximum(freedom, _TINY)), 1.0)
-    return np.asarray(stats.false_discovery_control(p))
+    p = np.where(freedom > 0, special.stdtr(np.maximum(freedom, _TINY), -t), 1.0)
+    return adjust_p(p)
 
 
 def _welch(
