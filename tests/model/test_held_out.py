@@ -20,7 +20,7 @@ from stmfg.model.kind import holds_mixtures, measure_regularity
 from stmfg.model.modes import measure_dip
 from stmfg.model.thinning import split_embedding, thin_counts
 
-QUICK: dict[str, Any] = {"n_votes": 1, "n_starts": 1}
+QUICK: dict[str, Any] = {"n_votes": 2, "n_starts": 2}
 
 
 def turned(xy: np.ndarray, angle: float, scale: float) -> np.ndarray:
