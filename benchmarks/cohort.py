@@ -2,6 +2,7 @@
 
 usage: cohort.py [-o TABLE.tsv] [--samples N ...] [--cells N] [--genes N] [--workers N ...] [--kill] [--cache FOLDER]
        cohort.py --agreement DATA [--part SHARE ...] [--sets NAME ...] [-o TABLE.tsv]
+       cohort.py --apply DATA [--sets NAME ...] [-o TABLE.tsv]
 
 Simulated samples of single cells, joint domains by ``stmfg run SHEET --joint --cluster local:N``. One row a run: peak
 MB (1e6 bytes, ``VmHWM``) of the largest worker; of the process that holds the scheduler until the last sample is
@@ -12,7 +13,9 @@ whether the table of domains is that of the run of as many samples before.
 ``--agreement`` compares with one joint run of the same slices in one process (ARI over all spots) on the development
 sets: as it is, where all spots fit into what maps and clusterings are fitted on, and with room for a share of the spots
 alone, as a large cohort would have it; ``other_seed`` is the agreement of joint runs with seeds 0 and 1. No labels are
-used. Rows are appended; ``TABLE.md`` is made at the end.
+used. ``--apply`` fits on one slice of a pair and applies that to the other (ARI with its annotation, which this script
+alone sees): ``gaussians``, by ``STMFG.apply``; ``clusterings``, by ``stmfg apply`` on a sheet; ``fitted`` is the ARI of
+the slice that was fitted on. Rows are appended; ``TABLE.md`` is made at the end.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import anndata as ad
 import pandas as pd
 
 import stmfg
+import stmfg.workflow
 from stmfg import datasets, metrics
 
 HERE = Path(__file__).resolve().parent
@@ -170,6 +174,40 @@ def agreement(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]
     return rows
 
 
+def transfer(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
+    rows = []
+    for name in args.sets:
+        files, use_rep, k = SETS[name]
+        for one, other in (files, files[::-1]) if len(files) == 2 else ():
+            sheets = {}
+            for file in (one, other):
+                sheets[file] = scratch / f"{file}.csv"
+                sheets[file].write_text(f"sample,path\n{file},{(args.apply / f'{file}.h5ad').resolve()}\n")
+            model, output = scratch / f"{one}-model", scratch / f"{one}-{other}"
+            options = {"n_domains": k, "use_rep": use_rep, "finest_level": 0, "redraws": 0}
+            stmfg.workflow.run(sheets[one], model, cluster="here", **options)
+            stmfg.workflow.run_apply(model, sheets[other], output)
+
+            def score(file: str, labels: pd.Series) -> float:
+                truth = stmfg.read(args.apply / f"{file}.h5ad").obs["ground_truth"].dropna().astype(str)
+                return metrics.ari(truth.to_numpy(), labels[truth.index].astype(str).to_numpy())
+
+            adata = stmfg.read(args.apply / f"{other}.h5ad")
+            gaussians = pd.Series(stmfg.STMFG.load(model).predict(adata), index=adata.obs_names)
+            rows.append(
+                {
+                    "set": name,
+                    "from": one,
+                    "to": other,
+                    "fitted": score(one, domains(model).set_index("spot")["domain"]),
+                }
+                | {"gaussians": score(other, gaussians)}
+                | {"clusterings": score(other, domains(output).set_index("spot")["domain"])}
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
 def write(rows: list[dict[str, object]], table: Path) -> None:
     new = pd.DataFrame(rows)
     before = [pd.read_csv(table, sep="\t")] if table.exists() else []
@@ -191,11 +229,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--cache", type=Path, help="where to keep the simulated files (default: nowhere)")
     parser.add_argument("--agreement", type=Path, metavar="DATA", help="folder of the development sets")
+    parser.add_argument("--apply", type=Path, metavar="DATA", help="folder of the development sets")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
     parser.add_argument("--part", type=float, nargs="*", default=[1.0, 0.34], help="share of the spots to fit on")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch:
-        if args.agreement:
+        if args.apply:
+            write(transfer(args, Path(scratch)), args.output or HERE / "results" / "cohort_apply.tsv")
+        elif args.agreement:
             write(agreement(args, Path(scratch)), args.output or HERE / "results" / "cohort_agreement.tsv")
         else:
             write(scale(args, Path(scratch)), args.output or HERE / "results" / "cohort.tsv")

@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stmfg._core.geometry import spacing
-from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SPATIAL, VIEW_WEIGHTS
+from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SLICE, SPATIAL, VIEW_WEIGHTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,6 +187,8 @@ def few_valued_columns(adata: Annotated) -> list[str]:
     """Return all columns of ``obs`` that could name slices, under any name: those of few values, the fewest first."""
     few = {}
     for name, column in adata.obs.items():
+        if str(name).startswith("stmfg_") and name != SLICE:  # domains that were found before
+            continue
         is_number = column.dtype.kind in "fc"
         if (not is_number or (column == np.rint(column)).all()) and 1 < (n := column.nunique()) <= _MOST_SLICES:
             few[str(name)] = n

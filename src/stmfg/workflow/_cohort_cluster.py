@@ -10,6 +10,7 @@ import logging
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from uuid import uuid4
 
 from tqdm import tqdm
 
@@ -66,7 +67,8 @@ class Workers(Here):
         """Return what a function makes of every part, in their order."""
         from distributed import as_completed
 
-        keys = [f"{function.__name__}-{i}" for i in range(len(parts))]
+        # A scheduler may serve several runs at a time.
+        keys = [f"{name} {part[0] if isinstance(part, tuple) else ''}-{uuid4().hex}" for part in parts]
         futures = [
             self.client.submit(function, part, *args, key=key, pure=False)
             for part, key in zip(parts, keys, strict=True)
@@ -97,9 +99,10 @@ def _lost_workers() -> Iterator[None]:
     try:
         yield
     except KilledWorker as error:
+        task = str(error.task).rpartition("-")[0].strip()
         raise StmfgError(
-            f"{error.task} ended one worker after the other, most often because its memory was too small; give workers "
-            "more memory, or fewer of them, and run the same command again to continue"
+            f"the step {task!r} ended one worker after the other, most often because its memory was too small; give "
+            "workers more memory, or fewer of them, and run the same command again to continue"
         ) from error
 
 
