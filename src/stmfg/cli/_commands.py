@@ -168,7 +168,7 @@ def _print_summary(record: dict[str, Any], output: str) -> None:
     seconds = sum(stage["seconds"] for stage in record["stages"])
     page = f"{output.rstrip('/')}/report.html"
     print(f"{record['n_domains']} domains of {record['n_obs']:,} spots in {seconds:.0f} s; open {page}")
-    for sentence in record["summary"]:
+    for sentence in [*record["summary"], *record.get("comparison", ())]:
         print(sentence)
     if n_warnings := len(record["warnings"]):
         print(f"{'1 warning is' if n_warnings == 1 else f'{n_warnings} warnings are'} in the report; read them first")

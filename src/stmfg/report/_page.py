@@ -25,6 +25,7 @@ from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
 from stmfg.report._sections import average_view_weights, draw_curves, tabulate_run
 from stmfg.report._sentences import UNCERTAIN, list_warnings
+from stmfg.report._study import describe_slices
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
@@ -63,7 +64,7 @@ _SCRIPTS = [
     f"js/{name}.js"
     for name in (
         "elements", "colours", "pack", "points", "draw", "gestures", "map", "groups", "select", "regions", "figures",
-        "mapfile", "genes", "domains", "selections", "report",
+        "mapfile", "genes", "domains", "selections", "slices", "report",
     )
 ]  # fmt: skip
 
@@ -190,6 +191,7 @@ def _content(
         "domains": listed,
         "number": _levels.describe_number(record),
         "slices": list(where.slices),
+        "study": describe_slices(adata, where, library_key, shades, run),
         "sizes": _count_spots(domains, certain, halves),
         "redrawn": halves is not None,
         "median_confidence": None if certain is None else float(np.median(certain)),
