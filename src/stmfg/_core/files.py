@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PARTIAL: Final = ".partial-"
 """What the names of folders begin with in which files are written until they are whole."""
+_MOST_FILES: Final = 300_000
+"""Files that are looked at for changes: a path given by mistake may lead to all of a disk."""
 
 
 @contextmanager
