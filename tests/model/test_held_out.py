@@ -89,6 +89,14 @@ def test_halves_of_counts_add_up_to_the_whole(section: AnnData) -> None:
     assert (thin_counts(counts, 4)[0] != first).nnz > 0
 
 
+def test_halves_of_large_counts_are_binomial() -> None:
+    counts = sparse.csr_matrix(np.full((40, 50), 500_000.0, dtype=np.float32))
+    first, second = thin_counts(counts, 3)
+    assert (first + second != counts).nnz == 0
+    assert abs(first.mean() - 250_000) < 40
+    assert 300 < first.toarray().std() < 410  # half of the root of the count: 354
+
+
 def test_halves_of_an_embedding(section: AnnData) -> None:
     rng = np.random.default_rng(0)
     smooth = section.obsm["spatial"] / section.obsm["spatial"].std()

@@ -101,6 +101,8 @@ def test_the_number_of_stripes_is_found(k: int) -> None:
 
 def test_the_choice_of_a_number_says_when_others_are_as_good() -> None:
     several = Choice(np.arange(2, 9), np.full(7, 0.5), np.sqrt(np.arange(7)), 4, np.array([3, 5, 6, 7]))
-    assert several.sentence.startswith("the data do not tell how many domains there are: 3, 5, 6 and 7 are as well")
+    assert several.sentence.startswith("The data do not tell how many domains there are: 3, 5, 6 and 7 are as well")
     one = Choice(np.arange(2, 9), np.full(7, 0.5), np.minimum(np.arange(7), 3.0), 4, np.array([5]))
-    assert one.sentence == "4 domains are best supported; 5 is nearly as good; beyond 5 little is gained"
+    assert one.sentence == "4 domains are best supported; 5 is nearly as good; beyond 5 little is gained."
+    flat = Choice(np.arange(2, 5), np.zeros(3), np.zeros(3), 2, np.array([], dtype=np.int64))
+    assert flat.sentence == "2 domains are best supported, clearly more than any other number."

@@ -215,7 +215,7 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
 def coincident(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs of spots at one place, of up to 20,000 spots: in one tissue, spots and cells exclude each other."""
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
-    distances, near = cKDTree(xy).query(xy[chosen], k=2)
+    distances, near = cKDTree(xy, balanced_tree=False, compact_nodes=False).query(xy[chosen], k=2)
     itself = near[:, 0] == chosen
     other, distance = np.where(itself, near[:, 1], near[:, 0]), np.where(itself, distances[:, 1], distances[:, 0])
     close = distance < 0.1 * spacing(xy)

@@ -193,7 +193,8 @@ def fit_counts(
     middle = Middle(center)
     if libraries is not None:
         middle = Middle(_offsets.slice_means(x, libraries[rows]), libraries[rows])
-    loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, random_state)
+    # Started alike for every seed: else the axes, and with them the number of domains, would differ in fine digits.
+    loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, 0)
     none, all_ones = np.zeros((0, 0)), np.ones(loadings.shape[1])
     feature_map = FeatureMap(genes, target, center, scale, loadings, none, all_ones, all_ones.astype(bool))
     components = apply_map(feature_map, counts, log1p=config.log1p)

@@ -17,6 +17,8 @@ N_CLUSTERINGS = 48
 MOST = 15
 LEAST_PER_DOMAIN = 10
 """Observations that a domain should have on average, where the tissue is that small."""
+FEWEST_PARTS = 3
+"""So many averages are needed to leave out one at a time."""
 FEW = 3
 """With more rivals than that the data do not tell."""
 
@@ -41,7 +43,7 @@ class Choice:
         first = f"{self.chosen} domains are best supported"
         if len(self.rivals) > FEW:
             first = (
-                f"the data do not tell how many domains there are: {_join(self.rivals)} are as well supported as "
+                f"The data do not tell how many domains there are: {_join(self.rivals)} are as well supported as "
                 f"{self.chosen}"
             )
         elif len(self.rivals):
@@ -49,8 +51,9 @@ class Choice:
         else:
             first += ", clearly more than any other number"
         gain = np.diff(self.shared)
-        last = int(self.numbers[np.flatnonzero(gain > gain.mean() / 2).max() + 1])
-        return f"{first}; beyond {last} little is gained" if self.chosen <= last < self.numbers[-1] else first
+        large = np.flatnonzero(gain > max(gain.mean(), 0) / 2)
+        last = int(self.numbers[large[-1] + 1 if len(large) else -1])
+        return f"{first}; beyond {last} little is gained." if self.chosen <= last < self.numbers[-1] else f"{first}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a result keeps."""
@@ -69,25 +72,25 @@ def choose_number(surveyed: Survey) -> Choice:
     What clusterings of different averages share grows with the number of domains: fast while these are in the data,
     slowly when each clustering splits elsewhere. Chosen is the number where it is farthest above the straight line
     between the smallest and the largest number, the knee of the curve (Satopaa et al. 2011). Rivals are those that
-    differ by less than the standard error, by a jackknife over the averages.
+    differ by less than the standard error, by a jackknife over the averages, or over
+    the clusterings where there are next to no averages.
     """
     most = max(4, min(MOST, len(surveyed.rows) // LEAST_PER_DOMAIN))
     numbers = np.array([k for k in sorted(surveyed.posteriors) if k <= most])
     pairs = np.stack([measure_shared(surveyed.posteriors[k]) for k in numbers])
-    members = np.unique(surveyed.of_member)
+    parts = surveyed.of_member
+    if len(np.unique(parts)) < FEWEST_PARTS:
+        parts = np.arange(len(parts))
     different = ~np.eye(len(surveyed.of_member), dtype=bool)
     shared = pairs[:, different].mean(axis=1)
     score = _find_knee(shared)
     best = int(score.argmax())
-    rivals = np.zeros(len(numbers), dtype=bool)
-    if len(members) > 2:
-        left = []
-        for member in members:
-            others = surveyed.of_member != member
-            left.append(_find_knee(pairs[:, different & others & others[:, None]].mean(axis=1)))
-        behind = np.array(left)[:, best, None] - np.array(left)
-        error = np.sqrt((len(members) - 1) * behind.var(axis=0))
-        rivals = score > score[best] - error
+    without = []
+    for part in np.unique(parts):
+        others = parts != part
+        without.append(_find_knee(pairs[:, different & others & others[:, None]].mean(axis=1)))
+    behind = np.array(without)[:, best, None] - np.array(without)
+    rivals = score > score[best] - np.sqrt((len(without) - 1) * behind.var(axis=0))
     rivals[best] = False
     return Choice(numbers, score, shared, int(numbers[best]), numbers[rivals])
 
