@@ -134,10 +134,11 @@ def find_domains(
     base = result.base.subset(used) if config.averages and result.base is not None else None
     levels, choice = checks.levels(n_domains, len(used)), None
     needed = max(levels) if isinstance(levels, tuple) else 0
+    known = 2 if isinstance(levels, str) else int(np.min(levels))
     surveyed = None
     if levels == "auto" or config.finest_level or needed:
         with stage("number of domains" if levels == "auto" else "tree"), one_thread():
-            numbers = range(2, max(MOST if levels == "auto" else 2, config.finest_level, needed) + 1)
+            numbers = range(2, max(MOST if levels == "auto" else known, config.finest_level, needed) + 1)
             often = number.N_CLUSTERINGS if levels == "auto" else N_CLUSTERINGS
             surveyed = survey(base, embedding, coordinates, libraries, numbers, often)
             if levels == "auto":

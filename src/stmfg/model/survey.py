@@ -30,6 +30,8 @@ FIT_AT_MOST = 2000
 """Observations that are clustered."""
 N_CLUSTERINGS = 12
 """At least so many at each number."""
+MOST = 30
+"""Clusterings of more than that say little of tissue, and take long."""
 TYPICAL = 7
 """Number of domains that the widths of the averages suit."""
 
@@ -51,12 +53,16 @@ class Survey:
         n *= -(-n_clusterings // n)
         return Survey(self.rows, {k: p[:, :n] for k, p in self.posteriors.items()}, self.of_member[:n])
 
+    def at(self, k: int) -> NDArray[np.float32]:
+        """Return the posteriors at a number, or at the largest that there is below it."""
+        return self.posteriors[min(k, max(self.posteriors))]
+
     def profile(self, k: int) -> NDArray[np.float32]:
         """Return which clusters the observations are in, (m, clusterings times k).
 
         The squared distance of two rows is twice the share of the clusterings that tell them apart.
         """
-        posteriors = self.posteriors[k]
+        posteriors = self.at(k)
         return posteriors.reshape(len(posteriors), -1) / np.float32(np.sqrt(posteriors.shape[1]))
 
 
@@ -81,14 +87,14 @@ def survey(
     libraries
         Slice of each observation, codes (n,); ``None`` of a single slice.
     numbers
-        Numbers of clusters; those above the number of observations are left out.
+        Numbers of clusters; those above the number of observations, and above ``MOST``, are left out.
     n_clusterings
         At least so many of each number, each average as often as the others.
     """
     # Taken in the order of their places, which no seed has a part in.
     rows = np.lexsort(coordinates.T)[subsample(len(coordinates), FIT_AT_MOST, 0)]
     members = list(_average_around(rows, base, coordinates, libraries)) if base is not None else [embedding[rows]]
-    numbers = [k for k in numbers if k <= len(rows)]
+    numbers = [k for k in numbers if k <= min(MOST, len(rows))]
     rounds = -(-n_clusterings // len(members))
 
     @torch.inference_mode()

@@ -8,7 +8,6 @@ Hubert and Arabie 1985, mean over the clusterings).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,7 +171,7 @@ def _split_domains(
     """Split one domain at a time: leaves (m,), the domain that each new one was split from, and the support."""
     codes, support, parents = labels.copy(), [], []
     for level in range(k + 1, min(finest, len(labels)) + 1):
-        posteriors = surveyed.posteriors[level]
+        posteriors = surveyed.at(level)
         found = _find_split(posteriors, surveyed.profile(level), codes, weights)
         if found is None and level > needed:
             break
@@ -222,10 +221,11 @@ def _join_domains(
         place = np.empty(k, dtype=np.int64)
         for i, group in enumerate(groups):
             place[group] = i
-        agreement = _Agreement(surveyed.posteriors[max(level, 2)], place[codes], weights, len(groups))
-        a, b = max(combinations(range(len(groups)), 2), key=lambda pair: agreement.after_joint(*pair))
+        agreement = _Agreement(surveyed.at(max(level, 2)), place[codes], weights, len(groups))
+        reached = np.triu(agreement.after_joints() + 2, 1)  # an index is above -1
+        a, b = divmod(int(reached.argmax()), len(groups))
         inside = [np.isin(codes, groups[i]) for i in (a, b)]
-        support.append(measure_support(surveyed.posteriors[level + 1], *inside))
+        support.append(measure_support(surveyed.at(level + 1), *inside))
         groups = [g for i, g in enumerate(groups) if i not in (a, b)] + [groups[a] + groups[b]]
         levels.append(groups)
     return levels[::-1][1:], support[::-1]
@@ -255,21 +255,21 @@ class _Agreement:
         left = self.tables[domain] - new
         size = new.sum(axis=1)
         both = 2 * size * (self.rows[domain] - size)
-        return self._index(-2 * (new * left).sum(axis=1), -both)
+        return float(self._index(-2 * (new * left).sum(axis=1), -both))
 
-    def after_joint(self, first: int, second: int) -> float:
-        """Return the agreement where two domains are one."""
-        both = 2 * self.rows[first] * self.rows[second]
-        return self._index(2 * (self.tables[first] * self.tables[second]).sum(axis=1), both)
+    def after_joints(self) -> NDArray[np.float64]:
+        """Return the agreement where two domains are one, for every two, (n_domains, n_domains)."""
+        squares = np.einsum("amc,bmc->abm", self.tables, self.tables, optimize=True)
+        return self._index(2 * squares, 2 * self.rows[:, None] * self.rows)
 
     def _reshape(self, tables: NDArray[np.float64]) -> NDArray[np.float64]:
         return tables.reshape(len(tables), self.m, self.k)
 
-    def _index(self, squares: NDArray[np.float64], row_squares: NDArray[np.float64]) -> float:
+    def _index(self, squares: NDArray[np.float64], row_squares: NDArray[np.float64]) -> NDArray[np.float64]:
         squares, rows = self.squares + squares, self.row_squares + row_squares
         expected = rows * self.columns / self.total**2
         highest = (rows + self.columns) / 2 - expected
-        return float(np.mean((squares - expected) / np.maximum(highest, 1e-9 * self.total**2)))
+        return np.asarray(((squares - expected) / np.maximum(highest, 1e-9 * self.total**2)).mean(axis=-1))
 
 
 def measure_support(posteriors: NDArray[np.float32], first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
