@@ -168,7 +168,8 @@ class Fit:
     slice_size: float
     """Mean number of spots of a slice of the cohort, for the widths of averages."""
     embedded: dict[str, NDArray[np.float32]]
-    """Embedding of every slice that was fitted on whole: found again, it would differ by rounding."""
+    """Embedding of every slice that was fitted on whole, and what is averaged: found again, they would differ by
+    rounding."""
 
     def to_arrays(self) -> dict[str, Array]:
         """Return everything but the model as arrays by name."""
@@ -225,7 +226,8 @@ class Fit:
         graphs = build_graphs(spots, factors, maps, model.config)
         result = model._encode(tissue, order, factors, graphs, Base(x, first.mixtures))
         if name in self.embedded:
-            result = replace(result, embedding=self.embedded[name])
+            embedding, values = np.split(self.embedded[name], [result.embedding.shape[1]], axis=1)
+            result = replace(result, embedding=embedding, base=Base(values, first.mixtures))
         if name:
             return result, result.embedding
         return result, model._encode(tissue, order, np.vstack([unplaced, factors[n:]]), graphs).embedding
@@ -289,9 +291,10 @@ def complete_fit(model: STMFG, tissue: Tissue, whole: Collection[str], n_domains
     spatial, near = (build_part(graph, rows) for graph in (spots.spatial_graph, spots.surroundings))
     landmarks = Landmarks(factors[rows], spatial, near, names[rows])
     embedded = {}
-    if model.result is not None and tissue.libraries is not None:
-        places = np.asarray(tissue.slices)[tissue.libraries]
-        embedded = {name: model.result.embedding[places == name] for name in codes}
+    result = model.result
+    if result is not None and result.base is not None and tissue.libraries is not None:
+        both, places = np.hstack([result.embedding, result.base.values]), np.asarray(tissue.slices)[tissue.libraries]
+        embedded = {name: both[places == name] for name in codes}
     return Fit(model, footings, landmarks, middle, n_domains, slice_size, embedded)
 
 
