@@ -91,9 +91,9 @@ class Config:
     """Names of the functions that a user adds to the loss, see ``extend``."""
 
     # Training.
-    epochs: int = 150
+    epochs: int = 50
     """Steps; 0 leaves the network untrained, with equal weights of all views."""
-    learning_rate: float = 2e-2
+    learning_rate: float = 4e-2
     batch_size: int = 256
     """Spots decoded in one step; 0 takes them all. Every step encodes all spots."""
 

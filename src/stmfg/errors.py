@@ -26,6 +26,7 @@ _OPTIONS: Final = (
     "platform",
     "device",
     "title",
+    "reference",
     "table",
     "key",
 )

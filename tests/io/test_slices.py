@@ -166,7 +166,7 @@ def test_conditions_of_one_sample_each_are_not_compared(tmp_path: Path) -> None:
     record = run(
         sheet(tmp_path, ["a,0.h5ad,,case", "b,1.h5ad,,control"]), tmp_path / "out", n_domains=3, epochs=2, n_votes=1
     )
-    assert any("conditions are not compared" in line for line in record["warnings"])
+    assert any("Conditions are not compared" in line for line in record["warnings"])
     assert not (tmp_path / "out" / "abundance.csv").exists()
 
 

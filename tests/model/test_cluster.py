@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
 from stmfg.errors import InputError
@@ -199,27 +198,3 @@ def test_no_cluster_is_left_empty() -> None:
     assert len(moved) == 5 - len(set(preferred))
     for spot in moved:  # it is the spot that wants the empty cluster most
         assert posterior[spot, labels[spot]] == posterior[:, labels[spot]].max()
-
-
-@pytest.mark.parametrize("k", [2, 4, 6])
-def test_evidence_is_greatest_at_the_number_of_clusters(k: int) -> None:
-    rng = np.random.default_rng(k)
-    x = rng.normal(size=(150 * k, 3)) + 8 * rng.permutation(k).repeat(150)[:, None] * [1, 0, 0]
-    found = {n: cluster.evidence(x, n, n_starts=8) for n in range(1, 10)}
-    assert max(found, key=found.__getitem__) == k
-
-
-def test_evidence_of_one_cluster_is_the_criterion_of_a_gaussian() -> None:
-    x = np.random.default_rng(0).normal(size=(5000, 2))
-    x = (x - x.mean(axis=0)) / x.std()
-    likelihood = multivariate_normal(cov=np.cov(x.T, bias=True)).logpdf(x).sum()
-    assert cluster.evidence(x, 1) == pytest.approx(likelihood - 3 / 2 * np.log(5000), rel=1e-3)
-
-
-def test_observations_that_count_less_support_fewer_clusters() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(400, 2)) + 2.5 * rng.integers(4, size=(400, 1))
-    one_each, shared = (
-        max(range(1, 9), key=lambda k: cluster.evidence(x, k, independent=share, n_starts=8)) for share in (1.0, 0.02)
-    )
-    assert shared < one_each

@@ -20,7 +20,7 @@ from stmfg.model.kind import holds_mixtures, measure_regularity
 from stmfg.model.modes import measure_dip
 from stmfg.model.thinning import split_embedding, thin_counts
 
-QUICK: dict[str, Any] = {"n_votes": 1, "n_starts": 1}
+QUICK: dict[str, Any] = {"n_votes": 2, "n_starts": 2}
 
 
 def turned(xy: np.ndarray, angle: float, scale: float) -> np.ndarray:
@@ -87,6 +87,14 @@ def test_halves_of_counts_add_up_to_the_whole(section: AnnData) -> None:
         assert half.sum() / counts.sum() == pytest.approx(0.5, abs=0.02)
     assert (thin_counts(counts, 3)[0] != first).nnz == 0
     assert (thin_counts(counts, 4)[0] != first).nnz > 0
+
+
+def test_halves_of_large_counts_are_binomial() -> None:
+    counts = sparse.csr_matrix(np.full((40, 50), 500_000.0, dtype=np.float32))
+    first, second = thin_counts(counts, 3)
+    assert (first + second != counts).nnz == 0
+    assert abs(first.mean() - 250_000) < 40
+    assert 300 < first.toarray().std() < 410  # half of the root of the count: 354
 
 
 def test_halves_of_an_embedding(section: AnnData) -> None:

@@ -8,6 +8,9 @@ import pytest
 from stmfg.config import Config
 from stmfg.metrics import ari
 from stmfg.model import cluster
+from stmfg.model.averages import Base
+from stmfg.model.number import Choice, choose_number
+from stmfg.model.survey import survey
 from stmfg.model.vote import Member, cluster_members, list_members, vote
 
 CONFIG = Config(n_votes=2, n_starts=2)
@@ -78,3 +81,28 @@ def test_members_are_the_embedding_its_layers_and_averages() -> None:
     assert [(m.values.shape[1], m.n_votes) for m in members] == [(4, 6), (1, 6), (3, 6), (3, 3)]
     assert len(list(list_members(x, [1, 3], [], Config(scales="embedding")))) == 1
     assert [m.n_votes for m in list_members(x, [4], plain, Config(n_votes=1))] == [1, 1]
+
+
+def choose(values: np.ndarray, side: int) -> Choice:
+    """Choose the number of domains of a square of spots."""
+    places = np.stack(np.divmod(np.arange(side**2), side), axis=1).astype(np.float64)
+    base = Base(values.astype(np.float32), mixtures=False)
+    return choose_number(survey(base, base.values, places, None, range(2, 16), n_clusterings=24))
+
+
+@pytest.mark.parametrize("k", [3, 5, 8])
+def test_the_number_of_stripes_is_found(k: int) -> None:
+    stripe = np.minimum(np.arange(32**2) // 32 * k // 32, k - 1)
+    noise = np.random.default_rng(k).normal(size=(32**2, k))
+    choice = choose(3.0 * np.eye(k)[stripe] + noise, 32)
+    assert choice.chosen == k
+    assert choice.sentence.startswith(f"{k} domains are best supported")
+
+
+def test_the_choice_of_a_number_says_when_others_are_as_good() -> None:
+    several = Choice(np.arange(2, 9), np.full(7, 0.5), np.sqrt(np.arange(7)), 4, np.array([3, 5, 6, 7]))
+    assert several.sentence.startswith("The data do not tell how many domains there are: 3, 5, 6 and 7 are as well")
+    one = Choice(np.arange(2, 9), np.full(7, 0.5), np.minimum(np.arange(7), 3.0), 4, np.array([5]))
+    assert one.sentence == "4 domains are best supported; 5 is nearly as good; beyond 5 little is gained."
+    flat = Choice(np.arange(2, 5), np.zeros(3), np.zeros(3), 2, np.array([], dtype=np.int64))
+    assert flat.sentence == "2 domains are best supported, clearly more than any other number."

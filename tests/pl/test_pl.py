@@ -247,10 +247,16 @@ def test_the_chosen_number_of_domains_stands_out(axes: Axes) -> None:
     adata = finished()
     with pytest.raises(InputError, match="n_domains='auto'"):
         pl.n_domains(adata, ax=axes)
-    adata.uns["stmfg"]["n_domains_candidates"] = np.array([3, 4, 5])
-    adata.uns["stmfg"]["n_domains_evidence"] = np.array([-9.5, 0.0, -2.0])
+    adata.uns["stmfg"]["n_domains"] = {
+        "n": np.array([3, 4, 5]),
+        "score": np.array([0.1, 0.5, 0.4]),
+        "chosen": 4,
+        "rivals": np.array([5]),
+        "sentence": "4 domains are best supported; 5 is nearly as good",
+    }
     assert pl.n_domains(adata, ax=axes) is axes
-    curve, chosen = axes.lines
+    curve, rivals, chosen = axes.lines
+    np.testing.assert_array_equal(rivals.get_xdata(), [5])
     np.testing.assert_array_equal(curve.get_xdata(), [3, 4, 5])
     np.testing.assert_array_equal(chosen.get_xdata(), [4])
     save(axes, "png")

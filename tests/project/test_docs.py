@@ -107,8 +107,8 @@ def test_the_readme(place: Path) -> None:
     run_page("README.md")
     for folder in ("demo", "domains"):
         assert {path.name for path in (place / folder).iterdir()} == set(OUTPUTS)
-    tried = ad.read_h5ad(place / "domains" / "result.h5ad").uns["stmfg"]["n_domains_candidates"]
-    (said,) = re.findall(r"from (\d+) to (\d+) with the most\s+statistical evidence", text("README.md"))
+    tried = ad.read_h5ad(place / "domains" / "result.h5ad").uns["stmfg"]["n_domains"]["n"]
+    (said,) = re.findall(r"chooses one from (\d+) to (\d+)", text("README.md"))
     assert said == (str(min(tried)), str(max(tried)))
 
 
@@ -247,7 +247,7 @@ def test_hyperparameters_exist(page: str) -> None:
             Config().replace(**{name: eval(value, {})})  # noqa: S307 - our own page
     if page in ("docs/method.md", "docs/parameters.md"):
         named = set(re.findall(r"\b(?:n|min|max|spatial|feature|decoder)_[a-z_]+\b(?=`)", text(page)))
-        assert named <= {*fields, "n_domains", "n_domains_candidates", "n_domains_evidence"}
+        assert named <= {*fields, "n_domains"}
 
 
 def test_versions_agree() -> None:

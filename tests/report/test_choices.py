@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,29 @@ def test_a_report_is_written_again_with_edits(tmp_path: Path) -> None:
     edits["rename"] = {"17": "x"}
     (tmp_path / "edits.json").write_text(json.dumps(edits))
     assert main(arguments) == 2
+
+
+def test_the_embedding_is_shown_as_umap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Umap:
+        """In place of umap-learn, whose first call compiles for a minute: the third dimension and the fourth."""
+
+        def __init__(self, **options: Any) -> None:
+            assert options == {"random_state": 0, "n_jobs": 1}
+
+        def fit_transform(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return x[:, 2:4]
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Umap))
+    adata, path = finished(), tmp_path / "report.html"
+    report.write(adata, path, plane="umap")
+    packed = map_data(path.read_text())["embedding"]
+    assert np.corrcoef(unpacked(packed["x"], "<u2"), adata.obsm["X_stmfg"][:, 2])[0, 1] == pytest.approx(1)
+    assert "UMAP of what the network learned" in path.read_text()
+    with pytest.raises(stmfg.errors.InputError, match="plane is 'tsne'"):
+        report.write(adata, path, plane="tsne")
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(stmfg.errors.MissingDependencyError, match="stmfg\\[umap"):
+        report.write(adata, path, plane="umap")
 
 
 def test_levels_are_shown_where_they_fit_the_domains(tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ def page(_started: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def shown(page: Any) -> list[str]:
     rows = page.find_elements(By.CSS_SELECTOR, ".samples tbody tr")
-    return [row.find_element(By.CSS_SELECTOR, "th").text.split()[0] for row in rows if row.is_displayed()]
+    names = [row.find_element(By.CSS_SELECTOR, "th").text.split()[0] for row in rows if row.is_displayed()]
+    cards = page.find_elements(By.CSS_SELECTOR, ".sheet li")
+    assert [card.find_element(By.TAG_NAME, "strong").text for card in cards if card.is_displayed()] == names
+    return names
 
 
 def heading(page: Any, name: str) -> Any:
@@ -51,7 +54,7 @@ def test_it_opens_without_complaint(page: Any) -> None:
     assert page.execute_script("return window.stmfgHacked") is None
     assert NASTY in page.find_element(By.ID, "failed").text
     assert shown(page) == list("cbad")
-    maps = page.find_elements(By.CSS_SELECTOR, ".samples img")
+    maps = page.find_elements(By.CSS_SELECTOR, ".sheet img")
     assert len(maps) == 3
     assert all(page.execute_script("return arguments[0].naturalWidth", image) > 100 for image in maps)
 
@@ -69,13 +72,29 @@ def test_sorted_from_the_keyboard(page: Any) -> None:
 
 
 def test_filtered_by_condition(page: Any) -> None:
-    choice = Select(page.find_element(By.ID, "condition"))
+    choice = Select(page.find_element(By.XPATH, "//label[text()='Condition']/following-sibling::select"))
     assert [option.text for option in choice.options] == ["all", NASTY, "x"]
     choice.select_by_visible_text(NASTY)
     assert shown(page) == ["b"]
     assert page.find_element(By.ID, "shown").text == "1 of 4 samples"
     choice.select_by_visible_text("all")
     assert sorted(shown(page)) == list("abcd")
+
+
+def test_found_by_words_and_put_in_order(page: Any) -> None:
+    words = page.find_element(By.ID, "words")
+    words.send_keys("1 100")  # one warning, and a hundred spots: of the table, as it is read
+    words.clear()
+    words.send_keys("cannot be read")
+    assert shown(page) == ["d"]
+    words.send_keys(Keys.CONTROL, "a")
+    words.send_keys(Keys.BACKSPACE)
+    order = Select(page.find_element(By.ID, "order"))
+    order.select_by_visible_text("Spots")
+    page.find_element(By.ID, "reverse").click()
+    assert shown(page) == list("cabd")
+    order.select_by_visible_text("of the sheet")
+    assert shown(page) == list("cbad")
 
 
 def test_a_map_leads_to_the_report(page: Any) -> None:

@@ -248,11 +248,10 @@ def test_weights_that_mean_nothing_are_not_shown(tmp_path: Path) -> None:
 def test_the_choice_of_the_number_of_domains_is_shown(tmp_path: Path) -> None:
     adata = finished()
     assert "by number of domains" not in written(tmp_path, adata)
-    adata.uns["stmfg"]["n_domains_candidates"] = np.array([3, 4])
-    adata.uns["stmfg"]["n_domains_evidence"] = np.array([-12.25, 0.0])
+    adata.uns["stmfg"]["n_domains"] = {"n": np.array([3, 4]), "score": np.array([0.125, 0.5]), "chosen": 4}
     text = written(tmp_path, adata)
-    assert "Evidence less the best (nats), by number of domains" in text
-    assert "-12.2" in text
+    assert "Support, by number of domains" in text
+    assert "0.12" in text
 
 
 def test_the_map_holds_what_the_result_says(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_one_domain_is_split(section: AnnData, quick: dict[str, Any], tmp_path: 
     assert (found.astype(str).str.partition(".")[0] == before.astype(str)).all()
     assert (found == "2.1").sum() >= (found == "2.2").sum() > 0
     assert (confidence.notna() == (before == "2")).all()
-    assert section.uns["stmfg"]["n_domains"] == 3
+    assert section.uns["stmfg"]["n_domains"]["chosen"] == 3
     assert len(set(section.uns["stmfg_subdomain_colors"])) == 4
     section.write_h5ad(tmp_path / "a.h5ad")
     # A part can be split again.

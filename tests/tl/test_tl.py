@@ -87,7 +87,7 @@ def test_what_is_written_has_the_promised_form(solved: AnnData, quick: dict[str,
     assert weights.shape == (n, 4)
     np.testing.assert_allclose(weights.reshape(n, 2, 2).sum(axis=2), 1, rtol=1e-5)
     assert record["version"] == stmfg.__version__
-    assert (record["random_state"], record["n_domains"]) == (7, 4)
+    assert (record["random_state"], record["n_domains"]) == (7, {"chosen": 4})
     assert (record["params"]["epochs"], record["params"]["n_layers"]) == (3, 2)
     assert set(record["params"]) == set(stmfg.Config().to_dict())
     assert {len(values) for values in record["history"].values()} == {3}
@@ -118,7 +118,7 @@ def test_as_many_domains_as_asked_and_none_empty(
     found = section.obs["stmfg_domain"]
     assert found.cat.categories.tolist() == [str(i + 1) for i in range(k)]
     assert found.value_counts().min() > 0
-    assert section.uns["stmfg"]["n_domains"] == k
+    assert section.uns["stmfg"]["n_domains"]["chosen"] == k
 
 
 def test_a_few_spots_are_enough(quick: dict[str, Any]) -> None:
@@ -136,9 +136,11 @@ def test_presets_find_clear_domains(section: AnnData, preset: str) -> None:
 
 def test_the_number_of_domains_can_be_left_open(section: AnnData, quick: dict[str, Any]) -> None:
     tl.domains(section, n_domains="auto", n_votes=2, n_starts=1, **quick)
-    k = section.uns["stmfg"]["n_domains"]
-    assert 2 <= k <= 15
-    assert section.obs["stmfg_domain"].nunique() == k
+    choice = section.uns["stmfg"]["n_domains"]
+    assert 2 <= choice["chosen"] <= 15
+    assert section.obs["stmfg_domain"].nunique() == choice["chosen"] == choice["n"][choice["score"].argmax()]
+    assert choice["chosen"] not in choice["rivals"]
+    assert str(choice["chosen"]) in choice["sentence"]
 
 
 def test_the_same_seed_gives_the_same(section: AnnData, quick: dict[str, Any]) -> None:
@@ -244,9 +246,9 @@ def test_an_embedding_keeps_the_hyperparameters_it_was_trained_with(
 
 def test_a_chosen_number_of_domains_leaves_no_trace_on_a_given_one(section: AnnData, quick: dict[str, Any]) -> None:
     tl.domains(section, n_domains="auto", **quick)
-    assert "n_domains_evidence" in section.uns["stmfg"]
+    assert "score" in section.uns["stmfg"]["n_domains"]
     tl.domains(section, n_domains=4)
-    assert "n_domains_evidence" not in section.uns["stmfg"]
+    assert section.uns["stmfg"]["n_domains"] == {"chosen": 4}
 
 
 def test_a_second_call_without_the_graph_says_what_is_missing(

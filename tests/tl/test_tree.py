@@ -82,6 +82,12 @@ def test_a_level_that_was_asked_for_is_there_however_alike_the_spots_are() -> No
     assert adata.obs["stmfg_domain_20"].nunique() == 20
 
 
+def test_more_domains_than_levels_are_joined_down_to_two(section: AnnData) -> None:
+    tl.domains(section, n_domains=40, **OPTIONS)
+    assert tl.levels(section).index.tolist() == list(range(2, 41))
+    assert section.obs["stmfg_leaf"].tolist() == section.obs["stmfg_domain"].tolist()
+
+
 def test_an_object_fitted_at_several_numbers_has_all_levels(solved: AnnData) -> None:
     bare = AnnData(solved.X, obsm={"spatial": solved.obsm["spatial"]})
     model = stmfg.STMFG(n_domains=(7, 4), **OPTIONS).fit(bare)

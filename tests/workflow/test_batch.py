@@ -85,7 +85,7 @@ def done(slices: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 def test_a_folder_for_each_sample_is_that_of_a_run(done: tuple[Path, Any], slices: Path, tmp_path: Path) -> None:
     output, _ = done
-    assert {path.name for path in output.iterdir()} == {"a", "b", "c", "index.html", "summary.csv"}
+    assert {path.name for path in output.iterdir()} == {"a", "b", "c", "index.html", "matched.csv", "summary.csv"}
     assert all({path.name for path in (output / name).iterdir()} == FILES for name in "abc")
     record = json.loads((output / "b" / "run.json").read_text())
     assert (record["n_domains"], record["options"]["epochs"]) == (4, 2)  # the sheet's, and that of all
@@ -336,7 +336,7 @@ def test_exit_status_of_bad_input(slices: Path, tmp_path: Path) -> None:
     in_words_of_the_shell = r"^stmfg: WARNING: z: .* non-integer values .*and its name with --use-rep"
     assert re.search(in_words_of_the_shell, done.stderr, flags=re.MULTILINE)
     assert done.stderr.splitlines()[-1] == "stmfg: 1 of 1 samples failed (z); out/index.html says why"
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "summary.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "matched.csv", "summary.csv"}
 
 
 def test_exit_status_of_success_and_of_failures_of_the_machine(

@@ -42,7 +42,7 @@ def test_a_folder_that_cannot_be_written_or_holds_a_page_of_others(tmp_path: Pat
     path.write_text("sample,path\na,good.h5ad\n")
     (tmp_path / "file").write_text("in the way")
     assert "is not a folder; give another folder" in refused(batch, path, tmp_path / "file" / "out")
-    for name in ("index.html", "summary.csv"):
+    for name in ("index.html", "summary.csv", "matched.csv"):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / name).write_text("a page of others")
         assert f"holds {name}, which no batch of stMFG" in refused(batch, path, tmp_path / "out", overwrite=True)

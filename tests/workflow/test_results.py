@@ -76,7 +76,7 @@ def test_a_late_failure_leaves_earlier_results(
 
 def test_an_unusable_option_leaves_the_checkpoint_of_an_interrupted_run(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"an hour of training")
-    for options in ({"library_key": "none"}, {"use_rep": "none"}, {"device": "tpu"}):
+    for options in ({"library_key": "absent"}, {"use_rep": "none"}, {"device": "tpu"}):
         with pytest.raises(InputError):
             stmfg.workflow.run(tissue(), tmp_path, n_domains=2, resume=True, **QUICK, **options)
     assert contents(tmp_path) == {"checkpoint.safetensors": b"an hour of training"}

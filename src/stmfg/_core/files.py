@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PARTIAL: Final = ".partial-"
 """What the names of folders begin with in which files are written until they are whole."""
+_MOST_FILES: Final = 300_000
+"""Files that are looked at for changes: a path given by mistake may lead to all of a disk."""
 
 
 @contextmanager
@@ -86,7 +89,7 @@ def fingerprint(path: str | Path) -> dict[str, int]:
     path = Path(path).expanduser()
     below = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)  # noqa: PTH118 - faster
     total = {"files": 0, "bytes": 0, "modified_ns": 0}
-    for file in [path] if path.is_file() else below:
+    for file in [path] if path.is_file() else islice(below, _MOST_FILES):
         with suppress(OSError):  # a link that leads nowhere
             state = os.stat(file)  # noqa: PTH116 - takes both
             total["files"] += 1

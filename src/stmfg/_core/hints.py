@@ -14,7 +14,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stmfg._core.geometry import spacing
-from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SPATIAL, VIEW_WEIGHTS
+from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SLICE, SPATIAL, VIEW_WEIGHTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,6 +187,8 @@ def few_valued_columns(adata: Annotated) -> list[str]:
     """Return all columns of ``obs`` that could name slices, under any name: those of few values, the fewest first."""
     few = {}
     for name, column in adata.obs.items():
+        if str(name).startswith("stmfg_") and name != SLICE:  # domains that were found before
+            continue
         is_number = column.dtype.kind in "fc"
         if (not is_number or (column == np.rint(column)).all()) and 1 < (n := column.nunique()) <= _MOST_SLICES:
             few[str(name)] = n
@@ -213,7 +215,7 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
 def coincident(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs of spots at one place, of up to 20,000 spots: in one tissue, spots and cells exclude each other."""
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
-    distances, near = cKDTree(xy).query(xy[chosen], k=2)
+    distances, near = cKDTree(xy, balanced_tree=False, compact_nodes=False).query(xy[chosen], k=2)
     itself = near[:, 0] == chosen
     other, distance = np.where(itself, near[:, 1], near[:, 0]), np.where(itself, distances[:, 1], distances[:, 0])
     close = distance < 0.1 * spacing(xy)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _FILL = 0.9  # diameter in spacings where the true one is unknown: a tissue without holes, spots still told apart
+_MOSAIC = 3_000  # pixels of the longer side of the images of several slices, joined to one
 _WITHOUT = "remove it, or draw without: image=False"
 
 
@@ -64,8 +65,8 @@ class Spots:
 def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None) -> Spots:
     """Collect what is needed to draw the spots of `adata`.
 
-    A tissue image in ``uns["spatial"]`` is taken only where it is clear which: with one library and no `library_key`.
-    The slices that `library_key` names are laid out side by side, since their coordinates overlap.
+    A tissue image in ``uns["spatial"]`` is taken where it is clear which: that of the only library, or those by the
+    names of the slices. The slices that `library_key` names are laid out side by side, since their coordinates overlap.
     """
     fix = "store the (x, y) of every spot there, or load with stmfg.read"
     xy = np.asarray(require(adata, "obsm", SPATIAL, fix))[:, :2].astype(np.float64)
@@ -76,23 +77,71 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     if library_key is not None:
         names = library_names(adata, library_key)
         if len(np.unique(names)) > 1:
+            low = {name: xy[names == name].min(axis=0) for name in np.unique(names)}
             xy, slices = _side_by_side(xy, names)
+            libraries = {name: entry for name in slices if (entry := _library(adata, name))}
+            factors = next((_mapping(entry, "scalefactors") for entry in libraries.values()), factors)
     diameter = _factor(factors, "spot_diameter_fullres")
     if not (np.isfinite(diameter) and diameter > 0):
         diameter = _FILL * spacing(xy)
     where = Spots(xy, diameter, square, slices=slices)
+    if image and slices and libraries:
+        return _with_images(where, {name: (entry, low[name]) for name, entry in libraries.items()})
     for name in ("hires", "lowres") if image and not slices else ():
-        picture, scale = _mapping(library, "images").get(name), _factor(factors, f"tissue_{name}_scalef")
-        if picture is not None and 0 < scale < np.inf:
-            try:
-                rgb = as_rgb(np.asarray(picture), name)
-            except InputError as error:
-                logger.warning("%s: it is not drawn", error)
-                continue
+        if (found := _image(library, name)) is not None:
+            rgb, scale = found
             height, width = rgb.shape[:2]
             half = 0.5 / scale  # pixel centres lie at whole numbers: the image begins half a pixel before zero
             return replace(where, image=rgb, extent=(-half, width / scale - half, height / scale - half, -half))
     return where
+
+
+def _image(library: Mapping[str, Any], name: str) -> tuple[NDArray[np.uint8], float] | None:
+    """Return a tissue image, and its pixels in a unit of the positions; None where there is none."""
+    scale = _factor(_mapping(library, "scalefactors"), f"tissue_{name}_scalef")
+    picture = _mapping(library, "images").get(name)
+    if picture is None or not 0 < scale < np.inf:
+        return None
+    try:
+        return as_rgb(np.asarray(picture), name), scale
+    except InputError as error:
+        logger.warning("%s: it is not drawn", error)
+        return None
+
+
+def _with_images(where: Spots, libraries: Mapping[str, tuple[Mapping[str, Any], NDArray[np.float64]]]) -> Spots:
+    """Return slices with their tissue images joined to one; `libraries` has for each the corner its positions had."""
+    from PIL import Image
+
+    images = {name: _image(entry, "hires") or _image(entry, "lowres") for name, (entry, _) in libraries.items()}
+    finest = max((image[1] for image in images.values() if image), default=0.0)
+    if finest == 0:
+        return where
+    left, top, right, bottom = where.bounds()
+    scale = min(finest, _MOSAIC / max(right - left, bottom - top))
+    canvas = Image.new("RGB", (round((right - left) * scale), round((bottom - top) * scale)), "white")
+    margin = where.diameter
+    for name, image in images.items():
+        if image is None:
+            continue
+        (rgb, own), corner, box = image, libraries[name][1], where.slices[name]
+        size = np.array([box[2] - box[0], box[3] - box[1]]) + 2 * margin
+        x, y = (corner - margin) * own + 0.5  # the image begins half a pixel before zero
+        width, height = np.maximum(np.rint(size * scale), 1).astype(int).tolist()
+        part = Image.fromarray(rgb).transform(
+            (width, height), Image.Transform.EXTENT, (x, y, x + size[0] * own, y + size[1] * own),
+            resample=Image.Resampling.BILINEAR, fillcolor="white",
+        )  # fmt: skip
+        canvas.paste(part, (round((box[0] - margin - left) * scale), round((box[1] - margin - top) * scale)))
+    height, width = canvas.height / scale, canvas.width / scale
+    return replace(where, image=np.asarray(canvas), extent=(left, left + width, top + height, top))
+
+
+def _library(adata: AnnData, name: str) -> Mapping[str, Any]:
+    """Return the entry of ``uns["spatial"]`` by the name of a slice."""
+    libraries = adata.uns.get(SPATIAL)
+    entry = libraries.get(name) if isinstance(libraries, Mapping) else None
+    return entry if isinstance(entry, Mapping) else {}
 
 
 def _only_library(adata: AnnData) -> Mapping[str, Any]:

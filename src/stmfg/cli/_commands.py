@@ -111,6 +111,7 @@ def _report(given: dict[str, Any]) -> None:
         title=given.get("title"),
         edits=given.get("edits"),
         genes=genes if genes in ("all", "markers") else genes.split(","),
+        plane=given.get("plane", "pca"),
     )
     if show:
         print(f"open {path}")
@@ -167,7 +168,7 @@ def _print_summary(record: dict[str, Any], output: str) -> None:
     seconds = sum(stage["seconds"] for stage in record["stages"])
     page = f"{output.rstrip('/')}/report.html"
     print(f"{record['n_domains']} domains of {record['n_obs']:,} spots in {seconds:.0f} s; open {page}")
-    for sentence in record["summary"]:
+    for sentence in [*record["summary"], *record.get("comparison", ())]:
         print(sentence)
     if n_warnings := len(record["warnings"]):
         print(f"{'1 warning is' if n_warnings == 1 else f'{n_warnings} warnings are'} in the report; read them first")
@@ -282,6 +283,7 @@ COMMANDS: Final = (
             _path("-o --output", "FILE.html", "the file (default: report.html beside the result)"),
             _path("--edits", "FILE.json", "names, colours, merged domains and selections that the report saved"),
             _argument("--genes", "A,B,...", "genes to search for besides the markers; or all, markers (default: all)"),
+            _argument("--plane", None, "what is beside the map (default: pca)", choices=("pca", "umap")),
         ),
         """examples:
   stmfg report domains/ --title 'Patient 3, cortex'

@@ -178,6 +178,8 @@ def _is_readable(folder: Path) -> bool:
         return recognise(folder) is not None
     except InputError:  # it holds several samples
         return True
+    except OSError:
+        return False
 
 
 def _hint(path: Path) -> str:

@@ -25,7 +25,7 @@ DESCRIBING: Final = ("donor", "condition")
 _ALIKE: Final = 0.75
 """Names of columns that are at least so much alike, by difflib's ratio, are taken for one of them misspelt."""
 _LONGEST_NAME: Final = 200  # of a folder, with room for what a file system may add
-_RESERVED: Final = ("index.html", "summary.csv")
+_RESERVED: Final = ("index.html", "summary.csv", "matched.csv")
 
 
 @dataclass(frozen=True)

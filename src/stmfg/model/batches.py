@@ -12,7 +12,6 @@ from stmfg._core.blocks import Counts
 from stmfg.model.features import (
     FeatureMap,
     apply_map,
-    describe_spots,
     most_variable,
     select_inputs,
     sort_genes,
@@ -20,6 +19,7 @@ from stmfg.model.features import (
 )
 from stmfg.model.graphs import patches, walk_operator
 from stmfg.model.inputs import build_graphs
+from stmfg.model.kind import describe_spots
 from stmfg.model.network import Operator
 from stmfg.model.offsets import match_slice_means
 from stmfg.model.thinning import split_embedding, thin_counts

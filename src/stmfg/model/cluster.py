@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Posterior = NDArray[np.float64]
 
-__all__ = ["consensus", "evidence", "kmeans", "leiden", "map_clusters", "mixture", "mixtures", "refine"]
+__all__ = ["consensus", "kmeans", "leiden", "map_clusters", "mixture", "mixtures", "refine"]
 
 
 def mixture(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
@@ -55,23 +55,6 @@ def mixtures(
     for block in blocks(values):
         posteriors[:, :, block] = fitted.assign(values[block])[0].to(posteriors)
     return [posterior.T for posterior in posteriors.numpy()]
-
-
-@torch.inference_mode()
-def evidence(
-    x: NDArray[Any], k: int, *, independent: float = 1.0, n_starts: int = Config.n_starts, random_state: int = 0
-) -> float:
-    """Evidence for a number of clusters: minus half the Bayesian information criterion of :func:`mixture`.
-
-    Schwarz (1978), up to what every ``k`` shares: log-likelihood less half a logarithm of the number of observations
-    for each mean and share. Observations that resemble each other because they were averaged over the same surroundings
-    count less than one each: ``independent`` of them per row, in 0..1. In nats; differences between two numbers are
-    log-odds.
-    """
-    values = unit_scale(x, "cpu")[torch.from_numpy(subsample(len(x), FIT_AT_MOST, random_state))]
-    n, free = len(values) * independent, k * (values.shape[1] + 1)
-    likelihood = float(fit_mixtures(values, k, [random_state], n_starts).likelihood)
-    return float(n * likelihood - free / 2 * np.log(max(n, 1.0)))
 
 
 def unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:

@@ -22,6 +22,7 @@ from stmfg.model.averages import Base, average
 from stmfg.model.batches import build_part
 from stmfg.model.graphs import patches, walk, walk_operator
 from stmfg.model.inputs import build_graphs, prepare
+from stmfg.model.kind import describe_spots
 from stmfg.model.mixture import FLOOR, LOG2, discriminant, fit_mixtures, softmax
 from stmfg.model.vote import OWN_FROM, OWN_WEIGHT, Member, cluster_members, list_members
 
@@ -267,7 +268,7 @@ def _apply_map(
 
 
 def _describe_spots(components: NDArray[np.float32], first: features.FeatureMap) -> NDArray[np.float32]:
-    return features.describe_spots(components[:, : first.width // 2], first.spread)
+    return describe_spots(components[:, : first.width // 2], first.spread)
 
 
 def complete_fit(model: STMFG, tissue: Tissue, whole: Collection[str], n_domains: int, slice_size: float) -> Fit:

@@ -12,19 +12,20 @@ from scipy.spatial import cKDTree
 from stmfg._core import checks
 from stmfg._core.timing import stage
 from stmfg.errors import InputError
-from stmfg.model import transfer
+from stmfg.model import number, transfer
 from stmfg.model.averages import average
 from stmfg.model.cluster import fill_empty, refine
 from stmfg.model.graphs import walk_operator
 from stmfg.model.inputs import SORTED_BY_PLACE
+from stmfg.model.number import MOST, Choice, choose_number
+from stmfg.model.survey import N_CLUSTERINGS, survey
 from stmfg.model.threads import one_thread
 from stmfg.model.tree import Tree, grow_tree
-from stmfg.model.vote import choose_n_domains, list_members, vote
+from stmfg.model.vote import list_members, vote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import pandas as pd
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from stmfg.config import Config
     from stmfg.model.averages import Base
     from stmfg.model.plugins import Clusterer
-    from stmfg.model.vote import Member
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Result:
     """Coarser and finer domains around them; None where it was not asked for."""
     leaves: NDArray[np.int64] | None = None
     """Finest domain of each observation, a row of the names of the tree."""
-    evidence: pd.Series[float] | None = None
-    """Evidence for every number of domains that was tried, in nats less that of the best, when it was chosen."""
+    choice: Choice | None = None
+    """How the number of domains was chosen; None where it was given."""
     unlike: NDArray[np.float32] | None = None
     """Of applied models: share of the spots it was trained on that are more typical than each observation, 0..1."""
     far: dict[str, float] = field(default_factory=dict)
@@ -117,8 +117,8 @@ def find_domains(
 ) -> Result:
     """Cluster an embedding: choose how many domains, let clusterings vote, name the domains by their size.
 
-    Exactly so many come out, none empty; ``"auto"`` takes the number with the most evidence, see
-    :func:`stmfg.model.vote.choose_n_domains`. A user's ``clusterer`` takes the place of ``config.clusterer``. Of
+    Exactly so many come out, none empty; ``"auto"`` chooses the number, see
+    :func:`stmfg.model.number.choose_number`. A user's ``clusterer`` takes the place of ``config.clusterer``. Of
     several numbers the smallest is found; around it grows a tree, from 2 domains to ``config.finest_level`` or the
     largest. Averages and mixtures are computed on ``device``.
 
@@ -128,25 +128,26 @@ def find_domains(
         If there are fewer observations with counts than domains.
     """
     used = _order_by_value(result)
-    embedding, evidence = result.embedding[used], None
-    if n_domains == "auto":
-        with stage("number of domains"):
-            neighbourhood = 1 + result.graph[used][:, used].nnz / len(used)
-            evidence = choose_n_domains(embedding, neighbourhood, config, random_state)
-        n_domains = int(evidence.index[int(evidence.to_numpy().argmax())])
-    levels = checks.levels(n_domains, len(used))
-    k = levels[0] if isinstance(levels, tuple) else int(levels)
+    embedding, coordinates = result.embedding[used], result.coordinates[used]
+    apart = None if result.libraries is None or config.stacked else result.libraries[used]
+    libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
+    base = result.base.subset(used) if config.averages and result.base is not None else None
+    levels, choice = checks.levels(n_domains, len(used)), None
     needed = max(levels) if isinstance(levels, tuple) else 0
-    grows = config.finest_level or needed
+    known = 2 if isinstance(levels, str) else int(np.min(levels))
+    surveyed = None
+    if levels == "auto" or config.finest_level or needed:
+        with stage("number of domains" if levels == "auto" else "tree"), one_thread():
+            numbers = range(2, max(MOST if levels == "auto" else known, config.finest_level, needed) + 1)
+            often = number.N_CLUSTERINGS if levels == "auto" else N_CLUSTERINGS
+            surveyed = survey(base, embedding, coordinates, libraries, numbers, often)
+            if levels == "auto":
+                choice = choose_number(surveyed)
+                levels = choice.chosen
+    k = levels[0] if isinstance(levels, tuple) else int(levels)
     with stage("domains"), one_thread():
-        apart = None if result.libraries is None or config.stacked else result.libraries[used]
-        libraries = None if apart is None else np.unique(apart, return_inverse=True)[1]
-        averages: Iterable[Tensor] = []
-        if config.averages and result.base is not None:
-            averages = average(result.base.subset(used), result.coordinates[used], k, libraries, device)
-        members: Iterable[Member] = list_members(embedding, result.widths, averages, config)
-        if grows:  # the tree asks them all of any observation
-            members = list(members)
+        averages: Iterable[Tensor] = [] if base is None else average(base, coordinates, k, libraries, device)
+        members = list_members(embedding, result.widths, averages, config)
         posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
         if config.refine:
             posterior = refine(posterior, walk_operator(result.graph[used][:, used]), config.refine)
@@ -159,12 +160,12 @@ def find_domains(
     labels, posterior = np.argsort(by_size)[labels], posterior[:, by_size]
     widths = result.widths if config.scales == "every" and len(result.widths) > 1 else []
     around = 1 + result.graph.nnz / len(result.embedding)
-    domain_map = transfer.fit(embedding, posterior, widths, result.coordinates[used], around)
-    labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, evidence=evidence)
-    if not grows:
+    domain_map = transfer.fit(embedding, posterior, widths, coordinates, around)
+    labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, choice=choice)
+    if surveyed is None or not (config.finest_level or needed):
         return labelled
     with stage("tree"), one_thread():
-        tree, leaves = grow_tree(list(members), labels, config.finest_level, needed)
+        tree, leaves = grow_tree(surveyed.first(N_CLUSTERINGS), labels, embedding, config.finest_level, needed)
     return replace(labelled, tree=tree, leaves=_place_all(labelled, used, tree, leaves))
 
 

@@ -312,7 +312,7 @@ class STMFG:
                 f"obsm[{self.use_rep!r}] has {spots.representation.shape[1]} columns, the model was trained on "
                 f"{len(maps['feature'].center)}; give the embedding the model was trained on"
             )
-        factors = _features.transform(spots, maps, log1p=self.config.log1p, align=align)
+        factors = _features.transform(spots, maps, self.config, align=align)
         return self._encode(tissue, order, factors, build_graphs(spots, factors, maps, self.config))
 
     def _encode(

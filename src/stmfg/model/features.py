@@ -20,7 +20,7 @@ from stmfg.errors import InputError
 from stmfg.model import offsets as _offsets
 from stmfg.model.components import Middle, principal_axes
 from stmfg.model.graphs import walk, walk_operator
-from stmfg.model.kind import holds_mixtures, measure_moran
+from stmfg.model.kind import describe_spots, holds_mixtures, measure_moran, measure_spread
 from stmfg.model.modes import find_joining_factors
 from stmfg.model.threads import map_in_order
 
@@ -63,6 +63,8 @@ class FeatureMap:
     """Whether the columns are leading components of spots, plain and with rows of unit length, not factors."""
     spread: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """Of mixtures, what the two parts are divided by, (2,); empty to take it from the observations at hand."""
+    to_factors: NDArray[Any] = field(default_factory=lambda: np.zeros(0))
+    """Of mixtures on several slices, what leads to the factors, (n_kept, n_factors), in which slices are compared."""
 
     def restricted(self, columns: NDArray[np.int64]) -> FeatureMap:
         """Return the map for data with other columns: (n_genes,) says where each is now, -1 where it is missing.
@@ -76,6 +78,7 @@ class FeatureMap:
             center=self.center[present],
             scale=self.scale[present],
             loadings=self.loadings[present] if self.loadings.size else self.loadings,
+            to_factors=self.to_factors[present] if self.to_factors.size else self.to_factors,
         )
 
     @property
@@ -106,9 +109,9 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
         raise InputError("neither counts nor a representation were given")
     # Between slices, the batch would pass for the most spatial factor of all.
     rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config)
+    leading = components[:, : limit_components(N_LEADING, len(components))]
     # Factors show domains more clearly than components do: they tell what slices share.
     groups = _offsets.find_groups((scores @ rotation).astype(np.float32), operator, libraries)
-    leading = components[:, : limit_components(N_LEADING, len(components))]
     components = _offsets.align(leading, operator, libraries, groups)
     mixtures = config.features == "components" or (
         config.features == "auto"
@@ -116,13 +119,14 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
     )
     if mixtures:
         leading = components[:, : limit_components(N_FEATURES, len(components))]
+        to_factors = first.loadings @ rotation if first.loadings.size else rotation
+        first = replace(first, spread=measure_spread(leading), to_factors=np.zeros(0) if groups is None else to_factors)
         rotation = np.eye(scores.shape[1], components.shape[1])
-        first = replace(first, spread=measure_spread(leading))
         factors = _offsets.align(describe_spots(leading, first.spread), operator, libraries, groups)
         spread = walk(operator, factors, max(config.factor_steps - 1, 0))
         autocorrelation = np.maximum(measure_moran(spread, operator), 0)
     else:
-        factors = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries, groups)
+        factors = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
     maps = {"feature": _complete(first, rotation, autocorrelation, mixtures=mixtures)}
     columns = [factors]
     for name, x in spots.extra.items():
@@ -150,13 +154,24 @@ def select_inputs(factors: Features, maps: dict[str, FeatureMap]) -> Features:
     return factors[:, np.concatenate([feature_map.joining for feature_map in maps.values()])]
 
 
-def transform(spots: Tissue, maps: dict[str, FeatureMap], *, log1p: bool, align: bool = True) -> Features:
+def transform(spots: Tissue, maps: dict[str, FeatureMap], config: Config, *, align: bool = True) -> Features:
     """Apply fitted maps to other observations, (n, d); ``align`` takes off what slices differ in as wholes."""
     operator, libraries = walk_operator(spots.surroundings), spots.libraries if align else None
     sources = {"feature": spots.representation if spots.counts is None else spots.counts} | spots.extra
-    how: dict[str, Any] = {"log1p": log1p, "libraries": libraries, "operator": operator}
-    columns = [apply_map(maps[name], sources[name], **how) for name in maps]
-    return np.hstack([_offsets.align(x, operator, libraries) for x in columns])
+    columns = []
+    for name, feature_map in maps.items():
+        x = apply_map(feature_map, sources[name], log1p=config.log1p, libraries=libraries, describe=False)
+        groups = None
+        if feature_map.mixtures:
+            if libraries is not None and feature_map.to_factors.size:
+                way: dict[str, Any] = {"loadings" if feature_map.loadings.size else "rotation": feature_map.to_factors}
+                to_factors = replace(feature_map, mixtures=False, **way)
+                factors = apply_map(to_factors, sources[name], log1p=config.log1p, libraries=libraries)
+                groups = _offsets.find_groups(factors, operator, libraries)
+            components = _offsets.align(x, operator, libraries, groups)
+            x = describe_spots(components[:, : feature_map.width // 2], feature_map.spread)
+        columns.append(_offsets.align(x, operator, libraries, groups))
+    return np.hstack(columns)
 
 
 def fit_counts(
@@ -178,7 +193,8 @@ def fit_counts(
     middle = Middle(center)
     if libraries is not None:
         middle = Middle(_offsets.slice_means(x, libraries[rows]), libraries[rows])
-    loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, random_state)
+    # Started alike for every seed: else the axes, and with them the number of domains, would differ in fine digits.
+    loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, 0)
     none, all_ones = np.zeros((0, 0)), np.ones(loadings.shape[1])
     feature_map = FeatureMap(genes, target, center, scale, loadings, none, all_ones, all_ones.astype(bool))
     components = apply_map(feature_map, counts, log1p=config.log1p)
@@ -208,11 +224,11 @@ def apply_map(
     *,
     log1p: bool = True,
     libraries: NDArray[np.int64] | None = None,
-    operator: sparse.csr_matrix | None = None,
+    describe: bool = True,
 ) -> Features:
     """Apply a fitted map to counts (n, genes) or a representation (n, d); offsets of slices stay in the columns.
 
-    Directions of components are those from the mean of a slice, however: its offset is taken off before.
+    Without ``describe`` components of spots are returned as they are: directions are those from the mean of a slice.
     """
     if isinstance(x, Counts):
         features = np.empty((x.shape[0], f.loadings.shape[1]), dtype=np.float32)
@@ -225,45 +241,19 @@ def apply_map(
             features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
 
         deque(map_in_order(transform_block, x.blocks()), maxlen=0)
-        return _describe_aligned(f, features, operator, libraries) if f.mixtures else features
+        return describe_spots(features[:, : f.width // 2], f.spread) if f.mixtures and describe else features
     if x is None:
         raise InputError("neither counts nor a representation were given")
     if f.mixtures:
         components = (((x - f.center) / f.scale) @ f.rotation).astype(np.float32)
-        return _describe_aligned(f, components, operator, libraries)
+        return describe_spots(components[:, : f.width // 2], f.spread) if describe else components
     scores = compress(_offsets.centred((x - f.center) / f.scale, libraries)).astype(np.float32)
     return np.asarray(scores @ f.rotation, dtype=np.float32)
-
-
-def _describe_aligned(
-    f: FeatureMap, components: Features, operator: sparse.csr_matrix | None, libraries: NDArray[np.int64] | None
-) -> Features:
-    return describe_spots(_offsets.align(components, operator, libraries)[:, : f.width // 2], f.spread)
 
 
 def limit_components(number: int, n: int) -> int:
     """Return how many components to take of n observations: few observations do not tell many from noise."""
     return max(1, min(number, n // ROWS_PER_COMPONENT))
-
-
-def describe_spots(components: NDArray[Any], spread: NDArray[np.float64]) -> Features:
-    """Return components (n, d), plain and with rows of unit length, side by side, (n, 2 d).
-
-    The second tell what a spot expresses without how much. Each is divided by its ``spread``; where that is empty, so
-    that its first column has unit variance.
-    """
-    spread = spread if spread.size else measure_spread(components)
-    return np.hstack([x / by for x, by in zip(_with_unit_rows(components), spread, strict=True)]).astype(np.float32)
-
-
-def measure_spread(components: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the standard deviation of the first component, plain and with rows of unit length, (2,)."""
-    return np.array([max(float(x[:, 0].std()), 1e-12) for x in _with_unit_rows(components)])
-
-
-def _with_unit_rows(components: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x = np.asarray(components, dtype=np.float64)
-    return x, x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
 
 
 def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> sparse.csr_matrix:

@@ -74,3 +74,23 @@ def measure_regularity(coordinates: NDArray[np.float64], libraries: NDArray[np.i
         regular += int((np.abs(distance / np.median(distance) - 1) <= TOLERANCE).sum())
         total += len(places)
     return regular / max(total, 1)
+
+
+def describe_spots(components: NDArray[Any], spread: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return components (n, d), plain and with rows of unit length, side by side, (n, 2 d).
+
+    The second tell what a spot expresses without how much. Each is divided by its ``spread``; where that is empty, so
+    that its first column has unit variance.
+    """
+    spread = spread if spread.size else measure_spread(components)
+    return np.hstack([x / by for x, by in zip(_with_unit_rows(components), spread, strict=True)]).astype(np.float32)
+
+
+def measure_spread(components: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the standard deviation of the first component, plain and with rows of unit length, (2,)."""
+    return np.array([max(float(x[:, 0].std()), 1e-12) for x in _with_unit_rows(components)])
+
+
+def _with_unit_rows(components: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x = np.asarray(components, dtype=np.float64)
+    return x, x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)

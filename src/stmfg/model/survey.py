@@ -1,50 +1,39 @@
-"""Clusterings of the members of a vote at every number of domains: what a tree and a choice of number are made from.
+"""Clusterings at every number of domains: what the number is chosen from, and the tree of domains made of.
 
-There are many of them, so each has one start and sees a subsample; what it finds can be asked of any observation.
+What is clustered are averages over neighbourhoods of several widths, as in the vote, around a subsample, so that a
+survey costs the same whatever the number of observations. It depends on the data and not on the seed of a run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
-from stmfg._core.blocks import BLOCK, subsample
-from stmfg.model.mixture import Mixtures, fit_mixtures
+from stmfg._core.blocks import subsample
+from stmfg.model.averages import choose_widths, prepare_inputs
+from stmfg.model.mixture import fit_mixtures
 from stmfg.model.threads import map_in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from stmfg.model.vote import Member
+    from stmfg.model.averages import Base
 
 FIT_AT_MOST = 2000
 """Observations that are clustered."""
-OF_EACH = 30
-"""Observations of every domain that are among them, where it has so many."""
-SEED = 0
-"""The same whatever the seed of a run: what is surveyed should depend on the data."""
-
-
-@dataclass(frozen=True)
-class Clustering:
-    """A mixture of one member of the vote."""
-
-    values: Tensor  # (n, d)
-    center: Tensor
-    scale: float
-    mixture: Mixtures
-    k: int
-
-    def posterior(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the posterior of some observations, (m, k)."""
-        x = (self.values[torch.from_numpy(rows).to(self.values.device)] - self.center) / self.scale
-        return self.mixture.assign(x)[0][0, : self.k].T.cpu().numpy()
+N_CLUSTERINGS = 12
+"""At least so many at each number."""
+MOST = 30
+"""Clusterings of more than that say little of tissue, and take long."""
+TYPICAL = 7
+"""Number of domains that the widths of the averages suit."""
 
 
 @dataclass(frozen=True)
@@ -53,46 +42,89 @@ class Survey:
 
     rows: NDArray[np.int64]
     """Observations that were clustered, (m,)."""
-    clusterings: dict[int, list[Clustering]]
-    """By number of clusters."""
+    posteriors: dict[int, NDArray[np.float32]]
+    """By number of clusters k: posteriors (m, clusterings, k)."""
+    of_member: NDArray[np.int64]
+    """Average that each clustering is of, (clusterings,)."""
 
-    def profile(self, k: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return which clusters observations are in, (m, number of clusterings times k).
+    def first(self, n_clusterings: int) -> Survey:
+        """Return the survey with the first of its clusterings, at least so many."""
+        n = len(set(self.of_member.tolist()))
+        n *= -(-n_clusterings // n)
+        return Survey(self.rows, {k: p[:, :n] for k, p in self.posteriors.items()}, self.of_member[:n])
 
-        The squared distance of two rows is the share of clusterings that tell them apart, times two.
+    def at(self, k: int) -> NDArray[np.float32]:
+        """Return the posteriors at a number, or at the largest that there is below it."""
+        return self.posteriors[min(k, max(self.posteriors))]
+
+    def profile(self, k: int) -> NDArray[np.float32]:
+        """Return which clusters the observations are in, (m, clusterings times k).
+
+        The squared distance of two rows is twice the share of the clusterings that tell them apart.
         """
-        blocks = [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
-        made = [np.hstack([c.posterior(block) for c in self.clusterings[k]]).astype(np.float32) for block in blocks]
-        return np.concatenate(made) / np.float32(np.sqrt(len(self.clusterings[k])))
+        posteriors = self.at(k)
+        return posteriors.reshape(len(posteriors), -1) / np.float32(np.sqrt(posteriors.shape[1]))
 
 
-def make_survey(members: Sequence[Member], numbers: Iterable[int], labels: NDArray[np.int64] | None = None) -> Survey:
-    """Cluster every member once at every number.
+def survey(
+    base: Base | None,
+    embedding: NDArray[np.float32],
+    coordinates: NDArray[np.float64],
+    libraries: NDArray[np.int64] | None,
+    numbers: Iterable[int],
+    n_clusterings: int = N_CLUSTERINGS,
+) -> Survey:
+    """Cluster a subsample at several numbers.
 
     Parameters
     ----------
-    members
-        What is clustered.
+    base
+        What is averaged; without, the embedding is clustered.
+    embedding
+        (n, d).
+    coordinates
+        Positions, (n, 2) or (n, 3).
+    libraries
+        Slice of each observation, codes (n,); ``None`` of a single slice.
     numbers
-        Numbers of clusters.
-    labels
-        Domains (n,) of which each has to be seen.
+        Numbers of clusters; those above the number of observations, and above ``MOST``, are left out.
+    n_clusterings
+        At least so many of each number, each average as often as the others.
     """
-    n = len(members[0].values)
-    rows = subsample(n, FIT_AT_MOST, SEED)
-    if labels is not None and len(rows) < n:
-        first = [np.flatnonzero(labels == code)[:OF_EACH] for code in np.unique(labels)]
-        rows = np.unique(np.concatenate([rows, *first]))
-    numbers = [k for k in numbers if k <= len(rows)]
+    # Taken in the order of their places, which no seed has a part in.
+    rows = np.lexsort(coordinates.T)[subsample(len(coordinates), FIT_AT_MOST, 0)]
+    members = list(_average_around(rows, base, coordinates, libraries)) if base is not None else [embedding[rows]]
+    numbers = [k for k in numbers if k <= min(MOST, len(rows))]
+    rounds = -(-n_clusterings // len(members))
 
-    def cluster_member(task: tuple[int, Member]) -> list[Clustering]:
-        i, member = task
-        values = torch.as_tensor(member.values)
-        x = values[torch.from_numpy(rows).to(values.device)]
-        center = x.mean(dim=0)
-        scale = max(float((x - center).std(correction=0)), 1e-12)
-        fitted = fit_mixtures((x - center) / scale, numbers, [1000 * i + k for k in numbers])
-        return [Clustering(values, center, scale, fitted[[j]], k) for j, k in enumerate(numbers)]
+    @torch.inference_mode()
+    def cluster_member(task: tuple[int, tuple[int, NDArray[Any]]]) -> list[NDArray[np.float32]]:
+        which, (i, values) = task
+        x = torch.from_numpy(values - values.mean(axis=0)).float()
+        x /= max(float(x.std(correction=0)), 1e-12)
+        seeds = [1000 * (len(members) * which + i) + k for k in numbers]
+        posteriors = fit_mixtures(x, numbers, seeds).assign(x)[0].numpy()
+        return [posterior[:k].T for posterior, k in zip(posteriors, numbers, strict=True)]
 
-    by_member = list(map_in_order(cluster_member, enumerate(members)))
-    return Survey(rows, {k: [of_member[j] for of_member in by_member] for j, k in enumerate(numbers)})
+    tasks = list(product(range(rounds), enumerate(members)))
+    clustered = list(map_in_order(cluster_member, tasks))
+    posteriors = {k: np.stack([each[j] for each in clustered], axis=1) for j, k in enumerate(numbers)}
+    return Survey(rows, posteriors, np.array([i for _, (i, _) in tasks]))
+
+
+def _average_around(
+    rows: NDArray[np.int64], base: Base, coordinates: NDArray[np.float64], libraries: NDArray[np.int64] | None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield averages over the neighbourhoods of some observations, each (m, d)."""
+    slices = np.zeros(len(coordinates), dtype=np.int64) if libraries is None else libraries
+    n_slices = len(np.unique(slices))
+    inputs = prepare_inputs(base, plain=libraries is None)
+    for width in choose_widths(len(coordinates) / n_slices, TYPICAL, mixtures=base.mixtures):
+        averages = [np.empty((len(rows), x.shape[1]), dtype=np.float32) for x in inputs]
+        for code in np.unique(slices[rows]):
+            of_slice, asked = np.flatnonzero(slices == code), np.flatnonzero(slices[rows] == code)
+            near = cKDTree(coordinates[of_slice]).query(coordinates[rows[asked]], min(width + 1, len(of_slice)))[1]
+            near = of_slice[near.reshape(len(asked), -1)]
+            for averaged, x in zip(averages, inputs, strict=True):
+                averaged[asked] = x[near].mean(axis=1)
+        yield from averages

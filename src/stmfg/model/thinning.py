@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
+from scipy.special import ndtri
 
 from stmfg._core.blocks import Counts, OnDisk
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Half", "split_embedding", "thin_counts"]
 
 _WORD = 64
+_LARGE = 4096
 
 
 def thin_counts(counts: sparse.csr_matrix, random_state: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
@@ -101,13 +103,21 @@ class Half(Counts):
 
 
 def _half_of(whole: NDArray[np.int64], keys: Keys) -> NDArray[np.int64]:
-    """Draw from binomial distributions with probability 1/2: count the ones among as many random bits."""
+    """Draw from binomial distributions with probability 1/2: count the ones among as many random bits.
+
+    Of thousands of bits the number is drawn from the normal distribution that it then has.
+    """
     bits = _mix(keys)
     used = np.minimum(whole, _WORD).astype(np.uint64)
     ones = np.full(len(used), np.iinfo(np.uint64).max)
     mask = np.where(used == 0, np.uint64(0), ones >> (np.uint64(_WORD) - np.maximum(used, np.uint64(1))))
     drawn: NDArray[np.int64] = np.bitwise_count(bits & mask).astype(np.int64)
-    more = np.flatnonzero(whole > _WORD)
+    large = np.flatnonzero(whole > _LARGE)
+    if len(large):
+        share = (bits[large].astype(np.float64) + 0.5) / 2.0**64
+        normal = whole[large] / 2 + np.sqrt(whole[large]) / 2 * ndtri(np.clip(share, 1e-12, 1 - 1e-12))
+        drawn[large] = np.rint(normal).astype(np.int64)
+    more = np.flatnonzero((whole > _WORD) & (whole <= _LARGE))
     if len(more):
         drawn[more] += _half_of(whole[more] - _WORD, bits[more])
     return drawn

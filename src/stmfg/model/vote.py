@@ -1,4 +1,4 @@
-"""The clusterings that vote on the domains, and the evidence for their number: arrays in, arrays out."""
+"""The clusterings that vote on the domains: arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from stmfg.config import PLUG_IN
 from stmfg.errors import InputError
 from stmfg.model import cluster
 from stmfg.model.plugins import cluster_with
-from stmfg.model.threads import map_in_order, one_thread
+from stmfg.model.threads import map_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -172,27 +171,3 @@ def vote(
         of_slice = cluster.map_clusters(posteriors, shares[rows])
         shares[rows] = (shares[rows] + OWN_WEIGHT * of_slice) / (1 + OWN_WEIGHT)
     return shares
-
-
-def choose_n_domains(
-    embedding: NDArray[np.float32], neighbourhood: float, config: Config, random_state: int
-) -> pd.Series[float]:
-    """Measure the evidence for every number of domains that is tried.
-
-    It is that of the mixture on the embedding (n, d), see :func:`stmfg.model.cluster.evidence`, where a spot and the
-    neighbours it was averaged with, ``neighbourhood`` spots on average, count as one independent observation: taken one
-    each, they would support ever more domains.
-
-    Returns
-    -------
-    Evidence in nats less that of the best number, so at most 0, indexed by k from 3 to 15.
-    """
-    candidates = range(3, max(4, min(15, len(embedding) // 10) + 1))
-    with one_thread():
-        evidence = [
-            cluster.evidence(
-                embedding, k, independent=1 / neighbourhood, n_starts=config.n_starts, random_state=random_state
-            )
-            for k in candidates
-        ]
-    return pd.Series(evidence, index=list(candidates)) - max(evidence)

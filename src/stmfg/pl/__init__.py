@@ -2,5 +2,16 @@
 
 from stmfg.pl._charts import loss, markers, n_domains, view_weights
 from stmfg.pl._maps import confidence, differences, domains, embedding
+from stmfg.pl._study import abundance
 
-__all__ = ["confidence", "differences", "domains", "embedding", "loss", "markers", "n_domains", "view_weights"]
+__all__ = [
+    "abundance",
+    "confidence",
+    "differences",
+    "domains",
+    "embedding",
+    "loss",
+    "markers",
+    "n_domains",
+    "view_weights",
+]

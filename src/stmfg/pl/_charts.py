@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def loss(adata: AnnData, *, ax: Axes | None = None) -> Axes:
 
 
 def n_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
-    """Draw the evidence for every number of domains that was tried, and which was chosen.
+    """Draw how well every number of domains is supported, which was chosen, and which are nearly as good.
 
     Parameters
     ----------
@@ -86,15 +87,17 @@ def n_domains(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     ax
         Axes to draw on; new ones by default.
     """
-    record = require(adata, "uns", UNS, RUN)
-    if "n_domains_evidence" not in record:
+    record = require(adata, "uns", UNS, RUN).get("n_domains", {})
+    if not isinstance(record, Mapping) or "score" not in record:
         raise InputError("the number of domains was given, not chosen; run stmfg.tl.domains(adata, n_domains='auto')")
-    tried, evidence = np.asarray(record["n_domains_candidates"]), np.asarray(record["n_domains_evidence"])
-    chosen = int(evidence.argmax())
+    tried, score = np.asarray(record["n"]), np.asarray(record["score"])
+    chosen, rivals = tried == record["chosen"], np.isin(tried, record["rivals"])
     ax = ax or new_axes(6.0, 3.5)
-    ax.plot(tried, evidence, color="0.5", marker="o", markersize=4, linewidth=1.4)
-    ax.plot(tried[chosen], evidence[chosen], color=palette(1)[0], marker="o", markersize=9)
-    ax.set(xlabel="Number of domains", ylabel="Evidence less the best (nats)", xticks=tried)
+    ax.plot(tried, score, color="0.5", marker="o", markersize=4, linewidth=1.4)
+    ax.plot(tried[rivals], score[rivals], "o", markersize=9, markeredgecolor=palette(1)[0], color="white")
+    ax.plot(tried[chosen], score[chosen], "o", markersize=9, color=palette(1)[0])
+    ax.set_title("\n".join(textwrap.wrap(str(record["sentence"]), 60)), fontsize="medium", loc="left")
+    ax.set(xlabel="Number of domains", ylabel="Support", xticks=tried)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

@@ -55,8 +55,8 @@ def domains(
     image
         Whether to draw the tissue image of ``uns["spatial"]``.
     library_key
-        Column of ``obs`` naming the slice of each spot; slices are laid out side by side with their names above,
-        without image.
+        Column of ``obs`` naming the slice of each spot; slices are laid out side by side with their names above, each
+        over the image that ``uns["spatial"]`` has by its name.
     size
         Factor on the diameter of the spots.
     legend

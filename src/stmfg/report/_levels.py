@@ -62,13 +62,8 @@ def _order_leaves(names: NDArray[np.str_], anchor: int, domains: list[str]) -> N
 def describe_number(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return how the number of domains was chosen: a sentence, and points of a chart 100 wide and 40 high."""
     curve = record.get("n_domains")
-    if not isinstance(curve, Mapping):
-        if len(record.get("n_domains_candidates", ())) < 2:
-            return None
-        n, score = np.asarray(record["n_domains_candidates"]), np.asarray(record["n_domains_evidence"])
-        best = int(n[np.argmax(score)])
-        sentence = f"Of {n.min()} to {n.max()} domains, {best} have the most evidence."
-        curve = {"n": n, "score": score, "chosen": best, "sentence": sentence}
+    if not isinstance(curve, Mapping) or "score" not in curve:
+        return None
     numbers, scores = (np.asarray(curve.get(key, []), dtype=np.float64).ravel() for key in ("n", "score"))
     usable = np.isfinite(scores) if len(scores) == len(numbers) else np.zeros(0, dtype=bool)
     points = []

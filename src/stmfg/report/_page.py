@@ -19,12 +19,13 @@ from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE_DARK, EXPRESSION, EXPRESSION_DARK, MISSING, TISSUE_PALETTE
 from stmfg._core.spots import spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MARKERS, SPATIAL, SPATIAL_GRAPH, UNS
-from stmfg.errors import InputError
+from stmfg.errors import InputError, MissingDependencyError
 from stmfg.pl._charts import counts_or_none
 from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
 from stmfg.report._sections import average_view_weights, draw_curves, tabulate_run
 from stmfg.report._sentences import UNCERTAIN, list_warnings
+from stmfg.report._study import describe_slices
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
@@ -40,6 +41,18 @@ _CERTAINTY = {
     True: "probability to stay in the domain when half of the molecules are drawn again",
     False: "share of votes for the domain",
 }
+_PLANES = {
+    "pca": (
+        "Scatter plot of the first two principal components of the embedding",
+        "The two main directions of what the network learned. Spots that lie together are alike; domains may separate "
+        "in directions that are not shown.",
+    ),
+    "umap": (
+        "UMAP of the embedding",
+        "UMAP of what the network learned. Spots that lie together are alike; how far groups lie apart, and how large "
+        "they are drawn, says little.",
+    ),
+}
 _CONFIDENCE_STEPS = 10  # of the still picture: few colours make a small file
 _COLOUR_STEPS = 256
 _MARKERS = 5
@@ -51,7 +64,7 @@ _SCRIPTS = [
     f"js/{name}.js"
     for name in (
         "elements", "colours", "pack", "points", "draw", "gestures", "map", "groups", "select", "regions", "figures",
-        "mapfile", "genes", "domains", "selections", "report",
+        "mapfile", "genes", "domains", "selections", "slices", "report",
     )
 ]  # fmt: skip
 
@@ -62,6 +75,7 @@ def write(
     *,
     title: str | None = None,
     genes: str | Sequence[str] = "all",
+    plane: str = "pca",
     run: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the report of a result.
@@ -81,6 +95,9 @@ def write(
     genes
         What can be searched for on the map: ``"all"`` genes that 1 % of the spots have, ``"markers"`` alone, or a list
         of names besides these.
+    plane
+        What is shown beside the map: ``"pca"``, the first two principal components of the embedding, or ``"umap"`` of
+        it (McInnes et al. 2018), which needs umap-learn and takes minutes for 100,000 spots.
     run
         What ``run.json`` holds: version, input, options, params, versions, stages, history, warnings; and selections,
         ``{"name": ..., "spots": [...]}`` each. What is absent is taken from ``uns["stmfg"]``, or left out.
@@ -88,10 +105,12 @@ def write(
     Raises
     ------
     InputError
-        If ``genes`` names one that is not there.
+        If ``genes`` names one that is not there, or ``plane`` is another.
+    MissingDependencyError
+        If umap-learn is not installed.
     """
     path = Path(path)
-    content, packed = _content(adata, title, genes, run or {})
+    content, packed = _content(adata, title, genes, plane, run or {})
     folder = path.with_name(f"{path.stem}_genes")
     outside = packed is not None and not packed.inside
     content["map"]["folder"] = folder.name if outside else None
@@ -103,7 +122,7 @@ def write(
 
 
 def _content(
-    adata: AnnData, title: str | None, wanted: str | Sequence[str], run: Mapping[str, Any]
+    adata: AnnData, title: str | None, wanted: str | Sequence[str], projection: str, run: Mapping[str, Any]
 ) -> tuple[dict[str, Any], _genes.PackedGenes | None]:
     """Return everything the template shows, and the genes of the map."""
     domains = labels(adata)
@@ -116,7 +135,10 @@ def _content(
     library_key = options.get("library_key", record.get("library_key"))
     where = spots(adata, library_key=library_key)
     certain = np.asarray(adata.obs[CONFIDENCE]) if CONFIDENCE in adata.obs else None
-    plane = _map_data.scatter(principal_plane(adata.obsm[EMBEDDING])[0]) if EMBEDDING in adata.obsm else None
+    if projection not in _PLANES:
+        raise InputError(f'plane is {projection!r}, expected "pca" or "umap"')
+    project = {"pca": lambda x: principal_plane(x)[0], "umap": _project_by_umap}[projection]
+    plane = _map_data.scatter(project(adata.obsm[EMBEDDING])) if EMBEDDING in adata.obsm else None
     graph = adata.obsp.get(SPATIAL_GRAPH)
     chosen = _map_data.choose_spots(adata.n_obs)
     places = _map_data.name_places(where, domains)
@@ -169,6 +191,7 @@ def _content(
         "domains": listed,
         "number": _levels.describe_number(record),
         "slices": list(where.slices),
+        "study": describe_slices(adata, where, library_key, shades, run),
         "sizes": _count_spots(domains, certain, halves),
         "redrawn": halves is not None,
         "median_confidence": None if certain is None else float(np.median(certain)),
@@ -183,6 +206,7 @@ def _content(
             places,
         ),
         "map": drawn,
+        "plane": _PLANES[projection],
         "map_genes": [str(adata.var_names[gene]) for gene in on_map],
         "n_searched": 0 if packed is None else len(on_map) + len(others),
         "sampled": len(chosen) < adata.n_obs,
@@ -217,6 +241,15 @@ def _choose_genes(
             raise InputError(f"the result has no gene {absent[0]!r}; give names as in var_names")
         chosen = np.flatnonzero(names.isin(list(wanted)))
     return np.setdiff1d(chosen, on_map)
+
+
+def _project_by_umap(x: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a plane of x (n, d) in which neighbours stay neighbours, (n, 2)."""
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise MissingDependencyError('UMAP needs umap-learn: pip install "stmfg[umap]"') from error
+    return np.asarray(UMAP(random_state=0, n_jobs=1).fit_transform(np.asarray(x)), dtype=np.float64)
 
 
 def _name_input(adata: AnnData, run: Mapping[str, Any]) -> str:

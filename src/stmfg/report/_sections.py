@@ -72,9 +72,10 @@ def draw_curves(history: Mapping[str, Any]) -> list[dict[str, Any]]:
 def tabulate_run(run: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return what is known of the run, as names and values under headings."""
     tables = {}
-    if "n_domains_evidence" in record:
-        pairs = zip(record["n_domains_candidates"], record["n_domains_evidence"], strict=True)
-        tables["Evidence less the best (nats), by number of domains"] = {str(k): f"{value:.1f}" for k, value in pairs}
+    choice = record.get("n_domains")
+    if isinstance(choice, Mapping) and "score" in choice:
+        pairs = zip(choice["n"], choice["score"], strict=True)
+        tables["Support, by number of domains"] = {str(k): f"{value:.2f}" for k, value in pairs}
     if run.get("stability"):
         tables["Other seeds"] = {"Agreement": describe_stability(run["stability"])}
     return tables | {

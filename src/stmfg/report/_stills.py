@@ -23,9 +23,9 @@ LARGE, SMALL = 1_200, 800  # pixels of the longer side
 _DPI = 200
 
 
-def tissue_picture(where: Spots) -> str:
+def tissue_picture(where: Spots, pixels: int = LARGE) -> str:
     """Return the tissue image inside the bounds of the spots, as a data address."""
-    figure, ax = _panel(where, LARGE)
+    figure, ax = _panel(where, pixels)
     draw_spots(ax, where).remove()
     return data_address(figure, quality=85)
 

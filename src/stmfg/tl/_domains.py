@@ -133,9 +133,10 @@ def domains(
     adata
         As in :func:`embed`.
     n_domains
-        Number of domains; exactly so many come out, none empty. ``"auto"`` takes the number with the most
-        evidence, see :func:`stmfg.model.vote.choose_n_domains`. Of several numbers, as ``[4, 7, 10]``, the smallest is
-        found and the others are levels of the tree around it, in columns ``stmfg_domain_7`` and ``stmfg_domain_10``.
+        Number of domains; exactly so many come out, none empty. ``"auto"`` chooses it: where more domains stop being
+        what different clusterings agree on, see :mod:`stmfg.model.number`. Of several numbers, as ``[4, 7, 10]``, the
+        smallest is found and the others are levels of the tree around it, in columns ``stmfg_domain_7`` and
+        ``stmfg_domain_10``.
     preset
         ``"default"`` when not given, or the preset of the embedding that is there.
     use_rep, layer, library_key, denoised, random_state, device, checkpoint, progress, copy, options

@@ -55,22 +55,22 @@ def write_redraws(
     if not config.redraws:
         return
     use_rep = record.get("use_rep")
+    domains = labels(adata, key)
+    codes = np.array(domains.codes, dtype=np.int64)
+    where: dict[str, Any] = {"layer": layer, "library_key": library_key or record.get("library_key")}
+    level, problem = logger.level, None
     with stage("halves"):
+        logger.setLevel(logging.ERROR)  # the warnings were given when the domains were found
         try:
-            tissue = read_tissue(
-                adata,
-                use_rep=use_rep,
-                layer=layer,
-                library_key=library_key or record.get("library_key"),
-                config=config,
-            )
-            spots, order = prepare(tissue, config)
-        except InputError as error:  # an embedding is clustered anew, and the counts are no longer there
-            logger.info("confidence is the share of the vote, for halves of the molecules cannot be drawn: %s", error)
-            return
-        domains = labels(adata, key)
-        codes = np.array(domains.codes, dtype=np.int64)
-        redraws = redraw(spots, codes[order], config, random_state, plugins.clusterer, pick_device(device))
+            spots, order = prepare(read_tissue(adata, use_rep=use_rep, config=config, **where), config)
+            redraws = redraw(spots, codes[order], config, random_state, plugins.clusterer, pick_device(device))
+        except InputError as error:  # the counts are no longer there, or half of the molecules are too few
+            problem = error
+        finally:
+            logger.setLevel(level)
+    if problem is not None:
+        logger.info("confidence is the share of the vote, for halves of the molecules cannot be used: %s", problem)
+        return
     codes[order] = redraws.labels
     if use_rep is None:
         adata.obs[half] = pd.Categorical.from_codes(codes, categories=domains.categories)

@@ -131,13 +131,8 @@ def write_domains(adata: AnnData, result: Result, key: str) -> None:
     adata.obs[key] = pd.Categorical(result.labels, categories=[str(i + 1) for i in range(k)])
     adata.obs[CONFIDENCE if key == DOMAIN else f"{key}_confidence"] = result.confidence
     write_colours(adata, key)
-    record["n_domains"] = k
+    record["n_domains"] = {"chosen": k} if result.choice is None else result.choice.to_dict()
     record["domain_map"] = result.domain_map.to_dict()
-    for name in ("n_domains_candidates", "n_domains_evidence"):
-        record.pop(name, None)  # of an earlier choice
-    if result.evidence is not None:
-        record["n_domains_candidates"] = result.evidence.index.to_numpy()
-        record["n_domains_evidence"] = result.evidence.to_numpy()
     if key == DOMAIN:
         write_tree(adata, result)
 

@@ -25,12 +25,12 @@ from stmfg._version import __version__
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.io.sheet import read_samples
 from stmfg.io.slices import MIN_SHARED_GENES
+from stmfg.tl._study import Study, compare_conditions
 from stmfg.workflow import _cohort_tasks as tasks
 from stmfg.workflow._cohort_cluster import Here, check_cluster, connect
-from stmfg.workflow._earlier import ABUNDANCE, COMPOSITION, refuse_earlier
+from stmfg.workflow._earlier import refuse_earlier
 from stmfg.workflow._results import (
     collected_warnings,
-    compare_conditions,
     describe,
     reserved,
     write,
@@ -111,7 +111,7 @@ def _run(
             "stages": stages,
             "warnings": messages,
         }
-        _finish(adata, output, job, record, _tables(answers, table))
+        _finish(adata, output, job, record, table, _compare(answers, table, options.reference))
     return record
 
 
@@ -257,12 +257,11 @@ def _tabulate(answers: list[dict[str, Any]], samples: list[Sample]) -> pd.DataFr
     return table
 
 
-def _tables(answers: list[dict[str, Any]], table: pd.DataFrame) -> dict[str, pd.DataFrame | None]:
-    """Return the tables of the cohort by the names of their files."""
+def _compare(answers: list[dict[str, Any]], table: pd.DataFrame, reference: str | None) -> Study:
+    """Return what comparing the samples of the cohort comes to."""
     import anndata
 
     composition = pd.DataFrame([row for answer in answers for row in answer["composition"]])
-    tables: dict[str, pd.DataFrame | None] = {"samples.csv": table, COMPOSITION: composition, "domains.csv": None}
     # Shares of a sample are its own whatever its size: some thousand rows stand for its spots.
     counts = (composition["proportion"] * _ROWS_COMPARED).round().astype(int)
     rows = composition.loc[composition.index.repeat(counts), ["sample", "domain"]].set_axis([SLICE, DOMAIN], axis=1)
@@ -270,12 +269,11 @@ def _tables(answers: list[dict[str, Any]], table: pd.DataFrame) -> dict[str, pd.
         if key in table:
             rows[key] = rows[SLICE].map(table.set_index("sample")[key]).to_numpy()
     rows.index = pd.RangeIndex(len(rows)).astype(str)
-    tables[ABUNDANCE] = compare_conditions(anndata.AnnData(obs=rows))
-    return tables
+    return Study(composition, *compare_conditions(anndata.AnnData(obs=rows), SLICE, reference=reference))
 
 
 def _finish(
-    adata: AnnData, output: Path, job: tasks.Job, record: dict[str, Any], tables: dict[str, pd.DataFrame | None]
+    adata: AnnData, output: Path, job: tasks.Job, record: dict[str, Any], table: pd.DataFrame, study: Study
 ) -> None:
     """Put the files of the samples in place, write those of the cohort, and remove what only helped."""
     for name in (SAMPLES, TABLE):
@@ -285,5 +283,5 @@ def _finish(
     shutil.rmtree(output / FITTED, ignore_errors=True)
     if not job.is_new:
         shutil.copytree(job.fitted, output / FITTED)
-    write(adata, output, record, tables)
+    write(adata, output, record, {"samples.csv": table, "domains.csv": None}, study)
     shutil.rmtree(job.folder)

@@ -16,8 +16,8 @@ OUTPUTS: Final = ("result.h5ad", "domains.csv", "markers.csv", "domains.png", "r
 """Files of a finished run; without counts there are no markers."""
 RECORD, MARKERS = OUTPUTS[-1], OUTPUTS[2]
 """The record is removed first and put in place last: where it is, the other files belong to it."""
-COMPOSITION, ABUNDANCE = "composition.csv", "abundance.csv"
-"""Tables of a run of several slices: the share of each that every domain takes, and how conditions differ in that."""
+COMPOSITION, ABUNDANCE, ABUNDANCE_FIGURE = OF_SEVERAL = ("composition.csv", "abundance.csv", "abundance.png")
+"""Of a run of several slices: the share of each that every domain takes, and how conditions differ in that."""
 CHECKPOINT: Final = "checkpoint.safetensors"
 """Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
 
@@ -31,7 +31,7 @@ def refuse_earlier(output: Path, *, overwrite: bool, resume: bool = False) -> No
         If the folder holds results that ``overwrite`` does not allow to replace, an interrupted run that neither
         ``resume`` nor ``overwrite`` speaks of, or a file by the name of a result that no run has left.
     """
-    names = [name for name in (*OUTPUTS, COMPOSITION, ABUNDANCE, CHECKPOINT) if (output / name).is_file()]
+    names = [name for name in (*OUTPUTS, *OF_SEVERAL, CHECKPOINT) if (output / name).is_file()]
     record = _read_record(output / RECORD)
     # One that was killed while it moved its files in place has left no record, but the folder they were in.
     is_interrupted = CHECKPOINT in names or (record is None and any(output.glob(f"{PARTIAL}*")))
@@ -57,7 +57,8 @@ def refuse_foreign_page(output: Path) -> None:
     InputError
         If they would.
     """
-    for name, first in (("index.html", '<meta name="generator" content="stMFG'), ("summary.csv", "sample,path,")):
+    page = ("index.html", '<meta name="generator" content="stMFG')
+    for name, first in (page, ("summary.csv", "sample,path,"), ("matched.csv", "sample,domain,group")):
         path = output / name
         if path.is_file() and first not in path.read_text(encoding="utf-8", errors="replace")[:2000]:
             raise InputError(f"{output} holds {name}, which no batch of stMFG has left there; give another folder")

@@ -13,7 +13,7 @@ from stmfg._core.spots import spots
 from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
 from stmfg._keys import IMAGE_FEATURES, SLICE, SPATIAL
-from stmfg.errors import InputError
+from stmfg.errors import InputError, flag
 from stmfg.io._read import read_for_run
 from stmfg.io.platforms import recognise
 from stmfg.io.settle import name_after_slices
@@ -21,6 +21,7 @@ from stmfg.io.sheet import read_samples
 from stmfg.io.slices import join_samples, read_slices
 from stmfg.io.writing import make_writable
 from stmfg.model import graphs
+from stmfg.tl._study import CONDITION
 from stmfg.workflow._preflight import check_samples, check_source
 from stmfg.workflow.options import SHEET_COLUMNS, RunOptions
 
@@ -104,6 +105,11 @@ def check_input(adata: AnnData, options: RunOptions) -> None:
     if n_used < checks.MIN_OBSERVATIONS:
         raise InputError(f"only {n_used} spots have counts; at least {checks.MIN_OBSERVATIONS} are needed")
     checks.levels(options.levels or options.n_domains, n_used)
+    if options.reference is not None:
+        names = [] if CONDITION not in adata.obs else sorted(adata.obs[CONDITION].dropna().astype(str).unique())
+        if options.reference not in names or options.library_key != SLICE:
+            known = ", ".join(names) or "none: give a sheet of samples with the column condition"
+            raise InputError(f"{flag('reference')} is {options.reference!r}; the conditions are {known}")
     if SPATIAL in adata.uns:  # what cannot be drawn shows now, not after training
         spots(adata, library_key=options.library_key)
     for key in options.config.extra_views.values():

@@ -25,12 +25,22 @@ from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.io._read import read
 from stmfg.io.writing import read_back
-from stmfg.workflow._earlier import ABUNDANCE, COMPOSITION, MARKERS, RECORD, refuse_earlier
+from stmfg.workflow._earlier import (
+    ABUNDANCE,
+    ABUNDANCE_FIGURE,
+    COMPOSITION,
+    MARKERS,
+    OF_SEVERAL,
+    RECORD,
+    refuse_earlier,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anndata import AnnData
+
+    from stmfg.tl._study import Study
 
 logger = logging.getLogger("stmfg")
 
@@ -67,7 +77,7 @@ def describe(
         "input": _absolute(source),
         "n_obs": adata.n_obs,
         "n_vars": adata.n_vars,
-        "n_domains": int(adata.uns[UNS]["n_domains"]),
+        "n_domains": int(adata.uns[UNS]["n_domains"]["chosen"]),
         "options": options,
         "computer": computer,  # what rounding depends on, besides the versions
         "versions": _versions(),
@@ -93,12 +103,17 @@ def _versions() -> dict[str, str]:
 
 
 def write(
-    adata: AnnData, output: Path, record: dict[str, Any], other: dict[str, pd.DataFrame | None] | None = None
+    adata: AnnData,
+    output: Path,
+    record: dict[str, Any],
+    other: dict[str, pd.DataFrame | None] | None = None,
+    study: Study | None = None,
 ) -> None:
-    """Write all files next to their place, then move them there; `other` are tables in place of those of the AnnData.
+    """Write all files next to their place, then move them there; `other` and `study` replace what the AnnData tells.
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
+    from stmfg.tl._study import compare_samples
     from stmfg.tl._summary import summary
 
     library_key = record["options"]["library_key"]
@@ -107,6 +122,15 @@ def write(
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
             if MARKERS in tables:
                 _keep_markers(adata, tables, record)
+            if library_key == SLICE:
+                study = study or compare_samples(adata, SLICE, reference=record["options"].get("reference"))
+            if study is not None:
+                record["comparison"] = list(study.sentences)
+                tables[COMPOSITION] = study.composition
+                if study.abundance is not None:
+                    tables[ABUNDANCE] = study.abundance
+                elif study.sentences:
+                    logger.warning("%s", study.sentences[0].rstrip("."))
             tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
             summarised = summary(adata)
             record["summary"] = [*summarised.sentences]
@@ -117,6 +141,7 @@ def write(
             from matplotlib.figure import Figure
 
             from stmfg import pl
+            from stmfg.pl._study import draw_study
 
             for name, table in tables.items():
                 if name == "domains.csv":
@@ -126,6 +151,8 @@ def write(
             figure = Figure(figsize=(8, 7), layout="constrained")
             pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
             figure.savefig(partial / "domains.png", dpi=150)
+            if study is not None and study.abundance is not None:
+                draw_study(study).savefig(partial / ABUNDANCE_FIGURE, dpi=150)
         with stage("result"):
             _write_result(adata, partial / "result.h5ad")
             read_back(partial / "result.h5ad", adata)
@@ -138,7 +165,7 @@ def write(
         for path in written:
             if path.is_file():
                 flush(path)
-        for name in (RECORD, MARKERS, COMPOSITION, ABUNDANCE):
+        for name in (RECORD, MARKERS, *OF_SEVERAL):
             (output / name).unlink(missing_ok=True)
         report.remove_genes(output / GENES)
         for path in written:
@@ -152,7 +179,6 @@ def write(
 def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.DataFrame]:
     """Return the tables of a run by the names of their files."""
     from stmfg.pl._charts import counts_or_none
-    from stmfg.tl._abundance import composition
     from stmfg.tl._halves import rank_markers
 
     domains = adata.obs[[DOMAIN, CONFIDENCE]].set_axis(["domain", "confidence"], axis=1)
@@ -164,25 +190,7 @@ def _tables(adata: AnnData, layer: str | None, *, joined: bool) -> dict[str, pd.
     domains.insert(0, "slice", adata.obs[SLICE])
     names = zip(domains.index, domains["slice"], strict=True)
     domains.index = pd.Index([spot.removesuffix(f"_{name}") for spot, name in names])  # as in the slice's own file
-    tables[COMPOSITION] = composition(adata, sample_key=SLICE)
-    if (differences := compare_conditions(adata)) is not None:
-        tables[ABUNDANCE] = differences
     return tables
-
-
-def compare_conditions(adata: AnnData) -> pd.DataFrame | None:
-    """Return how the shares of domains differ between conditions, or nothing where they cannot be compared."""
-    from stmfg.tl._abundance import abundance
-
-    slices = adata.obs.drop_duplicates(SLICE)
-    if "condition" not in slices or slices["condition"].nunique() < 2:
-        return None
-    donor_key = "donor" if "donor" in slices else None
-    try:
-        return abundance(adata, sample_key=SLICE, condition_key="condition", donor_key=donor_key)
-    except InputError as error:  # a condition has one slice, for example
-        logger.warning("conditions are not compared: %s", error)
-        return None
 
 
 def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[str, Any]) -> None:
@@ -237,6 +245,7 @@ def write_report(
     title: str | None = None,
     edits: str | Path | None = None,
     genes: str | Sequence[str] = "all",
+    plane: str = "pca",
 ) -> Path:
     """Write the report of a finished run again.
 
@@ -253,6 +262,8 @@ def write_report(
         see :func:`stmfg.tl.rename`.
     genes
         Those that the page can show: ``"all"``, ``"markers"`` or a list of names.
+    plane
+        What is beside the map: ``"pca"`` or ``"umap"`` of the embedding.
 
     Returns
     -------
@@ -275,7 +286,9 @@ def write_report(
         record = json.loads(result.with_name(RECORD).read_text(encoding="utf-8"))
     if edits is not None:
         _edit(adata, Path(edits).expanduser(), record)
-    report.write(adata, output, title=title or record.get("options", {}).get("title"), genes=genes, run=record)
+    report.write(
+        adata, output, title=title or record.get("options", {}).get("title"), genes=genes, plane=plane, run=record
+    )
     return output
 
 

@@ -144,6 +144,9 @@ class RunOptions:
     library_key: str | None = _option(
         None, "KEY", "column of obs that names the slice; none: all are one", "run batch apply", True
     )
+    reference: str | None = _option(
+        None, "NAME", "condition of the sheet that the others are compared with (default: the first by name)", "run"
+    )
     stacked: bool = _option(False, "", "slices are aligned; z, the third coordinate, joins them", "run batch")
     n_domains: int | str = _option("auto", "K|auto", "number of domains", "run batch", True, group="domains")
     levels: tuple[int, ...] = _option(

@@ -8,6 +8,7 @@ import { drawMap } from "./mapfile.js";
 import { GeneStore, unpack, unpackJson } from "./pack.js";
 import { deepPlaces, makeRaster, outlines } from "./regions.js";
 import { Selections } from "./selections.js";
+import { Slices } from "./slices.js";
 
 const WIDE = 1400; // pixels of a window that has room for the embedding beside the map
 
@@ -115,8 +116,8 @@ class Page {
     this.groups = groups;
     const none = groups.length;
     this.codes = Uint16Array.from(this.leaves, (leaf) => of[leaf] ?? none);
-    this.counts = new Uint32Array(none + 1);
-    for (const code of this.codes) this.counts[code]++;
+    this.slices?.forget();
+    this.recount();
     this.raster = this.places2d = this.paths = null;
     this.markSelected(this.selected, false);
     if (!first) {
@@ -124,6 +125,14 @@ class Page {
       this.selections.refresh();
       this.colouring.apply();
     }
+  }
+
+  /** Count the spots of every group, on the slice that is shown. */
+  recount() {
+    this.counts = new Uint32Array(this.groups.length + 1);
+    this.codes.forEach((code, i) => {
+      if (this.slices?.has(i) ?? true) this.counts[code]++;
+    });
   }
 
   /** Make all but some spots faint. Those are groups of their own to the painter, after the others. */
@@ -135,13 +144,14 @@ class Page {
       this.paint.codes = this.codes.map((code) => code + n);
       for (const i of spots) this.paint.codes[i] -= n;
     }
+    if (this.slices?.chosen) this.paint.codes = this.paint.codes.map((code, i) => (this.slices.has(i) ? code : 2 * n));
     if (draw) this.redraw();
   }
 
   redraw() {
     const n = this.groups.length + 1;
     const shown = Array.from({ length: n }, (_, i) => this.domains.state(i));
-    this.paint.shown = Uint8Array.from([...shown, ...shown.map((state) => (state ? 2 : 0))]);
+    this.paint.shown = Uint8Array.from([...shown, ...shown.map((state) => (state ? 2 : 0)), 0]); // the last: of another slice
     for (const map of this.maps ?? []) map.request();
   }
 
@@ -158,17 +168,19 @@ class Page {
   /** Where a name is written on the map: `[x, y, text, align]` in steps of the map. */
   labels() {
     const { tissue } = this.data;
-    const slices = tissue.slices.map(({ name, box }) => [
+    const own = this.slices?.places();
+    const shown = this.slices?.chosen ? [this.slices.chosen] : tissue.slices;
+    const slices = shown.map(({ name, box }) => [
       box[0],
       box[1] - 0.018 * Math.max(tissue.width, tissue.height),
       name,
       "left",
     ]);
     if (!this.showNames) return slices;
-    const unchanged = this.domains.anchored && this.groups.length === this.data.domains.length;
-    if (!unchanged) this.areas();
+    const unchanged = !own && this.domains.anchored && this.groups.length === this.data.domains.length;
+    if (!unchanged && !own) this.areas();
     const names = this.groups.map(({ name }, i) => {
-      const place = unchanged ? tissue.names[i] : this.places2d[i];
+      const place = unchanged ? tissue.names[i] : (own ?? this.places2d)[i];
       return place && this.domains.state(i) === 1
         ? [place[0], place[1], name.length <= 16 ? name : `${name.slice(0, 15)}…`]
         : null;
@@ -280,12 +292,7 @@ class Page {
       this.showNames = target.checked;
       this.redraw();
     });
-    find("#slice")?.addEventListener("change", ({ target }) => {
-      const box = this.data.tissue.slices[Number(target.value)]?.box;
-      if (!box) return this.tissue.fit(this.tissue.whole);
-      const margin = 0.035 * Math.max(box[2] - box[0], box[3] - box[1]);
-      this.tissue.fit([box[0] - margin, box[1] - 2 * margin, box[2] + margin, box[3] + margin]);
-    });
+    this.slices = new Slices(this);
     find("#beside")?.addEventListener("change", ({ target }) =>
       find("#map").classList.toggle("with-plane", target.checked),
     );
@@ -318,7 +325,7 @@ class Page {
       map: this.tissue,
       groups: this.groups.filter((_, i) => this.domains.state(i) > 0),
       scale: scale && { ...scale, title: what },
-      title: [this.data.title, what].filter(Boolean).join(", "),
+      title: [this.data.title, this.slices.name, what].filter(Boolean).join(", "),
       paths: this.outlined().map(([, colour, loops]) => [path(loops), colour]),
       labels: this.labels()
         .map(([x, y, text]) => [...at([x, y]), text])

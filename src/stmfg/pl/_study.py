@@ -1,0 +1,124 @@
+"""How much of each sample the domains take, and how conditions differ in that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from stmfg._keys import DOMAIN
+from stmfg.errors import InputError
+from stmfg.tl._study import CONDITION, Study, compare_samples
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+_MARKERS: Final = ("o", "o", "s", "^", "D", "v")
+_CLAIMED: Final = 0.05
+
+
+def abundance(
+    adata: AnnData,
+    *,
+    sample_key: str,
+    reference: str | None = None,
+    key: str = DOMAIN,
+    axes: tuple[Axes, Axes] | None = None,
+) -> tuple[Axes, Axes]:
+    """Draw the share of every sample that each domain takes, by condition, and beside it the effect with its interval.
+
+    On the left every sample is a mark and the mean of a condition a bar. On the right is the ratio of odds of each
+    condition to the reference with its 95 % interval, filled where the adjusted p-value is below 0.05.
+
+    Parameters
+    ----------
+    adata
+        Annotated data of several samples, with ``obs["condition"]`` and where wanted ``obs["donor"]``.
+    sample_key, reference, key
+        As of :func:`stmfg.tl.abundance`.
+    axes
+        Two axes to draw on; new ones by default.
+
+    Raises
+    ------
+    InputError
+        If conditions cannot be compared.
+    """
+    study = compare_samples(adata, sample_key, reference=reference, key=key)
+    if study.abundance is None:
+        raise InputError(*study.sentences or ("there is no obs['condition'] with two conditions to compare",))
+    return draw_abundance(study.composition, study.abundance, axes or _new_pair(study.abundance["domain"].nunique()))
+
+
+def _new_pair(n_domains: int) -> tuple[Axes, Axes]:
+    """Return two axes of a new figure that a notebook shows."""
+    import matplotlib.pyplot as plt  # chooses a display; not needed by those who bring their own axes
+
+    left, right = plt.subplots(1, 2, figsize=_size(n_domains), layout="constrained", sharey=True)[1]
+    return left, right
+
+
+def draw_study(study: Study) -> Figure:
+    """Return a figure of a study whose conditions were compared, which no display needs to know of."""
+    if study.abundance is None:
+        raise ValueError("conditions were not compared")
+    figure = Figure(figsize=_size(study.abundance["domain"].nunique()), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    draw_abundance(study.composition, study.abundance, (left, right))
+    return figure
+
+
+def _size(n_domains: int) -> tuple[float, float]:
+    return 8.5, 1.3 + 0.42 * n_domains
+
+
+def draw_abundance(shares: pd.DataFrame, tests: pd.DataFrame, axes: tuple[Axes, Axes]) -> tuple[Axes, Axes]:
+    """Draw the two tables of a study."""
+    left, right = axes
+    domains, first = list(dict.fromkeys(tests["domain"].astype(str))), str(tests["reference"].iloc[0])
+    conditions = [first, *dict.fromkeys(tests["condition"].astype(str))]
+    row = {name: i for i, name in enumerate(domains)}
+    shift = {
+        name: 0.22 * (i - (len(conditions) - 1) / 2) * 2 / max(len(conditions) - 1, 1)
+        for i, name in enumerate(conditions)
+    }
+    for place, condition in enumerate(conditions):
+        marker = _MARKERS[place % len(_MARKERS)]
+        part = shares[shares[CONDITION].astype(str) == condition]
+        y = part["domain"].astype(str).map(row).to_numpy(dtype=float) + shift[condition]
+        face = "none" if place == 0 else "0.3"
+        left.scatter(
+            part["proportion"], y, s=22, marker=marker, facecolors=face, edgecolors="0.3", label=condition, zorder=3
+        )
+        means = part.groupby(part["domain"].astype(str))["proportion"].mean()
+        at = np.array([row[name] for name in means.index]) + shift[condition]
+        left.vlines(means, at - 0.16, at + 0.16, color="black", linewidth=2, zorder=4)
+    for place, condition in enumerate(conditions[1:], 1):
+        part = tests[tests["condition"].astype(str) == condition]
+        y = part["domain"].astype(str).map(row).to_numpy(dtype=float) + (shift[condition] if len(conditions) > 2 else 0)
+        right.hlines(y, np.exp(part["ci_low"]), np.exp(part["ci_high"]), color="0.3", linewidth=1.4)
+        claimed = part["p_adjusted"].to_numpy() < _CLAIMED
+        marker = _MARKERS[place % len(_MARKERS)]
+        right.scatter(np.exp(part["effect"]), y, s=34, marker=marker, edgecolors="0.3", zorder=3,
+                      facecolors=["0.15" if c else "white" for c in claimed])  # fmt: skip
+    right.axvline(1.0, color="0.6", linewidth=1, zorder=0)
+    right.set_xscale("log")
+    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    right.xaxis.set_minor_formatter("")
+    left.set_yticks(range(len(domains)), domains)
+    left.set(ylim=(len(domains) - 0.4, -0.6), ylabel="Domain", xlabel="Share of the sample's spots", xlim=(0, None))
+    left.xaxis.set_major_formatter(PercentFormatter(1.0))
+    right.set(xlabel=f"Odds, relative to {first}")
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="x", color="0.92", zorder=0)
+    legend = left.legend(
+        frameon=False, fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(conditions)
+    )
+    for text in [*legend.get_texts(), *left.get_yticklabels(), right.xaxis.label]:
+        text.set_parse_math(False)  # a name with two dollar signs is a name
+    return axes
