@@ -10,7 +10,7 @@ SITE := $(VENV)/.docs
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[disk,leiden,parquet,slurm,spatialdata]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[cohort,disk,leiden,parquet,slurm,spatialdata]"
 	$(BIN)/pip install --quiet --constraint constraints.txt --group dev
 	touch $(READY)
 
