@@ -119,12 +119,13 @@ def fit_footing(
     operator: csr_matrix,
     libraries: NDArray[np.int64] | None,
     whole: dict[str, int],
+    groups: Array | None = None,
 ) -> tuple[Footing, NDArray[np.float32]]:
     """Align slices, and return their footing and the aligned features (n, d).
 
-    ``whole`` has the codes of slices that are here with all their spots, by name.
+    ``whole`` has the codes of slices that are here with all their spots, by name; ``groups`` are those they share.
     """
-    aligned = offsets.align(x, operator, libraries)
+    aligned = offsets.align(x, operator, libraries, groups)
     y = np.asarray(walk(operator, aligned, offsets.N_STEPS), dtype=np.float64)
     y = y[subsample(len(y), FIT_AT_MOST, 0)]
     k = min(offsets.N_COMPONENTS, len(np.unique(y, axis=0)))
@@ -283,10 +284,12 @@ def complete_fit(model: STMFG, tissue: Tissue, whole: Collection[str], n_domains
     codes = {str(name): 0 if libraries is None else int(libraries[names == name][0]) for name in np.unique(names)}
     codes = {name: code for name, code in codes.items() if name in whole}
     x, middle = _apply_map(spots, first, model.config, None)
-    footing, aligned = fit_footing(x, operator, libraries, codes)
+    source = spots.representation if spots.counts is None else spots.counts
+    groups = features.find_groups(source, first, model.config, operator, libraries)
+    footing, aligned = fit_footing(x, operator, libraries, codes, groups)
     footings, factors = [footing], aligned
     if first.mixtures:
-        footing, factors = fit_footing(_describe_spots(aligned, first), operator, libraries, codes)
+        footing, factors = fit_footing(_describe_spots(aligned, first), operator, libraries, codes, groups)
         footings.append(footing)
     rows = patches(spots.coordinates, LANDMARKS_AT_MOST, libraries)
     spatial, near = (build_part(graph, rows) for graph in (spots.spatial_graph, spots.surroundings))
