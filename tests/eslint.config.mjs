@@ -1,7 +1,7 @@
 // Rules for the scripts of the report: `make scripts`. Browsers of 2023 and later run them as they are.
 const names = [
   "window", "document", "console", "getComputedStyle", "matchMedia", "performance", "requestAnimationFrame", "setTimeout",
-  "clearTimeout", "atob", "Blob", "CSS", "DecompressionStream", "Element", "Image", "ImageData", "Path2D", "Response",
+  "clearTimeout", "atob", "Blob", "CSS", "DecompressionStream", "Element", "Image", "ImageData", "Option", "Path2D", "Response",
   "ResizeObserver", "SVGElement", "Text", "TextDecoder", "URL", "XMLSerializer",
 ];
 

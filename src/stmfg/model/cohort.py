@@ -119,12 +119,13 @@ def fit_footing(
     operator: csr_matrix,
     libraries: NDArray[np.int64] | None,
     whole: dict[str, int],
+    groups: Array | None = None,
 ) -> tuple[Footing, NDArray[np.float32]]:
     """Align slices, and return their footing and the aligned features (n, d).
 
-    ``whole`` has the codes of slices that are here with all their spots, by name.
+    ``whole`` has the codes of slices that are here with all their spots, by name; ``groups`` are those they share.
     """
-    aligned = offsets.align(x, operator, libraries)
+    aligned = offsets.align(x, operator, libraries, groups)
     y = np.asarray(walk(operator, aligned, offsets.N_STEPS), dtype=np.float64)
     y = y[subsample(len(y), FIT_AT_MOST, 0)]
     k = min(offsets.N_COMPONENTS, len(np.unique(y, axis=0)))
@@ -168,10 +169,14 @@ class Fit:
     n_domains: int
     slice_size: float
     """Mean number of spots of a slice of the cohort, for the widths of averages."""
+    embedded: dict[str, NDArray[np.float32]]
+    """Embedding of every slice that was fitted on whole, and what is averaged: found again, they would differ by
+    rounding."""
 
     def to_arrays(self) -> dict[str, Array]:
         """Return everything but the model as arrays by name."""
         arrays = {name: np.asarray(getattr(self, name)) for name in ("middle", "n_domains", "slice_size")}
+        arrays |= {f"embedded.{name}": embedding for name, embedding in self.embedded.items()}
         arrays |= {"landmarks": self.landmarks.factors, "landmarks.names": self.landmarks.names}
         for name in ("spatial", "near"):
             graph = getattr(self.landmarks, name)
@@ -197,7 +202,8 @@ class Fit:
         )
         landmarks = Landmarks(arrays["landmarks"], spatial, near, arrays["landmarks.names"])
         middle, n_domains, slice_size = (arrays[name].item() for name in ("middle", "n_domains", "slice_size"))
-        return cls(model, footings, landmarks, middle, n_domains, slice_size)
+        embedded = {k.removeprefix("embedded."): x for k, x in arrays.items() if k.startswith("embedded.")}
+        return cls(model, footings, landmarks, middle, n_domains, slice_size, embedded)
 
     def embed(self, tissue: Tissue, name: str) -> tuple[Result, NDArray[np.float32]]:
         """Embed a slice on the footing of all, and also as it is, which tells how unlike them it is.
@@ -221,6 +227,9 @@ class Fit:
         spots, factors = self.landmarks.join(spots, factors, name)
         graphs = build_graphs(spots, factors, maps, model.config)
         result = model._encode(tissue, order, factors, graphs, Base(x, first.mixtures))
+        if name in self.embedded:
+            embedding, values = np.split(self.embedded[name], [result.embedding.shape[1]], axis=1)
+            result = replace(result, embedding=embedding, base=Base(values, first.mixtures))
         if name:
             return result, result.embedding
         return result, model._encode(tissue, order, np.vstack([unplaced, factors[n:]]), graphs).embedding
@@ -275,15 +284,22 @@ def complete_fit(model: STMFG, tissue: Tissue, whole: Collection[str], n_domains
     codes = {str(name): 0 if libraries is None else int(libraries[names == name][0]) for name in np.unique(names)}
     codes = {name: code for name, code in codes.items() if name in whole}
     x, middle = _apply_map(spots, first, model.config, None)
-    footing, aligned = fit_footing(x, operator, libraries, codes)
+    source = spots.representation if spots.counts is None else spots.counts
+    groups = features.find_groups(source, first, model.config, operator, libraries)
+    footing, aligned = fit_footing(x, operator, libraries, codes, groups)
     footings, factors = [footing], aligned
     if first.mixtures:
-        footing, factors = fit_footing(_describe_spots(aligned, first), operator, libraries, codes)
+        footing, factors = fit_footing(_describe_spots(aligned, first), operator, libraries, codes, groups)
         footings.append(footing)
     rows = patches(spots.coordinates, LANDMARKS_AT_MOST, libraries)
     spatial, near = (build_part(graph, rows) for graph in (spots.spatial_graph, spots.surroundings))
     landmarks = Landmarks(factors[rows], spatial, near, names[rows])
-    return Fit(model, footings, landmarks, middle, n_domains, slice_size)
+    embedded = {}
+    result = model.result
+    if result is not None and result.base is not None and tissue.libraries is not None:
+        both, places = np.hstack([result.embedding, result.base.values]), np.asarray(tissue.slices)[tissue.libraries]
+        embedded = {name: both[places == name] for name in codes}
+    return Fit(model, footings, landmarks, middle, n_domains, slice_size, embedded)
 
 
 @dataclass(frozen=True)

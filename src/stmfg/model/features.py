@@ -161,17 +161,27 @@ def transform(spots: Tissue, maps: dict[str, FeatureMap], config: Config, *, ali
     columns = []
     for name, feature_map in maps.items():
         x = apply_map(feature_map, sources[name], log1p=config.log1p, libraries=libraries, describe=False)
-        groups = None
+        groups = find_groups(sources[name], feature_map, config, operator, libraries)
         if feature_map.mixtures:
-            if libraries is not None and feature_map.to_factors.size:
-                way: dict[str, Any] = {"loadings" if feature_map.loadings.size else "rotation": feature_map.to_factors}
-                to_factors = replace(feature_map, mixtures=False, **way)
-                factors = apply_map(to_factors, sources[name], log1p=config.log1p, libraries=libraries)
-                groups = _offsets.find_groups(factors, operator, libraries)
             components = _offsets.align(x, operator, libraries, groups)
             x = describe_spots(components[:, : feature_map.width // 2], feature_map.spread)
         columns.append(_offsets.align(x, operator, libraries, groups))
     return np.hstack(columns)
+
+
+def find_groups(
+    x: Counts | NDArray[Any] | None,
+    feature_map: FeatureMap,
+    config: Config,
+    operator: sparse.csr_matrix,
+    libraries: NDArray[np.int64] | None,
+) -> NDArray[np.float64] | None:
+    """Return the groups that slices of spots share, (n, k), in the factors; None where components must tell them."""
+    if libraries is None or not feature_map.to_factors.size:
+        return None
+    way: dict[str, Any] = {"loadings" if feature_map.loadings.size else "rotation": feature_map.to_factors}
+    factors = apply_map(replace(feature_map, mixtures=False, **way), x, log1p=config.log1p, libraries=libraries)
+    return _offsets.find_groups(factors, operator, libraries)
 
 
 def fit_counts(
