@@ -292,7 +292,7 @@ def test_few_spots_and_few_genes(tmp_path: Path) -> None:
         ({"clusterer": "mclust"}, r"clusterer is 'mclust'; it must be one of"),
         ({"layer": "umis"}, r"layers\['umis'\] is missing"),
         ({"use_rep": "X_none"}, r"obsm\['X_none'\] is missing \(obsm has: spatial\)"),
-        ({"library_key": "none"}, r"obs\['none'\] is missing \(obs has: ground_truth\)"),
+        ({"library_key": "nowhere"}, r"obs\['nowhere'\] is missing \(obs has: ground_truth\)"),
     ],
 )
 def test_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
