@@ -61,7 +61,8 @@ def table(output: Path) -> pd.DataFrame:
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")  # a domain of the joint run that cannot be split
 def test_a_cohort_has_the_domains_of_one_joint_run(sheet: Path, whole: Path, tmp_path: Path) -> None:
-    names = {"result.h5ad", "markers.csv", "domains.png", "report.html", "run.json", "composition.csv", "abundance.csv"}
+    names = {"result.h5ad", "markers.csv", "domains.png", "report.html", "run.json", "composition.csv"}
+    names |= {"abundance.csv", "abundance.png"}
     assert {path.name for path in whole.iterdir()} == names | {"samples", "samples.csv", "domains.parquet", "fitted"}
     with one_thread():
         run(sheet, tmp_path / "joint", **QUICK)

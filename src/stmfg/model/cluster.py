@@ -60,9 +60,9 @@ def mixtures(
 def unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
     """Centre and scale, for the k-means start and the covariance floor to mean the same on every data set."""
     values = torch.as_tensor(x, device=device)
-    values = (values - values.mean(dim=0, dtype=torch.float64)).to(torch.float32)
-    scale = (values.double() ** 2).mean() if len(values) <= FIT_AT_MOST else (values**2).mean(dim=0).mean()
-    return values / max(float(scale.sqrt()), 1e-12)
+    values = (values - values.mean(dim=0, dtype=torch.float64).to(values.dtype)).float()
+    square = sum(float((values[rows].double() ** 2).sum()) for rows in blocks(values))
+    return values.div_(max((square / values.numel()) ** 0.5, 1e-12))
 
 
 @torch.inference_mode()

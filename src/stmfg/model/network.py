@@ -215,7 +215,7 @@ class Encoded:
 
     embedding: Tensor  # (n, d)
     layers: list[Tensor]  # fused features after each layer, each (n, d_l)
-    views: list[Tensor]  # features per view of each layer, each (n, v, d_l)
+    views: list[Tensor]  # features per view of each layer, each (n, v, d_l); kept for training alone
     weights: list[Tensor]  # attention over views of each fusion, each (n, v)
 
 
@@ -289,7 +289,8 @@ class STMFGNet(nn.Module):
             convolutions = cast("nn.ModuleList", layer)
             per_view = [conv(op, h) for conv, op, h in zip(convolutions, operators, inputs, strict=True)]
             stacked = torch.stack(per_view, dim=1)
-            views.append(stacked)
+            if not torch.is_inference_mode_enabled():  # only the loss needs them: a million cells fill half a gigabyte
+                views.append(stacked)
             if late and depth + 1 < len(self.convolutions):
                 inputs = per_view  # each view goes its own way until the end
                 continue

@@ -267,7 +267,9 @@ def _compare(answers: list[dict[str, Any]], table: pd.DataFrame, reference: str 
     rows = composition.loc[composition.index.repeat(counts), ["sample", "domain"]].set_axis([SLICE, DOMAIN], axis=1)
     for key in ("donor", "condition"):
         if key in table:
-            rows[key] = rows[SLICE].map(table.set_index("sample")[key]).to_numpy()
+            known = table.set_index("sample")[key].replace("", None)
+            rows[key] = rows[SLICE].map(known).to_numpy()
+            composition.insert(1, key, composition["sample"].map(known))
     rows.index = pd.RangeIndex(len(rows)).astype(str)
     return Study(composition, *compare_conditions(anndata.AnnData(obs=rows), SLICE, reference=reference))
 
