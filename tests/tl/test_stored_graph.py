@@ -145,11 +145,11 @@ def test_what_a_file_has_in_place_of_the_record_is_no_record(
 
 def test_a_graph_that_joins_slices_is_replaced(tmp_path: Path) -> None:
     adata = stmfg.datasets.simulate_slices(2, 400, 100, n_domains=3, difficulty=0.4, random_state=3)
-    expected = stmfg.tl.domains(adata, n_domains=3, library_key="slice", epochs=20, copy=True)
+    expected = stmfg.tl.domains(adata, n_domains=3, library_key="slice", copy=True)
     foreign(adata)
     assert sparse.coo_matrix(adata.obsp[GRAPH]).nnz
     adata.write_h5ad(tmp_path / "a.h5ad")
-    record = run(tmp_path / "a.h5ad", tmp_path / "out", n_domains=3, library_key="slice", epochs=20)
+    record = run(tmp_path / "a.h5ad", tmp_path / "out", n_domains=3, library_key="slice")
     assert any("links from slice to slice; the spatial graph is built anew" in line for line in record["warnings"])
     result = stmfg.read(tmp_path / "out" / "result.h5ad")
     assert list(result.obs["stmfg_domain"]) == list(expected.obs["stmfg_domain"])

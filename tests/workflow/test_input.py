@@ -179,8 +179,9 @@ def test_large_layers_that_a_run_does_not_use_stay_on_disk(
             "dense",
             "logs",
         }
-        stmfg.workflow.run(tmp_path / name, tmp_path / "out", n_domains=3, layer="umis", **quick)
-        result = stmfg.read(tmp_path / "out" / "result.h5ad")
+        output = tmp_path / f"{name}-out"
+        stmfg.workflow.run(tmp_path / name, output, n_domains=3, layer="umis", **quick)
+        result = stmfg.read(output / "result.h5ad")
         for key in ("umis", "dense", "logs"):
             written, given = (sparse.csr_matrix(adata.layers[key]) for adata in (result, section[1:]))
             assert abs(written - given).max() == 0

@@ -31,6 +31,7 @@ LEAST_SHARE: Final = 0.01
 _INSIDE = 11_000_000  # letters of all groups up to which they lie in the page itself: it stays below 15 MB
 _GROUP = {True: 500_000, False: 1_500_000}  # bytes of a group before compression: in the page, in a file beside it
 _BYTES_OF_A_LETTER = 4  # more than ever came out: beyond, packing is not tried
+_MOST: Final = 65_535  # larger counts, of damaged files, are shown as this one: their length in bytes grows with them
 _STEP = 255
 
 
@@ -85,7 +86,7 @@ def read_streams(counts: Any, chosen: NDArray[np.int64]) -> GeneStreams:
         last[occupied] = spots[columns.indptr[1:][occupied] - 1] + 1
         seen += present
         gaps, after_gap = _to_bytes(spots - before)
-        values, after_value = _to_bytes(columns.data.astype(np.int64) - 1)
+        values, after_value = _to_bytes(np.minimum(columns.data, _MOST).astype(np.int64) - 1)
         parts.append((gaps, after_gap[columns.indptr], values, after_value[columns.indptr]))
     return GeneStreams(depth, seen, total, parts)
 
