@@ -31,7 +31,7 @@ LEAST_SHARE: Final = 0.01
 _INSIDE = 11_000_000  # letters of all groups up to which they lie in the page itself: it stays below 15 MB
 _GROUP = {True: 500_000, False: 1_500_000}  # bytes of a group before compression: in the page, in a file beside it
 _BYTES_OF_A_LETTER = 4  # more than ever came out: beyond, packing is not tried
-_MOST: Final = 65_535  # larger counts, of damaged files, are shown as this one: their length in bytes grows with them
+_MOST: Final = 1_000_000  # larger counts, of damaged files, are shown as this one: each takes its own length in bytes
 _STEP = 255
 
 
