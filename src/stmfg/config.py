@@ -94,6 +94,7 @@ class Config:
     epochs: int = 50
     """Steps; 0 leaves the network untrained, with equal weights of all views."""
     learning_rate: float = 4e-2
+    """Step size of Adam."""
     batch_size: int = 256
     """Spots decoded in one step; 0 takes them all. Every step encodes all spots."""
 
