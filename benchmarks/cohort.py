@@ -71,16 +71,16 @@ def peak_mb(pid: int) -> float:
 
 def workers_of(pid: int) -> list[int]:
     """Return the processes of Dask's workers."""
-    found = []
+    workers = []
     for child in [
         int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()
     ]:
         try:
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
+                workers.append(child)
         except OSError:
             continue
-    return found
+    return workers
 
 
 def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) -> dict[str, object]:
@@ -163,12 +163,12 @@ def agreement(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]
             output = scratch / f"{name}-{part}"
             stmfg.workflow.run(sheet, output, n_domains=k, use_rep=use_rep, cluster="here")
             table = domains(output)
-            found = pd.Series(
+            in_parts = pd.Series(
                 table["domain"].astype(str).to_numpy(), index=table["spot"] + "_" + table["sample"].astype(str)
             )
             rows.append(
                 {"set": name, "part": part, "spots": joined.n_obs, "samples": len(paths)}
-                | {"agreement": metrics.ari(joint[0], found[joined.obs_names]), "other_seed": metrics.ari(*joint)}
+                | {"agreement": metrics.ari(joint[0], in_parts[joined.obs_names]), "other_seed": metrics.ari(*joint)}
             )
             print(rows[-1], flush=True)
     return rows

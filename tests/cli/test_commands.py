@@ -153,10 +153,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
 def test_run(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, process = done
     assert process.returncode == 0, process.stderr
-    said = process.stdout.splitlines()
-    assert re.fullmatch(r"3 domains of 120 spots in \d+ s; open deep/out/report\.html", said[0])
-    assert any(re.match(r"\d+\.\d% of the spots are uncertain, .*; domain [123] the most", line) for line in said)
-    assert re.match(r"\d warnings? (is|are) in the report; read", said[-1])
+    lines = process.stdout.splitlines()
+    assert re.fullmatch(r"3 domains of 120 spots in \d+ s; open deep/out/report\.html", lines[0])
+    assert any(re.match(r"\d+\.\d% of the spots are uncertain, .*; domain [123] the most", line) for line in lines)
+    assert re.match(r"\d warnings? (is|are) in the report; read", lines[-1])
     assert re.search(
         r"^stmfg: INFO: train: .* s, loss \d.*\(\d+ of \d+, .* left\)$", process.stderr, flags=re.MULTILINE
     )

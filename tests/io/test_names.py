@@ -159,9 +159,9 @@ def test_what_is_around_a_sample_leads_to_it(tissue: AnnData, tmp_path: Path, re
     expected = write_visium(tmp_path / "data" / "S1" / "outs", tissue)
     check(stmfg.read(tmp_path / "data" / "S1" / "outs" / "spatial"), tissue, expected)
     write_visium(tmp_path / "data" / "S2" / "outs", tissue)
-    said = refused(stmfg.read, tmp_path / "data")
-    assert "folders that stMFG reads (S1, S2); give" in said
-    check(stmfg.read(said.rpartition("give ")[2]), tissue, expected)
+    message = refused(stmfg.read, tmp_path / "data")
+    assert "folders that stMFG reads (S1, S2); give" in message
+    check(stmfg.read(message.rpartition("give ")[2]), tissue, expected)
 
 
 def test_a_file_of_a_sample_is_no_sheet(tissue: AnnData, tmp_path: Path) -> None:

@@ -26,17 +26,17 @@ def groups(sizes: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_of_one_slice_the_vote_is_the_consensus() -> None:
     x, truth = groups([100, 100, 100])
-    found = vote([Member(x, 2)], 3, CONFIG, 0)
-    np.testing.assert_array_equal(found, cluster.consensus(cluster_members([Member(x, 2)], 3, CONFIG, 0)))
-    assert ari(truth, found.argmax(axis=1)) == 1
+    shares = vote([Member(x, 2)], 3, CONFIG, 0)
+    np.testing.assert_array_equal(shares, cluster.consensus(cluster_members([Member(x, 2)], 3, CONFIG, 0)))
+    assert ari(truth, shares.argmax(axis=1)) == 1
 
 
 def test_a_slice_keeps_lacking_a_domain_and_names_are_shared() -> None:
     (first, of_first), (second, of_second) = groups([150, 150, 150, 150]), groups([150, 150, 150], seed=1)
     libraries = np.repeat([0, 1], [len(first), len(second)])
-    found = vote([Member(np.concatenate([first, second]), 2)], 4, CONFIG, 0, libraries=libraries)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
-    assert ari(np.concatenate([of_first, of_second]), found.argmax(axis=1)) == 1
+    shares = vote([Member(np.concatenate([first, second]), 2)], 4, CONFIG, 0, libraries=libraries)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
+    assert ari(np.concatenate([of_first, of_second]), shares.argmax(axis=1)) == 1
 
 
 def test_the_order_of_slices_changes_nothing() -> None:
@@ -50,8 +50,8 @@ def test_the_order_of_slices_changes_nothing() -> None:
 def test_slices_without_clusterings_of_their_own_take_the_vote_of_all(n_votes: int) -> None:
     x, _ = groups([40, 50, 60] if n_votes > 1 else [200, 200, 200])
     libraries, config = np.arange(len(x)) % 2, CONFIG.replace(n_votes=n_votes)
-    found = vote([Member(x, n_votes)], 3, config, 0, libraries=libraries)
-    np.testing.assert_array_equal(found, vote([Member(x, n_votes)], 3, config, 0))
+    shares = vote([Member(x, n_votes)], 3, config, 0, libraries=libraries)
+    np.testing.assert_array_equal(shares, vote([Member(x, n_votes)], 3, config, 0))
 
 
 def test_a_border_that_differs_between_slices_follows_its_slice() -> None:
@@ -63,9 +63,9 @@ def test_a_border_that_differs_between_slices_follows_its_slice() -> None:
     x[libraries == 1, 0] += 1.1
     x = x.astype(np.float32)
     alone = vote([Member(x, 2)], 2, CONFIG, 0).argmax(axis=1)
-    found = vote([Member(x, 2)], 2, CONFIG, 0, libraries=libraries).argmax(axis=1)
+    labels = vote([Member(x, 2)], 2, CONFIG, 0, libraries=libraries).argmax(axis=1)
     second = libraries == 1
-    assert ari(domain[second], found[second]) > ari(domain[second], alone[second]) + 0.05
+    assert ari(domain[second], labels[second]) > ari(domain[second], alone[second]) + 0.05
 
 
 def test_more_domains_than_a_slice_has_spots() -> None:

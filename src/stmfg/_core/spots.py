@@ -88,8 +88,8 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     if image and slices and libraries:
         return _with_images(where, {name: (entry, low[name]) for name, entry in libraries.items()})
     for name in ("hires", "lowres") if image and not slices else ():
-        if (found := _image(library, name)) is not None:
-            rgb, scale = found
+        if (picture := _image(library, name)) is not None:
+            rgb, scale = picture
             height, width = rgb.shape[:2]
             half = 0.5 / scale  # pixel centres lie at whole numbers: the image begins half a pixel before zero
             return replace(where, image=rgb, extent=(-half, width / scale - half, height / scale - half, -half))

@@ -358,10 +358,10 @@ def _cluster(x: Array, k: int, seeds: list[int], config: Config) -> list[tuple[R
     """Cluster values (n, d) once for every seed, as a vote does: rules, and posteriors (n, k)."""
     if config.clusterer != "mixture":
         method = getattr(cluster, config.clusterer)
-        found = [
+        posteriors = [
             np.asarray(method(x, k, n_starts=config.n_starts, random_state=seed), dtype=np.float64) for seed in seeds
         ]
-        return [(fit_rule(x, posterior), posterior) for posterior in found]
+        return [(fit_rule(x, posterior), posterior) for posterior in posteriors]
     values = cluster.unit_scale(x, "cpu")
     fitted = fit_mixtures(values, k, seeds, config.n_starts)
     center = x.mean(axis=0, dtype=np.float64)

@@ -172,12 +172,12 @@ def _split_domains(
     codes, support, parents = labels.copy(), [], []
     for level in range(k + 1, min(finest, len(labels)) + 1):
         posteriors = surveyed.at(level)
-        found = _find_split(posteriors, surveyed.profile(level), codes, weights)
-        if found is None and level > needed:
+        apart = _find_split(posteriors, surveyed.profile(level), codes, weights)
+        if apart is None and level > needed:
             break
-        domain = int(np.bincount(codes).argmax()) if found is None else int(codes[found.argmax()])
+        domain = int(np.bincount(codes).argmax()) if apart is None else int(codes[apart.argmax()])
         inside = codes == domain
-        part = inside & (np.cumsum(inside) == 1) if found is None else found  # nothing tells any of them apart
+        part = inside & (np.cumsum(inside) == 1) if apart is None else apart  # nothing tells any of them apart
         codes[part if 2 * part.sum() <= inside.sum() else inside & ~part] = level - 1
         parents.append(domain)
         support.append(measure_support(posteriors, codes == domain, codes == level - 1))
