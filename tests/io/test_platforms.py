@@ -294,7 +294,6 @@ def swap(old: str, new: str) -> Callable[[bytes], bytes]:
         ("cosmx", COSMX.format("metadata"), None, "has no metadata_file.csv(.gz);"),
         ("cosmx", COSMX.format("exprMat"), half, "Run5642_S3_exprMat_file.csv.gz cannot be read"),
         ("cosmx", COSMX.format("exprMat"), swap("cell_ID", "cell"), "does not have the columns fov and cell_ID"),
-        ("cosmx", COSMX.format("exprMat"), swap("fov,", "GFAP,fov,"), "has GFAP in front of what names the cell"),
         ("slideseq", "BeadLocationsForR.csv", None, "has no BeadLocationsForR.csv(.gz) or"),
         ("slideseq", "BeadLocationsForR.csv", swap("xcoord", "east"), "does not have the columns xcoord"),
         ("stereoseq", GEF, half, "C04.cellbin.gef cannot be read"),

@@ -327,7 +327,8 @@ def _search(inside: list[Path], part: Part) -> list[File]:
 def _pattern(name: str) -> re.Pattern[str]:
     stem, dot, end = name.rpartition(".") if "." in name else (name, "", "")
     stem = re.escape(stem).replace(r"\?", ".")
-    ending = rf"{re.escape(dot + end)}(?:\.gz)?" if dot else ""
+    end = "(?:csv|tsv|txt)" if end in ("csv", "txt") else re.escape(end)  # what is between cells is looked at
+    ending = rf"\.{end}(?:\.gz)?" if dot else ""
     return re.compile(rf"(?:(.+?){_SEPARATORS})?{stem}(?:{_SEPARATORS}(.+?))?{ending}", re.IGNORECASE)
 
 

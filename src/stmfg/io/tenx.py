@@ -17,7 +17,17 @@ from stmfg.io.guard import regular, unpacked
 from stmfg.io.matrix10x import read_matrix
 from stmfg.io.outlines import read_centres
 from stmfg.io.platforms import Match, recognise
-from stmfg.io.tables import AGAIN, as_text, open_text, place, read_parquet, read_table, reading, share_no_name
+from stmfg.io.tables import (
+    AGAIN,
+    as_text,
+    match_names,
+    open_text,
+    place,
+    read_header,
+    read_table,
+    reading,
+    share_no_name,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,20 +155,10 @@ def read_xenium(match: Match) -> AnnData:
 
 def _read_positions(path: Path) -> pd.DataFrame:
     """Read the positions of all spots, indexed by barcode."""
-    with reading(str(path)):
-        if ".parquet" in path.name.lower():
-            table = read_parquet(path, _COLUMNS)
-        else:
-            with open_text(path) as file:
-                header = "barcode" in file.readline().replace('"', "").split(",")
-            table = pd.read_csv(
-                path, header=0 if header else None, dtype={"barcode": str, 0: str}, encoding="utf-8-sig"
-            )
-            if not header and table.shape[1] == len(_COLUMNS):
-                table.columns = pd.Index(_COLUMNS)
-        if not set(_COLUMNS) <= set(table.columns):
-            raise InputError(f"{path} does not have the columns {', '.join(_COLUMNS)}; give the file of Space Ranger")
-        positions: pd.DataFrame = table[_COLUMNS].set_index("barcode").apply(pd.to_numeric).astype(np.float64)
+    names = read_header(path).names
+    header = None if "barcode" in [name.lower() for name in names] or len(names) != len(_COLUMNS) else _COLUMNS
+    table = read_table(path, _COLUMNS, text=_COLUMNS[:1], header=header)
+    positions: pd.DataFrame = table.set_index("barcode").astype(np.float64)
     if positions.empty or positions.isna().to_numpy().any():
         raise InputError(f"{path} is empty or has empty values; {AGAIN}")
     repeated = positions.index[positions.index.duplicated()]
@@ -176,10 +176,8 @@ class _Spots:
 
     def under_tissue(self, barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         """Tell which spots of a matrix lie under tissue, and return their names."""
-        rows = self.table.index.get_indexer(pd.Index(barcodes))
+        rows = match_names(barcodes, self.table.index, self.folder)
         n_known = int((rows >= 0).sum())
-        if not n_known:
-            raise share_no_name(self.folder, barcodes, self.table.index)
         if n_known < len(rows):
             logger.warning(
                 "%s: %d spots of the matrix have no position and are left out", self.folder, len(rows) - n_known
@@ -190,7 +188,8 @@ class _Spots:
                 f"{self.folder}: none of {n_known} spots is in tissue; check in_tissue in the positions file"
             )
         self.table = self.table.iloc[rows[keep]]
-        return keep, self.table.index.to_numpy()
+        names, kept = self.table.index.to_numpy(), barcodes[keep]
+        return keep, names if names[0] == kept[0] else kept.astype(object)  # the same need not be stored twice
 
     def place(self, adata: AnnData) -> None:
         """Give the spots of a matrix their positions."""
