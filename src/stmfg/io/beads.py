@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from stmfg.io.platforms import Match
 
 _BEAD: Final = ("bead", "x", "y")
-_COLUMNS: Final = (("barcodes", "barcode", ""), ("xcoord", "x"), ("ycoord", "y"))  # each by one of these names
+_COLUMNS: Final = (
+    ("barcodes", "barcode", "bead", "bead_barcode", ""),
+    ("xcoord", "x", "x_coord", "x_um", "spatial_1"),
+    ("ycoord", "y", "y_coord", "y_um", "spatial_2"),
+)
+"""Each by one of these names."""
 
 
 def read_slideseq(match: Match) -> AnnData:
@@ -46,14 +51,13 @@ def _read_beads(path: Path) -> pd.DataFrame:
     """
     cells = read_header(path).names
     names = [cell.strip().lower() for cell in cells]
+    columns = [next((name for name in options if name in names), options[0]) for options in _COLUMNS]
     header = None
     if len(cells) >= 3 and all(re.fullmatch(r"[-+.\deE]+", cell.strip()) for cell in cells[-2:]):
         header = [*map(str, range(len(cells) - 3)), *_BEAD]
         columns = list(_BEAD)
-    elif "matchedbeadlocation" in path.name.lower() and len(cells) == 3:  # under names that mean anything
-        columns = cells
-    else:
-        columns = [next((n for n in options if n in names), options[0]) for options in _COLUMNS]
+    elif "matchedbeadlocation" in path.name.lower() and len(cells) == 3 and not {*columns} <= {*names}:
+        columns = cells  # under names that mean nothing
     table = read_table(path, columns, text=columns[:1], header=header).set_axis(_BEAD, axis=1)
     positions: pd.DataFrame = (table if header is None else table.drop_duplicates()).set_index("bead")
     return positions

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _BLANKS: Final = "blank"  # barcodes that no gene has
 # Probes without a target, barcodes without a probe: what they count is background.
 _CONTROLS: Final = ("negprb", "negative", "systemcontrol", "falsecode")
+_CELL: Final = ("EntityID", "cell", "cell_id")
 _FIELD: Final = ("fov", "cell_ID")  # together they name a cell of a slide
 _NUMBERS: Final = "fov_cell"
 _BESIDE: Final = ("cell", "cell_id")  # other names of it
@@ -34,13 +35,21 @@ _CENTRES: Final = (
 def read_merscope(match: Match) -> AnnData:
     """Read a region of a MERSCOPE run: cells with their centres, without blank barcodes."""
     matrix, table = match.need("counts").path, match.need("cells").path
-    # The first column names the cell, under a header or none. The numbers are too long for a float.
-    name = next(iter(read_header(table).names), "")
+    columns, genes = read_header(table).names, read_header(matrix).names
+    # The numbers are too long for a float. What the table of cells has, too, is no gene.
+    name = _naming(columns)
     positions = read_table(table, [name, "center_x", "center_y"], text=[name]).set_index(name)
-    wide = read_wide(matrix, [0], lambda gene: gene.lower().startswith(_BLANKS))
+    key = genes.index(_naming(genes))
+    others = [i for i, gene in enumerate(genes) if gene in columns and i != key]
+    wide = read_wide(matrix, [key, *others], lambda gene: gene.lower().startswith(_BLANKS))
     adata = combine(wide.values, wide.keys[:, 0], wide.names, positions, match.folder)
     adata.uns[PLATFORM] = {"taken": f"{matrix.name}, {table.name}", "unit": "micrometres"}
     return adata
+
+
+def _naming(columns: list[str]) -> str:
+    """Return the column that names the cell: the first, unless that is a number of rows."""
+    return next((name for name in _CELL if name in columns), next(iter(columns), ""))
 
 
 def read_cosmx(match: Match) -> AnnData:
@@ -53,7 +62,7 @@ def read_cosmx(match: Match) -> AnnData:
     columns = read_header(table).names
     lower = {name.lower() for name in columns}
     x, y, unit = next((each for each in _CENTRES if {each[0].lower(), each[1].lower()} <= lower), _CENTRES[0])
-    more = [name for name in (*_BESIDE, *_SLIDES) if name in columns]
+    more = [name for name in (*_BESIDE, *_SLIDES) if name in columns and (name != "cell_id" or "cell_ID" in columns)]
     metadata = read_table(table, [*_FIELD, x, y, *more], text=[*_FIELD, *more])
     counts, cells = _read_cosmx_counts(matrix, columns)
     for frame in (cells, metadata):

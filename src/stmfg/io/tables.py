@@ -30,6 +30,7 @@ Strings = NDArray[np.str_]
 
 _ROWS: Final = 65_536
 """Rows of a parquet file that are read at a time."""
+_NUMBER: Final = re.compile(r"^(\d+)\.0$")  # a number in a name, after a tool that makes fractions of numbers
 _MISSING: Final = ["", "NA", "NaN", "nan", "null"]
 AGAIN: Final = "if the file is damaged, copy it again from the output of the instrument"
 
@@ -93,11 +94,16 @@ def read_wide(path: Path, keys: Sequence[int], drop: Callable[[str], bool]) -> W
             try:
                 values = np.fromstring(rest.replace('"', ""), dtype=np.float32, sep=separator)
             except (DeprecationWarning, ValueError) as error:
-                raise InputError(f"{path}: row {len(described) + 1} holds what is no number; {AGAIN}") from error
+                pairs = zip(names, _cells(rest, separator), strict=False)
+                name, cell = next((pair for pair in pairs if not _is_number(pair[1])), ("", ""))
+                raise InputError(
+                    f"{path}: row {len(described) + 1} holds {cell[:50]!r} in the column {name!r}, which is no number; "
+                    "remove the column if it is no gene, or copy the file again if it is damaged"
+                ) from error
             if len(key) != n or len(values) != len(used):
                 raise InputError(f"{path}: row {len(described) + 1} has not as many values as the header; {AGAIN}")
             values = values[used]
-            described.append([cell.strip('"') for cell in key])
+            described.append([_NUMBER.sub(r"\1", cell.strip('"')) for cell in key])
             columns.append(np.flatnonzero(values))
             counts.append(values[columns[-1]])
         if not described:
@@ -105,6 +111,14 @@ def read_wide(path: Path, keys: Sequence[int], drop: Callable[[str], bool]) -> W
     ends = np.cumsum([0, *map(len, columns)])
     X = sparse.csr_matrix((np.concatenate(counts), np.concatenate(columns), ends), (len(described), int(used.sum())))
     return Wide(np.array(described, dtype=str), np.array(names, dtype=str)[used], X)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 class Header(NamedTuple):
@@ -200,6 +214,8 @@ def read_table(
             is_text = name in text and all(type(value) is str for value in table[name])
             if not is_text:
                 table[name] = table[name].map(as_text).astype(str) if name in text else pd.to_numeric(table[name])
+            if name in text and len(table) and _NUMBER.match(table[name].iloc[0]):
+                table[name] = table[name].str.replace(_NUMBER, r"\1", regex=True)
     return table
 
 
