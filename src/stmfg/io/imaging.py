@@ -39,7 +39,7 @@ def read_merscope(match: Match) -> AnnData:
     # The numbers are too long for a float. What the table of cells has, too, is no gene.
     name = _naming(columns)
     positions = read_table(table, [name, "center_x", "center_y"], text=[name]).set_index(name)
-    key = genes.index(_naming(genes))
+    key = genes.index(_naming(genes)) if genes else 0
     others = [i for i, gene in enumerate(genes) if gene in columns and i != key]
     wide = read_wide(matrix, [key, *others], lambda gene: gene.lower().startswith(_BLANKS))
     adata = combine(wide.values, wide.keys[:, 0], wide.names, positions, match.folder)

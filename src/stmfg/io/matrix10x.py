@@ -132,17 +132,21 @@ def _names(matrix: Path, n: int, *kinds: str) -> pd.DataFrame:
     parts = re.fullmatch(r"(.*)(?:matrix|MoleculesPerMatchedBead)(.*?)\.mtx(?:\.gz)?", matrix.name, re.IGNORECASE)
     before, after = parts.groups() if parts else ("", "")
     beside = {file.name.lower(): file for file in entries(matrix.parent)}
-    for name in (f"{before}{kind}{after}.tsv{end}".lower() for kind in kinds for end in (".gz", "")):
-        if name in beside:
-            # Plain text: there are genes called "NA", and a quote in a name quotes nothing.
-            how: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "quoting": csv.QUOTE_NONE}
-            names: pd.DataFrame = pd.read_csv(beside[name], sep="\t", encoding="utf-8-sig", **how)
-            for column in names:
-                if names[column].str.fullmatch('".*"').all():  # R quotes what it writes, and gives it a header
-                    names[column] = names[column].str[1:-1]
-            is_header = len(names) == n + 1 and names.iat[0, 0].lower() in _HEADERS
-            return names[int(is_header) :]
-    raise InputError(f"{matrix.parent} has no {before}{kinds[0]}{after}.tsv(.gz); {AGAIN}")
+    exact = [f"{before}{kind}{after}.tsv{end}".lower() for kind in kinds for end in (".gz", "")]
+    files = [beside[name] for name in exact if name in beside]
+    if not files:  # of another name, if there is one only
+        alike = re.compile(rf"(.*[-_. ])?({'|'.join(kinds)})([-_. ].*)?\.(tsv|txt)(\.gz)?")
+        files = [file for name, file in beside.items() if alike.fullmatch(name)]
+        if len(files) != 1:
+            raise InputError(f"{matrix.parent} has no {before}{kinds[0]}{after}.tsv(.gz); {AGAIN}")
+    # Plain text: there are genes called "NA", and a quote in a name quotes nothing.
+    how: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "quoting": csv.QUOTE_NONE}
+    names: pd.DataFrame = pd.read_csv(files[0], sep="\t", encoding="utf-8-sig", **how)
+    for column in names:
+        if names[column].str.fullmatch('".*"').all():  # R quotes what it writes, and gives it a header
+            names[column] = names[column].str[1:-1]
+    is_header = len(names) == n + 1 and str(names.iat[0, 0]).lower() in _HEADERS
+    return names[int(is_header) :]
 
 
 def _check_shape(path: Path, shape: Sequence[int], barcodes: Strings, ids: Strings) -> None:

@@ -82,7 +82,7 @@ LAYOUTS: Final = (
         "Visium, several capture areas",
         {
             "counts": Part((*_FILTERED, "matrix.mtx"), telling=False),
-            "positions": Part(_AGGREGATED),
+            "positions": Part(_AGGREGATED, ("spatial",)),
             "samples": Part(("aggregation.csv", "aggregation_csv.csv"), needed=False),
         },
     ),

@@ -55,7 +55,7 @@ def add_images(
     """Give a table of a store the image of the tissue, as ``uns["spatial"]`` of a Visium slide has it, if there is one.
 
     A table of several elements gets that of each, or the one under all of them. `systems` are the coordinate systems of
-    the places of elements, where these are not in the frame of the element; `fetch` brings an array to where it is read.
+    the places of elements, where these are not in the element's own frame; `fetch` unpacks an array.
     """
     libraries = adata.uns.get(SPATIAL)
     if isinstance(libraries, dict) and any(
@@ -110,6 +110,7 @@ def _find_image(
         for name, to_system in frame.items()
         if name in level.onto and _lies_on(xy, onto := np.linalg.inv(level.onto[name]) @ to_system, level)
     ]
+
     # The smallest that is large enough, else the largest.
     def size(image: _Image) -> tuple[bool, int]:
         return image.level.side < _GOOD_ENOUGH, abs(image.level.side - _GOOD_ENOUGH)
@@ -149,7 +150,9 @@ def _levels(folder: Path) -> Iterator[_Level]:
         full = full or pixels.shape
         if pixels.shape[0] in (3, 4):
             step = np.diag([full[2] / pixels.shape[2], full[1] / pixels.shape[1], 1.0])
-            yield _Level(folder / dataset["path"], pixels, {name: matrix @ step for name, matrix in _systems(image).items()})
+            yield _Level(
+                folder / dataset["path"], pixels, {name: matrix @ step for name, matrix in _systems(image).items()}
+            )
 
 
 def _systems(attributes: Any) -> dict[str, Matrix]:

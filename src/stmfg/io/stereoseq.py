@@ -121,9 +121,8 @@ def read_gem(path: Path) -> AnnData:
     names = [name.lower() for name in header.names]
     gene, count, cell = (next((n for n in known if n in names), "") for known in (_GENES, _COUNTS, _CELLS))
     if not (gene and count and {"x", "y"} <= set(names)):
-        raise InputError(
-            f"{path} does not have the columns geneID, x, y and MIDCount (it has: {', '.join(header.names[:8])}); {AGAIN}"
-        )
+        present = ", ".join(header.names[:8])
+        raise InputError(f"{path} does not have the columns geneID, x, y and MIDCount (it has: {present}); {AGAIN}")
     with reading(str(path)):
         used = [gene, "x", "y", count, *([cell] if cell else [])]
         types = {gene: str, "x": np.float64, "y": np.float64, count: np.float32, cell: np.float64}

@@ -84,6 +84,8 @@ def read_wide(path: Path, keys: Sequence[int], drop: Callable[[str], bool]) -> W
     with reading(str(path)), open_text(path) as file, warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # how numpy says that something is not a number
         for line in itertools.islice(file, before, None):
+            if not line.strip():
+                continue
             # numpy parses a line many times faster than pandas, which is slow where there is a column for every bead.
             if in_front:
                 *key, rest = line.rstrip("\r\n").split(separator, n)
@@ -142,7 +144,8 @@ def read_header(path: Path) -> Header:
                 separator = max(",\t;", key=line.count)
                 names = _cells(line, separator)
                 row = _cells(file.readline(), separator)
-                return Header([""] * (len(row) == len(names) + 1) + names, separator, lines)
+                without_first = len(row) == len(names) + 1 and "" not in (names[0], row[-1])
+                return Header([""] * without_first + names, separator, lines)
     return Header([], ",", lines)
 
 
@@ -177,7 +180,8 @@ def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     import pyarrow
 
     pyarrow.default_memory_pool().release_unused()  # as much as the table, otherwise
-    return table[columns]
+    named: pd.DataFrame = table[columns]
+    return named
 
 
 def read_table(
@@ -203,12 +207,11 @@ def read_table(
             table = _read_parquet(path, list(map(str, stored.values())))
         else:
             at = {about.names.index(str(source)): name for name, source in stored.items()}
-            table = pd.read_csv(
-                regular(path), sep=about.separator, skiprows=about.lines, encoding="utf-8-sig",
-                header=None, names=range(len(about.names)), usecols=list(at),
-                dtype={i: str for i, name in at.items() if name in text},
-                keep_default_na=False, na_values={i: _MISSING for i, name in at.items() if name not in text},
-            )[list(at)]  # fmt: skip
+            form: dict[str, Any] = {"sep": about.separator, "skiprows": about.lines, "encoding": "utf-8-sig"}
+            form |= {"header": None, "names": range(len(about.names)), "usecols": list(at), "keep_default_na": False}
+            form |= {"dtype": {i: str for i, name in at.items() if name in text}}
+            form |= {"na_values": {i: _MISSING for i, name in at.items() if name not in text}}
+            table = pd.read_csv(regular(path), **form)[list(at)]
         table.columns = pd.Index(columns)
         for name in columns:
             is_text = name in text and all(type(value) is str for value in table[name])
@@ -241,12 +244,12 @@ def combine(X: Any, ids: Strings, genes: Strings, positions: pd.DataFrame, folde
 def place(adata: AnnData, positions: pd.DataFrame, folder: Path) -> AnnData:
     """Keep the observations whose position is known, and give them x and y."""
     for names, what in ((adata.obs_names, "counts"), (positions.index, "positions")):
-        repeated = names[names.duplicated()]
-        if len(repeated):
+        repeated = names.to_series()[names.duplicated()].tolist()
+        if repeated:
             raise InputError(f"{folder}: {repeated[0]!r} is there more than once in the {what}; {AGAIN}")
     rows = match_names(adata.obs_names, positions.index, folder)
     xy = np.where(rows[:, None] >= 0, positions.to_numpy(np.float64)[rows], np.nan)
-    known = np.isfinite(xy).all(axis=1)
+    known = np.asarray(np.isfinite(xy).all(axis=1))
     if not known.any():
         raise InputError(f"{folder}: the positions are not numbers; {AGAIN}")
     if not known.all():
@@ -260,14 +263,19 @@ def place(adata: AnnData, positions: pd.DataFrame, folder: Path) -> AnnData:
 def match_names(names: Any, known: pd.Index[Any], folder: Path) -> NDArray[np.intp]:
     """Return the row of each name in the table of positions, (n,); -1 where it is not there.
 
-    Where none is, all names of one of both may have something before or behind them, such as ``-1`` or that of a sample.
+    Where none is, all names of one of both may have something before or behind them: ``-1``, or the name of a sample.
     """
     rows: NDArray[np.intp] = known.get_indexer(pd.Index(names))
     if (rows < 0).all():
         # R makes dots of what it does not take in a name.
-        names, known = (pd.Index(each).astype(str).str.replace("[._]", "-", regex=True) for each in (names, known))
-        pairs = [(bare, known) for bare in _without_affixes(names)] + [(names, bare) for bare in _without_affixes(known)]
-        rows = max((theirs.get_indexer(ours) for ours, theirs in pairs), key=lambda r: (r >= 0).sum(), default=rows)
+        ours, theirs = (pd.Index(each).astype(str).str.replace("[._]", "-", regex=True) for each in (names, known))
+        plain = [[each, each.str.replace(r"-\d+$", "", regex=True)] for each in (ours, theirs)]
+        pairs = [
+            *itertools.product(_without_affixes(ours), plain[1]),
+            *itertools.product(plain[0], _without_affixes(theirs)),
+        ]
+        matches = [right.get_indexer(left) for left, right in pairs if right.is_unique]
+        rows = max(matches, key=lambda each: (each >= 0).sum(), default=rows)
     if (rows < 0).all():
         raise share_no_name(folder, names, known)
     return rows
@@ -275,7 +283,7 @@ def match_names(names: Any, known: pd.Index[Any], folder: Path) -> NDArray[np.in
 
 def _without_affixes(names: pd.Index[Any]) -> Iterator[pd.Index[Any]]:
     """Yield names without what all of them begin or end with, up to each separator in it."""
-    fixed = os.path.commonprefix(list(names)), os.path.commonprefix([name[::-1] for name in names])
+    fixed = os.path.commonprefix(list(names)), os.path.commonprefix([name[::-1] for name in names])  # noqa: RUF071
     starts, ends = ([0, *(m.end() for m in re.finditer("[-:#|]", each))] for each in fixed)
     for start, end in itertools.product(starts, ends):
         yield names.str.slice(start, -end or None)

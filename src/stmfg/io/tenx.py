@@ -13,7 +13,7 @@ import pandas as pd
 
 from stmfg._keys import PLATFORM, SLICE, SPATIAL
 from stmfg.errors import InputError
-from stmfg.io.guard import regular, unpacked
+from stmfg.io.guard import unpacked
 from stmfg.io.matrix10x import read_matrix
 from stmfg.io.outlines import read_centres
 from stmfg.io.platforms import Match, recognise
@@ -42,6 +42,7 @@ logger = logging.getLogger("stmfg")
 _COLUMNS: Final = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
 _PIXELS: Final = "pixels of the full-resolution image"
 _BINS: Final = ("square_016um", "square_008um")  # best first: smaller ones have hardly a count
+_SAMPLES: Final = ("library_id", "sample_id")  # in aggregation.csv
 _RUN: Final = ("run_name", "region_name", "panel_name", "analysis_sw_version")  # in experiment.xenium
 
 
@@ -68,7 +69,9 @@ def read_aggregated(match: Match, *, images: bool) -> AnnData:
     table = match.path("samples")
     if table is not None:
         with reading(str(table)):
-            names = [str(name) for name in pd.read_csv(regular(table), dtype=str).iloc[:, 0]]
+            columns = read_header(table).names
+            column = next((name for name in columns if name.lower() in _SAMPLES), columns[0])
+            names = read_table(table, [column], text=[column])[column].tolist()
         if len(set(names)) < len(names):
             raise InputError(f"{table} names a capture area twice; give each a name of its own")
         if numbers.min() < 1 or len(names) < numbers.max():
