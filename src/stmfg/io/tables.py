@@ -269,11 +269,13 @@ def match_names(names: Any, known: pd.Index[Any], folder: Path) -> NDArray[np.in
     if (rows < 0).all():
         # R makes dots of what it does not take in a name.
         ours, theirs = (pd.Index(each).astype(str).str.replace("[._]", "-", regex=True) for each in (names, known))
-        plain = [[each, each.str.replace(r"-\d+$", "", regex=True)] for each in (ours, theirs)]
-        pairs = [
-            *itertools.product(_without_affixes(ours), plain[1]),
-            *itertools.product(plain[0], _without_affixes(theirs)),
+        number = r"-\d+$"
+        alike = [each.str.extract(f"({number})")[0].nunique(dropna=False) == 1 for each in (ours, theirs)]
+        plain = [
+            [x, x.str.replace(number, "", regex=True)][: 1 + y] for x, y in zip((ours, theirs), alike, strict=True)
         ]
+        pairs = [*itertools.product(_without_affixes(ours), plain[1])]
+        pairs += itertools.product(plain[0], _without_affixes(theirs))
         matches = [right.get_indexer(left) for left, right in pairs if right.is_unique]
         rows = max(matches, key=lambda each: (each >= 0).sum(), default=rows)
     if (rows < 0).all():
