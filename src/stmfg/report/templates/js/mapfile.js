@@ -76,7 +76,7 @@ function legendRows(scale, groups, dark) {
 
 /**
  * The map as SVG: `{ text, width, height }`. `what` has `map`, `groups` that are shown, `scale`, `title`, `paths` (outlines:
- * `[path, colour]`), `labels` (`[x, y, text]`), `image` with its `opacity` and that of the spots, and `dark`.
+ * `[path, colour]`), `labels` (`[x, y, text, align]`), `image` with its `opacity` and that of the spots, and `dark`.
  */
 export function drawMap({ map, groups, scale, title, paths, labels, image, dark }) {
   const { cloud, paint, view, width, height } = map;
@@ -97,9 +97,11 @@ export function drawMap({ map, groups, scale, title, paths, labels, image, dark 
     );
   });
   const halo =
-    'text-anchor="middle" font-size="13" font-weight="600" fill="#14171b" stroke="#ffffff" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke"';
-  for (const [x, y, text] of labels)
-    parts.push(`<text x="${x.toFixed(1)}" y="${(y + 4.5).toFixed(1)}" ${halo}>${escapeXml(text)}</text>`);
+    'font-size="13" font-weight="600" fill="#14171b" stroke="#ffffff" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke"';
+  for (const [x, y, text, align] of labels)
+    parts.push(
+      `<text x="${x.toFixed(1)}" y="${(y + 4.5).toFixed(1)}" text-anchor="${align ? "start" : "middle"}" ${halo}>${escapeXml(text)}</text>`,
+    );
   const bar = [];
   if (cloud.micrometres) {
     const { pixels, label } = scaleBar(cloud.micrometres / view.k);
