@@ -84,7 +84,7 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     if again is not None:
         overlap = pd.Series(np.asarray(again["found_again"]), index=[str(name) for name in again["domains"]])
         table["found again"] = overlap.groupby(level=0).min().reindex(table.index)
-        sentences += describe_unstable(dict(table["found again"].items()))
+        sentences += describe_unstable({str(name): value for name, value in table["found again"].items()})
     confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
     if confidence in adata.obs:
         certain = pd.Series(np.asarray(adata.obs[confidence], dtype=float)).groupby(np.asarray(domains.codes))
