@@ -17,6 +17,7 @@ from stmfg._core.blocks import subsample
 from stmfg._core.checks import library_codes
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE_DARK, EXPRESSION, EXPRESSION_DARK, MISSING, TISSUE_PALETTE
+from stmfg._core.progress import WORDS
 from stmfg._core.spots import spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MARKERS, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError, MissingDependencyError
@@ -183,7 +184,7 @@ def _content(
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
     if halves is not None:
         more += describe_unstable({row["domain"]: row["again"] for row in sizes})
-    stages = [dict(stage) for stage in run.get("stages", [])]
+    stages = [dict(stage) | {"name": WORDS.get(stage["name"], stage["name"])} for stage in run.get("stages", [])]
     trained = int(np.asarray(adata.var[HIGHLY_VARIABLE]).sum()) if HIGHLY_VARIABLE in adata.var else None
     content = {
         "title": title,

@@ -96,12 +96,12 @@ export function drawMap({ map, groups, scale, title, paths, labels, image, dark 
       `<path d="${path}" clip-path="url(#area-${i})" fill="none" stroke="#ffffff" stroke-width="7"/><path d="${path}" clip-path="url(#area-${i})" fill="none" stroke="${colour}" stroke-width="4.5"/>`,
     );
   });
-  const halo =
-    'font-size="13" font-weight="600" fill="#14171b" stroke="#ffffff" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke"';
-  for (const [x, y, text, align] of labels)
+  for (const [x, y, text, align] of labels) {
+    const [fill, stroke] = align ? [ink, paper] : ["#14171b", "#ffffff"]; // a slice's name stands beside its spots
     parts.push(
-      `<text x="${x.toFixed(1)}" y="${(y + 4.5).toFixed(1)}" text-anchor="${align ? "start" : "middle"}" ${halo}>${escapeXml(text)}</text>`,
+      `<text x="${x.toFixed(1)}" y="${(y + 4.5).toFixed(1)}" text-anchor="${align ? "start" : "middle"}" font-size="13" font-weight="600" fill="${fill}" stroke="${stroke}" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke">${escapeXml(text)}</text>`,
     );
+  }
   const bar = [];
   if (cloud.micrometres) {
     const { pixels, label } = scaleBar(cloud.micrometres / view.k);

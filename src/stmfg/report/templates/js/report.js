@@ -240,9 +240,11 @@ class Page {
       lineJoin: "round",
       lineWidth: 3.5,
     });
-    Object.assign(context, { strokeStyle: "rgb(255 255 255 / 90%)", fillStyle: "#14171b" });
     for (const [x, y, text, align] of this.labels()) {
       context.textAlign = align ?? "center";
+      const onPaper = align && dark.matches; // a slice's name stands beside its spots
+      context.strokeStyle = onPaper ? "rgb(20 23 27 / 90%)" : "rgb(255 255 255 / 90%)";
+      context.fillStyle = onPaper ? "#e7eaee" : "#14171b";
       context.strokeText(text, x, y);
       context.fillText(text, x, y);
     }
