@@ -150,8 +150,6 @@ def test_the_same_seed_gives_the_same(section: AnnData, quick: dict[str, Any]) -
     assert not np.array_equal(other.uns["stmfg"]["history"]["total"], copies[0].uns["stmfg"]["history"]["total"])
 
 
-@pytest.mark.parametrize("refine", [0.0, 2.0])
-@pytest.mark.parametrize("empty", [[], [0, 20, 140, 141, 299]], ids=["", "empty spots"])
 @pytest.mark.parametrize("n_domains", [4, "auto"])
 def test_nothing_hangs_on_the_number_of_cores(
     section: AnnData, quick: dict[str, Any], n_domains: int | str, monkeypatch: pytest.MonkeyPatch
@@ -167,6 +165,8 @@ def test_nothing_hangs_on_the_number_of_cores(
     np.testing.assert_array_equal(kept[0].obsm["X_stmfg"], kept[1].obsm["X_stmfg"])
 
 
+@pytest.mark.parametrize("refine", [0.0, 2.0])
+@pytest.mark.parametrize("empty", [[], [0, 20, 140, 141, 299]], ids=["", "empty spots"])
 def test_permuted_spots_get_permuted_domains(
     section: AnnData, quick: dict[str, Any], refine: float, empty: list[int]
 ) -> None:
