@@ -85,7 +85,8 @@ def run(
             return run_cohort(source, output, options, progress=progress)
     output = Path(output).expanduser()
     checks.writable(output)
-    refuse_earlier(output, overwrite=options.overwrite, resume=options.resume)
+    may = {"overwrite": options.overwrite, "resume": options.resume}
+    refuse_earlier(output, **may)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, collected_warnings() as messages, counts_read_once(), planned(_shares(options)):
         with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
@@ -94,7 +95,8 @@ def run(
             add_image_features(adata, options.config)
             check_input(adata, options)
         with showing(show=progress and is_watched()), stage("libraries"):
-            from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
+            from stmfg.model.threads import one_thread  # loads torch, so after what can be refused without
+            from stmfg.model.train import pick_device
 
             device = str(pick_device(options.device))
         if progress and not is_watched():
@@ -103,7 +105,7 @@ def run(
                 words, place = WORDS.get(name, name), places.index(name) + 1
                 logger.info("%s: %.1f s (%d of %d)", words, seconds, place, len(places))
         forget_training(adata)
-        with showing(show=progress), reserved(output, overwrite=options.overwrite, resume=options.resume):
+        with showing(show=progress), reserved(output, **may), one_thread():
             agreement = _find_domains(adata, output / CHECKPOINT, options)
             record = describe(adata, source, options.to_dict()) | {
                 "device": device,
