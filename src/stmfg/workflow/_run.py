@@ -11,7 +11,7 @@ import numpy as np
 from stmfg._core import checks
 from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
-from stmfg._core.progress import is_watched, planned, showing
+from stmfg._core.progress import WORDS, is_watched, planned, showing
 from stmfg._core.stored_graph import RECORD, forget_training, graph_options
 from stmfg._core.timing import recording, stage
 from stmfg._keys import DOMAIN, UNS
@@ -100,8 +100,10 @@ def run(
 
             device = str(pick_device(options.device))
         if progress and not is_watched():
-            for early in stages:
-                logger.info("%s: %.1f s", early["name"], early["seconds"])
+            places = list(_shares(options))
+            for name, seconds in ((early["name"], early["seconds"]) for early in stages):
+                words, place = WORDS.get(name, name), places.index(name) + 1
+                logger.info("%s: %.1f s (%d of %d)", words, seconds, place, len(places))
         forget_training(adata)
         with showing(show=progress), reserved(output, **may), one_thread():
             agreement = _find_domains(adata, output / CHECKPOINT, options)
