@@ -5,6 +5,7 @@ The checks, ``stmfg info`` and a run all ask here, so that they say the same. No
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,15 +59,24 @@ _BESIDE: Final = ("0", "0.0", "false", "f", "no", "n", "out", "outside", "off", 
 _VALUES: Final = 100_000
 SPOTS: Final = 20_000
 """Spots that are looked at."""
-_MIXED: Final = 0.3
-"""Share of the spots of a slice that are closer to another slice: few on borders, half where slices overlap."""
-_NEAR: Final = 9
+_FEW: Final = 0.05
+_NEARER: Final = 0.9
+"""Two spots of a slice are nearer than so much of the distance to the next that a few have."""
+_MORE: Final = 3.0
+_ENOUGH: Final = 5
+_EVERYWHERE: Final = 0.8
+_NO_DISTANCE: Final = 0.08
+"""Of places at random, about a tenth of the pairs within a distance are within a third of it."""
+_MIXED: Final = 0.05
+"""Share of the spots of a slice that are so near to another slice: fewer may be where slices touch."""
 _COINCIDENT: Final = 0.02
 """Share of spots at the place of another that one tissue does not have."""
 _MOST_SLICES: Final = 50
 _TOLD_APART: Final = 0.98
-_CLOSER: Final = 0.75
-"""On square grids a place between the spots is at most 0.71 spacings away from the next, on hexagonal ones 0.58."""
+_OFTEN: Final = 0.9
+"""Share of near spots that a column tells apart wherever they are, as one of many values does."""
+_REPEATED: Final = 0.1
+"""Share of names that are those of spots on another slice."""
 
 
 def counts_elsewhere(adata: Annotated, *, besides: str | None = None) -> str | None:
@@ -74,9 +84,28 @@ def counts_elsewhere(adata: Annotated, *, besides: str | None = None) -> str | N
     for layer in sorted(adata.layers, key=lambda name: "count" not in str(name).lower()):
         if layer not in (besides, COUNTS) and look_like_counts(adata.layers[layer]):
             return str(layer)
-    for name, matrix in ((RAW, None if adata.raw is None else adata.raw.X), (IN_X, adata.X)):
+    for name, matrix in ((RAW, None if genes_in_raw(adata) is None else adata.raw.X), (IN_X, adata.X)):
         if name != besides and look_like_counts(matrix):
             return name
+    return None
+
+
+def genes_in_raw(adata: Annotated) -> NDArray[np.intp] | None:
+    """Return the columns of ``adata.raw`` with the genes of the data, (n_vars,); None where not all are there.
+
+    Genes go by their names, or by other names that ``var`` of one of both has for them.
+    """
+    if adata.raw is None:
+        return None
+    if adata.raw.var_names.equals(adata.var_names):
+        return np.arange(len(adata.var_names))
+    ours, theirs = (
+        [frame.index, *(pd.Index(frame[name]) for name in frame if frame[name].dtype.kind == "O")]
+        for frame in (adata.var, adata.raw.var)
+    )
+    for names, known in itertools.product(ours, theirs):
+        if names.is_unique and known.is_unique and (at := known.get_indexer(names)).min(initial=0) >= 0:
+            return np.asarray(at)
     return None
 
 
@@ -201,40 +230,76 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
         codes, _ = pd.factorize(np.asarray(adata.obs[column]).astype(str))
         if overlap(xy, codes):
             return column
-    one, other = coincident(xy)
-    if len(one) < _COINCIDENT * min(len(xy), SPOTS):
-        return None
-    # Under any name, what tells slices apart differs wherever two spots are at one place; a type of cells does not.
+    one, other, distance = _nearest(xy)
+    close = distance < 0.1 * spacing(xy)
+    if at_random := close.mean() < _COINCIDENT:
+        close = distance <= np.quantile(distance, _COINCIDENT)
+    # Under any name, what tells slices apart differs wherever two spots are closest; a type of cells does not.
     for column in few_valued_columns(adata):
         codes, _ = pd.factorize(np.asarray(adata.obs[column]).astype(str))
-        if (codes[one] != codes[other]).mean() > _TOLD_APART:
+        differ = codes[one] != codes[other]
+        if differ[close].mean() > _TOLD_APART and not (at_random and differ.mean() > _OFTEN):
             return column
     return None
 
 
-def coincident(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs of spots at one place, of up to 20,000 spots: in one tissue, spots and cells exclude each other."""
+def _nearest(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return up to 20,000 spots, the nearest other one of each, and how far it is."""
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
     distances, near = cKDTree(xy, balanced_tree=False, compact_nodes=False).query(xy[chosen], k=2)
     itself = near[:, 0] == chosen
-    other, distance = np.where(itself, near[:, 1], near[:, 0]), np.where(itself, distances[:, 1], distances[:, 0])
-    close = distance < 0.1 * spacing(xy)
-    return chosen[close], other[close]
+    return chosen, np.where(itself, near[:, 1], near[:, 0]), np.where(itself, distances[:, 1], distances[:, 0])
+
+
+def share_coincident(xy: NDArray[np.float64]) -> float:
+    """Return the share of spots at the place of another: in one tissue, spots and cells exclude each other."""
+    return float((_nearest(xy)[2] < 0.1 * spacing(xy)).mean())
+
+
+def slices_in_names(adata: Annotated, xy: NDArray[np.float64]) -> NDArray[Any] | None:
+    """Return what is before or behind the names of spots, (n,), if that tells slices apart: ``AC-1`` and ``AC-2``.
+
+    The rest of the names must repeat from slice to slice, which must lie on top of each other.
+    """
+    for end, pattern in ((1, r"^(.+)[-_.:#]([^-_.:#]+)$"), (0, r"^([^-_.:#]+)[-_.:#](.+)$")):
+        for step in (max(1, adata.n_obs // 1000), 1):  # of many names some tell soon enough
+            parts = adata.obs_names[::step].to_series().astype(str).str.extract(pattern)
+            codes, groups = pd.factorize(parts[end])
+            if (codes < 0).any() or not 1 < len(groups) <= _MOST_SLICES:
+                break
+        else:
+            if parts[1 - end].duplicated().mean() > _REPEATED and overlap(xy, codes):
+                return np.asarray(parts[end], dtype=object)
+    return None
 
 
 def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
     """Whether groups, codes (n,), lie on top of each other, as slices that share an origin do.
 
-    In one tissue, spots of another group are no closer than those of the own group, but for cells on borders. Where
-    slices lie on top of each other, the nearest spot is of another slice for about every second one, or closer still.
+    Spots of one tissue keep a distance, whatever their groups are; those of two slices know nothing of each other. So
+    of all near pairs, no larger a share of those of two groups is very near than of those of one group, unless slices
+    overlap, however small a part of them. Where spots keep no distance, groups that are mixed everywhere are slices.
     """
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
-    distances, near = cKDTree(xy).query(xy[chosen], k=min(_NEAR, len(xy)))
-    itself = near == chosen[:, None]
-    alike = (codes[near] == codes[chosen][:, None]) & ~itself
-    nearest_alike = np.where(alike, distances, np.inf).min(axis=1)
-    nearest_other = np.where(alike | itself, np.inf, distances).min(axis=1)
-    mixed = nearest_other < _CLOSER * np.minimum(nearest_alike, np.median(nearest_alike))
-    sizes = np.bincount(codes[chosen])
-    shares = np.bincount(codes[chosen], weights=mixed) / np.maximum(sizes, 1)
-    return bool((shares[sizes >= min(20, len(chosen) // len(sizes))] > _MIXED).any())
+    everything = cKDTree(xy)
+    groups = [(cKDTree(xy[codes == code]), xy[chosen[codes[chosen] == code]]) for code in np.unique(codes[chosen])]
+    alone = np.concatenate([tree.query(places, k=2)[0][:, 1] for tree, places in groups])
+    near = _NEARER * float(np.quantile(alone, _FEW))
+    if not 0 < near < np.inf:
+        near = _NEARER * spacing(xy)
+    alike, others = np.zeros(2), np.zeros(2)  # pairs that are very near, and within three times that
+    touching = False
+    for tree, places in groups:
+        own, of_all = (
+            np.array([each.query_ball_point(places, r, return_length=True) for r in (near, 3 * near)])
+            for each in (tree, everything)
+        )
+        alike += (own - 1).sum(axis=1)
+        others += (of_all - own).sum(axis=1)
+        touching |= bool((of_all > own)[0].sum() > max(_ENOUGH, _MIXED * len(places)))
+    shares = np.array([len(places) for _, places in groups]) / len(chosen)
+    mixed = others[1] > _EVERYWHERE * (1 - (shares**2).sum()) * (others[1] + alike[1])
+    if mixed and alike[0] > _NO_DISTANCE * alike[1]:
+        return True
+    expected = others[1] * (alike[0] + _ENOUGH) / (alike[1] + _ENOUGH)
+    return touching and bool(others[0] > _MORE * expected)

@@ -9,8 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmfg._core.hints import IN_TISSUE, beside_tissue, positions_elsewhere, slice_columns
-from stmfg._keys import SPATIAL
+from stmfg._core.hints import (
+    IN_TISSUE,
+    beside_tissue,
+    overlapping_slices,
+    positions_elsewhere,
+    slice_columns,
+    slices_in_names,
+)
+from stmfg._keys import SLICE, SPATIAL
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,6 +43,7 @@ def settle(adata: AnnData, path: Path) -> AnnData:
         order = ["x", "y"] if {"x", "y"} <= set(names) else names
         adata.obsm[SPATIAL] = places.iloc[:, [names.index(name) for name in order]].to_numpy()
     name_after_slices(adata, slice_columns(adata), path)
+    _slices_of_names(adata, path)
     beside = beside_tissue(adata)
     if beside is None and IN_TISSUE in adata.obs:
         values = ", ".join(map(str, adata.obs[IN_TISSUE].unique()[:3]))
@@ -48,6 +56,20 @@ def settle(adata: AnnData, path: Path) -> AnnData:
         "%s: %d of %d spots are not in tissue (obs['in_tissue'] is 0) and are left out", path, beside.sum(), len(beside)
     )
     return keep_rows(adata, ~beside)
+
+
+def _slices_of_names(adata: AnnData, path: Path) -> None:
+    """Write the slices that names of spots tell apart, such as ``ACGT-1`` and ``ACGT-2``, where no column does."""
+    xy = np.asarray(adata.obsm.get(SPATIAL, np.zeros((0, 2))))
+    if SLICE in adata.obs or xy.dtype.kind not in "iuf" or xy.ndim != 2 or len(xy) < 2 or not np.isfinite(xy).all():
+        return
+    slices = slices_in_names(adata, xy) if overlapping_slices(adata, xy) is None else None
+    if slices is not None:
+        adata.obs[SLICE] = pd.Categorical(slices)
+        shown = ", ".join(map(repr, adata.obs[SLICE].cat.categories[:3]))
+        logger.warning(
+            "%s: spots with %s in their names overlap and are taken for slices (obs[%r])", path, shown, SLICE
+        )
 
 
 def keep_rows(adata: AnnData, keep: NDArray[np.bool_]) -> AnnData:
