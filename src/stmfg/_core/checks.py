@@ -84,20 +84,21 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
     InputError
         If ``obs["in_tissue"]`` says that spots are beside it, or a column of slices that overlap is not named.
     """
-    beside = hints.beside_tissue(adata)
+    column, beside = hints.beside_tissue(adata)
     if beside is not None and beside.any():
+        out = adata.obs[column][beside].tolist()[0]
         raise InputError(
-            f"{beside.sum()} of {len(beside)} spots are not in tissue (obs['in_tissue'] is 0) and would be a domain; "
-            "leave them out: adata = adata[adata.obs['in_tissue'].astype(int) == 1].copy()"
+            f"{beside.sum()} of {len(beside)} spots are not in tissue (obs[{column!r}] is {out}), which would be a "
+            f"domain; leave them out: adata = adata[adata.obs[{column!r}] != {out!r}].copy()"
         )
     if library_key is not None:
         return
     one_tissue = f"{flag('library_key', ONE_SLICE)} if they are one tissue"
-    column = hints.overlapping_slices(adata, xy)
-    if column is not None:
+    overlapping = hints.overlapping_slices(adata, xy)
+    if overlapping is not None:
         raise InputError(
-            f"the slices that obs[{column!r}] names lie on top of each other and would be taken for one tissue; "
-            f"add {flag('library_key', column)}, or {one_tissue}"
+            f"the slices that obs[{overlapping!r}] names lie on top of each other and would be taken for one tissue; "
+            f"add {flag('library_key', overlapping)}, or {one_tissue}"
         )
     names = hints.slices_in_names(adata, xy)
     if names is not None:

@@ -18,6 +18,8 @@ from stmfg._core.geometry import spacing
 from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SLICE, SPATIAL, VIEW_WEIGHTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from stmfg._core.annotated import Annotated
@@ -37,6 +39,8 @@ _POSITION_COLUMNS: Final = (
     ("centerx_global_px", "centery_global_px"),
     ("pxl_col_in_fullres", "pxl_row_in_fullres"),
     ("imagecol", "imagerow"),
+    ("pxl_col", "pxl_row"),
+    ("pixel_col", "pixel_row"),
     ("x", "y"),
     ("spatial_1", "spatial_2"),
     ("spatial_0", "spatial_1"),
@@ -48,11 +52,12 @@ _NO_POSITION: Final = re.compile("min|max|local|fov|size|std|var|shift|offset|um
 _POSITION_WORDS: Final = {
     *("spatial", "coords", "coord", "coordinates", "coordinate", "xy", "loc", "location", "locations", "position"),
     *("positions", "pos", "center", "centers", "centroid", "centroids", "pixel", "pixels", "px", "um", "global"),
+    *("micron", "microns", "mm", "nm", "spatialcoords", "xyz", "d", "slide", "array"),
 }
 """What names of ``obsm`` for positions are made of, after an ``X_`` in front."""
 _DRAWINGS: Final = ("umap", "tsne", "t-sne", "draw_graph", "phate", "fa2")
 """Parts of the names of embeddings that were made to be looked at."""
-IN_TISSUE: Final = "in_tissue"
+_IN_TISSUE: Final = ("in_tissue", "intissue", "on_tissue", "tissue")
 _INSIDE: Final = ("1", "1.0", "true", "t", "yes", "y", "in", "inside", "on", "")
 _BESIDE: Final = ("0", "0.0", "false", "f", "no", "n", "out", "outside", "off", "not", "notin", "background")
 """What it says, in lower case, without spaces and the word tissue."""
@@ -137,7 +142,9 @@ def embeddings(adata: Annotated) -> dict[str, int]:
         made_here = key in (EMBEDDING, VIEW_WEIGHTS, IMAGE_FEATURES, FEATURES)
         drawing = any(name in str(key).lower() for name in _DRAWINGS)
         if len(shape) == 2 and shape[1] > 3 and not made_here and not drawing and not sparse.issparse(values):
-            widths[str(key)] = shape[1]
+            numbers = _as_numbers(values)
+            if numbers is None or not are_positions(adata, str(key), numbers):
+                widths[str(key)] = shape[1]
     return dict(sorted(widths.items(), key=lambda item: item[0] != "X_pca"))
 
 
@@ -150,9 +157,9 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
     """Whether values in ``obsm`` are the places of the observations rather than an embedding."""
     if key == SPATIAL:
         return True
-    if values.ndim != 2 or not 1 <= values.shape[1] <= 3:
+    if values.ndim != 2 or not values.shape[1]:
         return False
-    if _sounds_like_positions(key) or SPATIAL in key.lower():
+    if values.shape[1] <= 3 and (_sounds_like_positions(key) or SPATIAL in key.lower()):
         return True
     xy = _as_numbers(adata.obsm[SPATIAL]) if SPATIAL in adata.obsm else None
     if xy is None or len(xy) != len(values) or not (np.isfinite(values).all() and np.isfinite(xy).all()):
@@ -169,22 +176,34 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
 
 def positions_elsewhere(adata: Annotated) -> tuple[str, Any] | None:
     """Return where positions are that are not in ``obsm["spatial"]``, as text, and x and y, (n, 2)."""
-    for key in adata.obsm:
+    for key, values in adata.obsm.items():
         if key != SPATIAL and _sounds_like_positions(str(key)):
-            xy = _as_numbers(adata.obsm[key])
+            xy = table_of_positions(values) if isinstance(values, pd.DataFrame) else _as_numbers(values)
             if xy is not None and xy.ndim == 2 and xy.shape[1] in (2, 3) and np.isfinite(xy).all():
                 return f"obsm[{key!r}]", xy
-    columns = {str(name).lower(): name for name in adata.obs}
+    for x, y in _pairs(adata.obs):
+        numbers = _as_numbers(adata.obs[[x, y]])
+        if numbers is not None and np.isfinite(numbers).all():
+            if (x.lower(), y.lower()) in _GRID_COLUMNS and (numbers.sum(axis=1) % 2 == 0).all():
+                numbers = numbers * [1, np.sqrt(3)]  # every other place: the hexagons of Visium
+            return f"obs[[{x!r}, {y!r}]]", numbers
+    return None
+
+
+def table_of_positions(table: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Return the positions in a table, (n, d), by the names of its columns: some have y before x."""
+    x, y = next(_pairs(table), ("", ""))
+    return _as_numbers(table[[x, y]] if x else table)
+
+
+def _pairs(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield pairs of columns that may hold x and y, the likeliest first."""
+    columns = {str(name).lower(): str(name) for name in table}
     likely = sorted(name for name in columns if not _NO_POSITION.search(name))
     pairs = [(name, f"{name[:at]}y{name[at + 1 :]}") for name in likely for at in range(len(name)) if name[at] == "x"]
     for x, y in (*_POSITION_COLUMNS, *pairs, *_GRID_COLUMNS):
         if x in columns and y in columns:
-            numbers = _as_numbers(adata.obs[[columns[x], columns[y]]])
-            if numbers is not None and np.isfinite(numbers).all():
-                if (x, y) in _GRID_COLUMNS and (numbers.sum(axis=1) % 2 == 0).all():
-                    numbers = numbers * [1, np.sqrt(3)]  # every other place: the hexagons of Visium
-                return f"obs[[{columns[x]!r}, {columns[y]!r}]]", numbers
-    return None
+            yield columns[x], columns[y]
 
 
 def _as_numbers(values: Any) -> NDArray[np.float64] | None:
@@ -194,15 +213,20 @@ def _as_numbers(values: Any) -> NDArray[np.float64] | None:
         return None
 
 
-def beside_tissue(adata: Annotated) -> NDArray[np.bool_] | None:
-    """Return which spots ``obs["in_tissue"]`` says lie beside the tissue, (n,); None where it does not tell."""
-    if IN_TISSUE not in adata.obs:
-        return None
-    codes, values = pd.factorize(adata.obs[IN_TISSUE])
-    words = [re.sub("[^a-z0-9.]", "", str(value).lower()).removesuffix("tissue") for value in values]
-    if (codes < 0).any() or not set(words) <= {*_INSIDE, *_BESIDE}:
-        return None
-    return np.isin(words, _BESIDE)[codes]
+def beside_tissue(adata: Annotated) -> tuple[str, NDArray[np.bool_] | None]:
+    """Return the column of ``obs`` that says which spots are in tissue, and those that it says lie beside it, (n,).
+
+    The column is "" where there is none, the spots None where it does not tell.
+    """
+    columns = {str(name).lower(): str(name) for name in reversed(list(adata.obs))}
+    for name in (columns[each] for each in _IN_TISSUE if each in columns):
+        codes, values = pd.factorize(adata.obs[name])
+        words = [re.sub("[^a-z0-9.]", "", str(value).lower()).removesuffix("tissue") for value in values]
+        if (codes >= 0).all() and set(words) <= {*_INSIDE, *_BESIDE}:
+            return name, np.isin(words, _BESIDE)[codes]
+        if name.lower() != "tissue":  # which may be a kind of tissue
+            return name, None
+    return "", None
 
 
 def slice_columns(adata: Annotated) -> list[str]:
@@ -233,7 +257,9 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
     one, other, distance = _nearest(xy)
     close = distance < 0.1 * spacing(xy)
     if at_random := close.mean() < _COINCIDENT:
-        close = distance <= np.quantile(distance, _COINCIDENT)
+        close = distance <= min(np.quantile(distance, _COINCIDENT), _NEARER * np.median(distance))
+        if close.sum() < _ENOUGH:
+            return None
     # Under any name, what tells slices apart differs wherever two spots are closest; a type of cells does not.
     for column in few_valued_columns(adata):
         codes, _ = pd.factorize(np.asarray(adata.obs[column]).astype(str))
