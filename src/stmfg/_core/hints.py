@@ -310,9 +310,10 @@ def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
     everything = cKDTree(xy)
     groups = [(cKDTree(xy[codes == code]), xy[chosen[codes[chosen] == code]]) for code in np.unique(codes[chosen])]
     alone = np.concatenate([tree.query(places, k=2)[0][:, 1] for tree, places in groups])
-    near = _NEARER * float(np.quantile(alone, _FEW))
-    if not 0 < near < np.inf:
-        near = _NEARER * spacing(xy)
+    alone = alone[np.isfinite(alone)]
+    if len(alone) < len(chosen) / 2:  # most are all there is of a group
+        return False
+    near = _NEARER * (float(np.quantile(alone, _FEW)) or spacing(xy))
     alike, others = np.zeros(2), np.zeros(2)  # pairs that are very near, and within three times that
     touching = False
     for tree, places in groups:
