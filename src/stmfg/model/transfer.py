@@ -68,7 +68,7 @@ class DomainMap:
     def join(self, posterior: Array) -> Array:
         """Add up the columns of a posterior (n, k) of domains that have one name."""
         names = self.names or self.categories
-        return posterior @ np.array([[float(name == other) for other in self.categories] for name in names])
+        return np.asarray(posterior @ np.array([[float(name == other) for other in self.categories] for name in names]))
 
     def posterior(self, embedding: NDArray[Any], *, adapt: bool = True) -> Array:
         """Return the posterior of every domain, (n, k): the mean over embedding (n, d) and layers, as in the vote.
