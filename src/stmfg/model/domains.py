@@ -107,6 +107,7 @@ class Result:
         )
 
 
+@one_thread()
 def find_domains(
     result: Result,
     n_domains: int | str | Sequence[int],
@@ -137,7 +138,7 @@ def find_domains(
     known = 2 if isinstance(levels, str) else int(np.min(levels))
     surveyed = None
     if levels == "auto" or config.finest_level or needed:
-        with stage("number of domains" if levels == "auto" else "tree"), one_thread():
+        with stage("number of domains" if levels == "auto" else "tree"):
             numbers = range(2, max(MOST if levels == "auto" else known, config.finest_level, needed) + 1)
             often = number.N_CLUSTERINGS if levels == "auto" else N_CLUSTERINGS
             surveyed = survey(base, embedding, coordinates, libraries, numbers, often)
@@ -145,7 +146,7 @@ def find_domains(
                 choice = choose_number(surveyed)
                 levels = choice.chosen
     k = levels[0] if isinstance(levels, tuple) else int(levels)
-    with stage("domains"), one_thread():
+    with stage("domains"):
         averages: Iterable[Tensor] = [] if base is None else average(base, coordinates, k, libraries, device)
         members = list_members(embedding, result.widths, averages, config)
         posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
@@ -164,7 +165,7 @@ def find_domains(
     labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, choice=choice)
     if surveyed is None or not (config.finest_level or needed):
         return labelled
-    with stage("tree"), one_thread():
+    with stage("tree"):
         tree, leaves = grow_tree(surveyed.first(N_CLUSTERINGS), labels, embedding, config.finest_level, needed)
     return replace(labelled, tree=tree, leaves=_place_all(labelled, used, tree, leaves))
 

@@ -7,6 +7,7 @@ molecules alone can be tested on the other (Neufeld et al. 2022).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from stmfg._core.blocks import FIT_AT_MOST, Counts
 from stmfg.model import cluster, features
 from stmfg.model.averages import choose_base, list_averages, prepare_inputs
 from stmfg.model.thinning import Half, split_embedding
-from stmfg.model.threads import one_thread
+from stmfg.model.threads import beside
 from stmfg.model.vote import Member, cluster_members
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
@@ -35,6 +38,8 @@ N_STARTS = 2
 
 SHARPNESS = 4
 """Power of the shares of the vote in a half: what most of a few clusterings say, more of them would say more often."""
+BESIDE_AT_MOST = 100_000
+"""Of more observations halves take long, and what is computed beside cannot be interrupted."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,15 @@ class Redraws:
     """Mean overlap (Jaccard) of each domain with its match in the halves, (k,)."""
 
 
-def redraw(
+def begin_redraws(
     spots: Tissue,
-    codes: NDArray[np.int64],
+    n_domains: int | None,
     config: Config,
     random_state: int,
     clusterer: Clusterer | None = None,
     device: torch.device | str = "cpu",
-) -> Redraws:
-    """Find domains in halves of the molecules, each time from the first step, and match them with those there are.
+) -> Callable[[NDArray[np.int64]], Redraws]:
+    """Begin to find domains in halves of the molecules, each time from the first step, beside what follows.
 
     Each half has its own genes, components and averages over neighbours: nothing of the other half is in them. No
     network is trained; the plain averages vote. Halves come in pairs that add up to the whole.
@@ -67,8 +72,8 @@ def redraw(
     ----------
     spots
         Prepared observations, see :func:`stmfg.model.inputs.prepare`.
-    codes
-        Domain of each of them, (n,) from 0 without gaps.
+    n_domains
+        Number of domains; ``None`` where it is not known yet.
     config
         ``redraws``, the number of halves, and how features and clusters are found.
     random_state
@@ -77,21 +82,37 @@ def redraw(
         A user's, in place of ``config.clusterer``.
     device
         Where averages and mixtures are computed.
+
+    Returns
+    -------
+    What waits for the halves and matches them with domains, codes (n,) from 0 without gaps.
     """
-    k = int(codes.max()) + 1
-    with one_thread():
-        bases = [
+
+    def fit_bases() -> list[Base]:
+        return [
             choose_base(features.fit(take_half(spots, random_state, draw), config, random_state + draw))
             for draw in range(config.redraws)
         ]
-    votes = _cluster_averages(bases, spots, k, config, random_state, clusterer, device)
+
+    def find(bases: list[Base], k: int) -> list[list[NDArray[Any]]]:
+        return _cluster_averages(bases, spots, k, config, random_state, clusterer, device)
+
+    begin = beside if len(spots.coordinates) <= BESIDE_AT_MOST else cache
+    if n_domains is None:
+        bases = begin(fit_bases)
+        return lambda codes: _match_votes(find(bases(), int(codes.max()) + 1), codes, spots.surroundings)
+    votes = begin(lambda: find(fit_bases(), n_domains))
+    return lambda codes: _match_votes(votes(), codes, spots.surroundings)
+
+
+def _match_votes(votes: list[list[NDArray[Any]]], codes: NDArray[np.int64], surroundings: csr_matrix) -> Redraws:
+    k, overlap = int(codes.max()) + 1, []
     shares = [_match(cluster.consensus(posteriors), codes) for posteriors in votes]
-    overlap = []
     for matched in shares:
         shared = _count_shared(matched.argmax(axis=1), codes, k)
         overlap.append(np.diag(shared) / np.maximum(shared.sum(axis=1) + shared.sum(axis=0) - np.diag(shared), 1))
     kept = np.mean([_sharpen(matched)[np.arange(len(codes)), codes] for matched in shares], axis=0)
-    confidence = _average_within_domains(kept, codes, spots.surroundings)
+    confidence = _average_within_domains(kept, codes, surroundings)
     return Redraws(shares[0].argmax(axis=1), confidence, np.mean(overlap, axis=0))
 
 

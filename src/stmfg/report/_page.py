@@ -17,6 +17,7 @@ from stmfg._core.blocks import subsample
 from stmfg._core.checks import library_codes
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE_DARK, EXPRESSION, EXPRESSION_DARK, MISSING, TISSUE_PALETTE
+from stmfg._core.progress import WORDS
 from stmfg._core.spots import spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MARKERS, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError, MissingDependencyError
@@ -24,11 +25,12 @@ from stmfg.pl._charts import counts_or_none
 from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
 from stmfg.report._sections import average_view_weights, draw_curves, tabulate_run
-from stmfg.report._sentences import UNCERTAIN, list_warnings
+from stmfg.report._sentences import UNCERTAIN, as_sentence, list_warnings
 from stmfg.report._study import describe_slices
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
+from stmfg.tl._summary import describe_unstable
 
 if TYPE_CHECKING:
     import os
@@ -141,15 +143,16 @@ def _content(
     plane = _map_data.scatter(project(adata.obsm[EMBEDDING])) if EMBEDDING in adata.obsm else None
     graph = adata.obsp.get(SPATIAL_GRAPH)
     chosen = _map_data.choose_spots(adata.n_obs)
-    places = _map_data.name_places(where, domains)
+    slices = None if library_key is None else library_codes(adata, library_key)
+    places = _map_data.name_places(where, domains.codes, len(names), slices)
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
-    markers, depth, packed, seen = None, None, None, None
+    markers, depth, packed, n_expressed = None, None, None, None
     on_map: list[int] = []
     if counts is not None:
         markers, on_map = _list_markers(adata, counts, domains)
         streams = _genes.read_streams(counts, chosen)
-        depth, seen = streams.depth, int((streams.total > 0).sum())
+        depth, n_expressed = streams.depth, int((streams.total > 0).sum())
         others = _choose_genes(wanted, streams, adata.var_names, on_map)
         packed = _genes.pack_all(streams, adata.var_names, on_map, others)
     drawn = {
@@ -177,33 +180,35 @@ def _content(
     }
     of_spots = to_rgba_array([*shades, MISSING])[domains.codes][chosen]
     warnings = [str(w) for w in run.get("warnings", [])]
+    sizes = _count_spots(domains, certain, halves)
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
-    slices = None if library_key is None else library_codes(adata, library_key)
-    stages = [dict(stage) for stage in run.get("stages", [])]
+    if halves is not None:
+        more += describe_unstable({row["domain"]: row["again"] for row in sizes})
+    stages = [dict(stage) | {"name": WORDS.get(stage["name"], stage["name"])} for stage in run.get("stages", [])]
     trained = int(np.asarray(adata.var[HIGHLY_VARIABLE]).sum()) if HIGHLY_VARIABLE in adata.var else None
     content = {
         "title": title,
         "version": run.get("version") or record.get("version"),
         "n_obs": adata.n_obs,
-        "n_seen": seen,
+        "n_seen": n_expressed,
         "n_trained": trained,
         "use_rep": options.get("use_rep", record.get("use_rep")),
         "domains": listed,
         "number": _levels.describe_number(record),
         "slices": list(where.slices),
         "study": describe_slices(adata, where, library_key, shades, run),
-        "sizes": _count_spots(domains, certain, halves),
+        "sizes": sizes,
         "redrawn": halves is not None,
         "median_confidence": None if certain is None else float(np.median(certain)),
         "uncertain": None if certain is None else float((certain < UNCERTAIN).mean()),
         "threshold": UNCERTAIN,
-        "warnings": warnings + [w for w in more if w not in warnings],
+        "warnings": [as_sentence(w) for w in warnings + [w for w in more if w not in warnings]],
         "stills": _draw_stills(
             where.part(chosen),
             plane and plane.part(chosen),
             of_spots,
             None if certain is None else certain[chosen],
-            places,
+            [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
         ),
         "map": drawn,
         "plane": _PLANES[projection],
@@ -230,7 +235,7 @@ def _choose_genes(
 ) -> NDArray[np.int64]:
     """Return the positions of the genes that can be searched for, besides those listed."""
     if wanted == "all":
-        chosen = np.flatnonzero(streams.seen >= max(_genes.LEAST_SHARE * len(streams.depth), 1))
+        chosen = np.flatnonzero(streams.n_spots >= max(_genes.LEAST_SHARE * len(streams.depth), 1))
     elif wanted == "markers":
         chosen = np.array([], dtype=np.int64)
     elif isinstance(wanted, str):
@@ -341,7 +346,7 @@ def _list_markers(adata: AnnData, counts: Any, domains: pd.Categorical[Any]) -> 
         table = table.set_axis(genes.get_indexer(table["gene"].astype(str)), axis=0)
     if table is None or not {"specific", "gene"} <= set(table) or (table.index == -1).any() or not genes.is_unique:
         table = _marker_tests.rank(moments, adata.var_names.to_numpy(), _MARKERS)
-    table = table.groupby("domain", sort=False).head(_MARKERS)
+    table = table[~(table["p_adjusted"] >= _marker_tests.LEVEL)].groupby("domain", sort=False).head(_MARKERS)
     table = table.assign(
         rank=table.groupby("domain").cumcount(),
         domain=names.get_indexer(pd.Index(table["domain"].astype(str))),

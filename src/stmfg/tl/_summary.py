@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -84,7 +84,7 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     if again is not None:
         overlap = pd.Series(np.asarray(again["found_again"]), index=[str(name) for name in again["domains"]])
         table["found again"] = overlap.groupby(level=0).min().reindex(table.index)
-        sentences += _describe_unstable(table["found again"])
+        sentences += describe_unstable({str(name): value for name, value in table["found again"].items()})
     confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
     if confidence in adata.obs:
         certain = pd.Series(np.asarray(adata.obs[confidence], dtype=float)).groupby(np.asarray(domains.codes))
@@ -114,26 +114,36 @@ def _describe_number(adata: AnnData) -> list[str]:
     return [f"The number of domains, {int(choice['chosen'])}, was chosen{also}."]
 
 
-def _describe_unstable(overlap: pd.Series[float]) -> list[str]:
-    """Name the domains that half of the molecules do not show again."""
+def describe_unstable(overlap: Mapping[str, float]) -> list[str]:
+    """Name the domains that half of the molecules do not show again, by their overlap (Jaccard index) there."""
     return [
         f"Domain {name} is unstable: found again in half of the molecules with an overlap of {value:.0%}."
-        for name, value in overlap.sort_values().items()
+        for name, value in sorted(overlap.items(), key=lambda item: item[1])
         if value < UNSTABLE
     ]
 
 
 def describe_markers(summary: pd.DataFrame) -> list[str]:
-    """Return a sentence for each domain without a gene of its own, from :func:`summarise`."""
-    sentences = []
+    """Return sentences on the domains without a gene of their own, from :func:`summarise`."""
+    sentences, without = [], []
     for name, row in summary[summary["n_specific"] == 0].iterrows():
-        reason = ", and none is much higher in it than in the rest of the tissue."
         if row["shares_with"]:
-            *others, last = row["genes"]
-            genes = f"{', '.join(others)} and {last}" if others else last
-            reason = f": it shares {genes} with domain {row['shares_with']}."
-        sentences.append(f"No gene is specific to domain {name}{reason}")
+            genes, other = _enumerate(row["genes"]), row["shares_with"]
+            sentences.append(f"No gene is specific to domain {name}: it shares {genes} with domain {other}.")
+        else:
+            without.append(str(name))
+    if without:
+        domains = f"domain{'s' if len(without) > 1 else ''} {_enumerate(without)}"
+        place = "in them" if len(without) > 1 else "in it"
+        sentences.append(
+            f"No gene is specific to {domains}, and none is much higher {place} than in the rest of the tissue."
+        )
     return sentences
+
+
+def _enumerate(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _describe_doubt(certain: NDArray[np.float32], table: pd.DataFrame) -> str:

@@ -204,8 +204,8 @@ class RunOptions:
     def for_sample(self, sample: Sample) -> RunOptions:
         """Return the options of a sample of a sheet: these, changed by its own."""
         columns = {SHEET_COLUMNS[word]: text for word, text in sample.options.items()}
-        own = {option.name: option.parse(text, f"{sample.where}: {option.word}") for option, text in columns.items()}
-        return RunOptions.of(self, **own)
+        given = {each.name: each.parse(text, f"{sample.where}: {each.word}") for each, text in columns.items()}
+        return RunOptions.of(self, **given)
 
     def for_samples(self, samples: Sequence[Sample]) -> RunOptions:
         """Return the options of samples that are run together: these, else what all of them say.
