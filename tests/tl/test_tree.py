@@ -15,7 +15,7 @@ from anndata import AnnData
 import stmfg
 from stmfg import datasets, export, pl, tl
 
-OPTIONS = {"epochs": 2, "n_layers": 2, "n_votes": 2, "n_starts": 1}
+OPTIONS = {"epochs": 2, "n_layers": 2, "n_votes": 2, "n_starts": 1, "redraws": 2}
 
 
 @pytest.fixture(scope="module")
