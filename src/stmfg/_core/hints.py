@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from stmfg._core.geometry import spacing
+from stmfg._core.geometry import once_per_place, spacing
 from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SLICE, SPATIAL, VIEW_WEIGHTS
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
     return None
 
 
+@once_per_place
 def coincident(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pairs of spots at one place, of up to 20,000 spots: in one tissue, spots and cells exclude each other."""
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
