@@ -77,7 +77,7 @@ def tables(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_from_the_shell(tables: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", *map(str, tables)]) == 0
-    said = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr().out.splitlines()[1:]  # after which is A and which B
     assert said[0] == "11 spots in both (A has 12, B has 12)"
     assert said[1].startswith(f"ARI {metrics.ari(ONE[:11], OTHER[:11]):.3f}, NMI ")
     assert said[1].endswith("; 91% of the spots agree once names are matched")

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from stmfg._core.geometry import spacing
+from stmfg._core.geometry import once_per_place, spacing
 from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SLICE, SPATIAL, VIEW_WEIGHTS
 
 if TYPE_CHECKING:
@@ -269,6 +269,7 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
     return None
 
 
+@once_per_place
 def _nearest(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return up to 20,000 spots, the nearest other one of each, and how far it is."""
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]

@@ -123,8 +123,8 @@ def _compare(given: dict[str, Any]) -> None:
     show, output = _show(given), given.get("output")
     comparison = compare_results(given["one"], given["other"], output)
     agreement = f"{comparison.agreement:.0%} of the spots agree once names are matched"
-    print(f"A is {given['one']} with {comparison.n_one:,} spots, B is {given['other']} with {comparison.n_other:,}")
-    print(f"{comparison.n:,} spots are in both")
+    print(f"A is {given['one']}, B is {given['other']}")
+    print(f"{comparison.n:,} spots in both (A has {comparison.n_one:,}, B has {comparison.n_other:,})")
     print(f"ARI {comparison.ari:.3f}, NMI {comparison.nmi:.3f}; {agreement}")
     if not show:
         return

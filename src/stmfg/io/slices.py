@@ -214,8 +214,9 @@ def _say_what_is_shared(parts: dict[str, AnnData], n_shared: int, *, counts: boo
     largest = max(parts, key=lambda name: parts[name].n_vars)
     if counts and n_shared < parts[largest].n_vars:
         logger.warning(
-            "the %d slices share %d genes; the others (%s has %d genes, %s %d) are left out",
-            *(len(parts), n_shared, smallest, parts[smallest].n_vars, largest, parts[largest].n_vars),
+            "the %d slices share %s genes; genes that one lacks are left out (%s has %s in all, %s %s)",
+            *(len(parts), f"{n_shared:,}", smallest, f"{parts[smallest].n_vars:,}"),
+            *(largest, f"{parts[largest].n_vars:,}"),
         )
 
 

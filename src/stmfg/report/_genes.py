@@ -69,12 +69,10 @@ def read_streams(counts: Any, chosen: NDArray[np.int64]) -> GeneStreams:
     for rows, block in row_blocks(counts):
         depth[rows] = np.asarray(block.sum(axis=1)).ravel()
         first, stop = np.searchsorted(chosen, (rows.start, rows.stop))
-        columns = sparse.csc_matrix(block)
+        block = sparse.csr_matrix(block)
+        total += np.bincount(block.indices[block.data != 0], minlength=n_genes)
+        columns = block.tocsc() if stop - first == block.shape[0] else block[chosen[first:stop] - rows.start].tocsc()
         columns.eliminate_zeros()
-        total += np.diff(columns.indptr)
-        if stop - first < block.shape[0]:
-            columns = sparse.csc_matrix(sparse.csr_matrix(block)[chosen[first:stop] - rows.start])
-            columns.eliminate_zeros()
         columns.sort_indices()
         spots = columns.indices.astype(np.int64) + first
         present = np.diff(columns.indptr)

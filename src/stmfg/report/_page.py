@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ _PLANES = {
     ),
 }
 _CONFIDENCE_STEPS = 10  # of the still picture: few colours make a small file
+_STILL_SPOTS = 100_000  # of the still pictures: they have hardly more pixels, and matplotlib takes its time
+_OVERLAP = 1.6  # times their diameter, else white shows between spots that were drawn at random
 _COLOUR_STEPS = 256
 _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
@@ -283,6 +286,11 @@ def _draw_stills(
     places: list[tuple[float, float, str]],
 ) -> dict[str, str | None]:
     """Return the pictures that need no script, as far as there is what they show, or None."""
+    rows = subsample(len(shades), _STILL_SPOTS, 0)
+    if len(rows) < len(shades):
+        where, plane = where.part(rows), plane and plane.part(rows)
+        where = replace(where, diameter=_OVERLAP * where.diameter)
+        shades, certain = shades[rows], None if certain is None else certain[rows]
     stills = {"domains": _stills.spots_picture(where, {"facecolor": shades}, names=places)}
     if where.image is not None:
         stills["tissue"] = _stills.tissue_picture(where)

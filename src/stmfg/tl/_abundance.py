@@ -197,11 +197,12 @@ def abundance(
     level = level.loc[units.index].groupby(groups, sort=False).mean()
     condition = response.index.get_level_values("condition").to_numpy()
     numbers = {name: int((condition == name).sum()) for name in conditions}
-    unit = "samples" if donor_key is None else "donors"
+    unit = "sample" if donor_key is None else "donor"
     for name, number in numbers.items():
         if number < 2:
+            plural = "" if number == 1 else "s"
             raise InputError(
-                f"condition {name!r} has {number} {unit}; at least 2 are needed to tell chance from effect"
+                f"condition {name!r} has {number} {unit}{plural}; at least 2 are needed to tell chance from effect"
             )
     donors, first = response.index.get_level_values("donor").to_numpy(), conditions[0]
     means = {name: level.to_numpy()[condition == name].mean(axis=0) for name in conditions}

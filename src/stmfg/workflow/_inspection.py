@@ -71,6 +71,11 @@ def _wrap(first: str, text: str) -> list[str]:
 def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspection:
     """Read a file or folder, as :func:`stmfg.read` does, and describe what is in it.
 
+    Parameters
+    ----------
+    path, platform
+        As of :func:`stmfg.read`.
+
     Raises
     ------
     InputError
