@@ -383,7 +383,7 @@ def test_from_the_shell(
     (tmp_path / "out").mkdir()
     result.write_h5ad(tmp_path / "out" / "result.h5ad")
     assert main(["export", "out", "--to", "loupe", "-o", "a.csv"]) == 0
-    assert capsys.readouterr() == ("stmfg_domain of out for loupe: a.csv\n", "")
+    assert capsys.readouterr() == ("wrote a.csv: stmfg_domain of out for loupe\n", "")
     assert (tmp_path / "a.csv").read_text().startswith(f"Barcode,stmfg_domain\n{BARCODES[0]},")
     assert main(["export", "out", "--to", "loupe", "-o", "b.csv", "--source", "x.zarr"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
