@@ -181,7 +181,8 @@ def _read_path(
 def _is_readable(folder: Path) -> bool:
     """Whether a folder, or files in it, are what some platform writes."""
     try:
-        return recognise(folder) is not None
+        match = recognise(folder)
+        return match is not None and match.whole
     except InputError:  # it holds several samples
         return True
     except OSError:
