@@ -109,9 +109,7 @@ def _describe_number(adata: AnnData) -> list[str]:
         return []
     if choice.get("sentence"):
         return [str(choice["sentence"])]
-    rivals = [str(int(n)) for n in np.atleast_1d(choice.get("rivals", []))]
-    also = f"; nearly as good: {', '.join(rivals)}" if rivals else "; no other number comes near"
-    return [f"The number of domains, {int(choice['chosen'])}, was chosen{also}."]
+    return [f"The number of domains, {int(choice['chosen'])}, was given, not chosen by the data."]
 
 
 def describe_unstable(overlap: Mapping[str, float]) -> list[str]:
