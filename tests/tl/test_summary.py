@@ -31,6 +31,8 @@ def test_summary() -> None:
         "domain 2 the most (100% of it)."
     )
     assert repr(summary) == str(summary)  # as a notebook shows it
+    adata.uns["stmfg"]["n_domains"] = {"chosen": 4}  # given, not chosen
+    assert "The number of domains, 4, was asked for." in stmfg.summary(adata).sentences
     adata.uns["stmfg"]["n_domains"]["sentence"] = "Four, for a reason."
     assert "Four, for a reason." in stmfg.summary(adata).sentences
     halves = {"domains": np.array(["1", "2", "3", "4"], dtype=object), "found_again": np.array([0.9, 0.41, 0.8, 0.7])}

@@ -352,7 +352,7 @@ def _list_markers(adata: AnnData, counts: Any, domains: pd.Categorical[Any]) -> 
         table = table.set_axis(genes.get_indexer(table["gene"].astype(str)), axis=0)
     if table is None or not {"specific", "gene"} <= set(table) or (table.index == -1).any() or not genes.is_unique:
         table = _marker_tests.rank(moments, adata.var_names.to_numpy(), _MARKERS)
-    table = table[~(table["p_adjusted"] >= _marker_tests.LEVEL)].groupby("domain", sort=False).head(_MARKERS)
+    table = _marker_tests.beyond_chance(table).groupby("domain", sort=False).head(_MARKERS)
     table = table.assign(
         rank=table.groupby("domain").cumcount(),
         domain=names.get_indexer(pd.Index(table["domain"].astype(str))),
