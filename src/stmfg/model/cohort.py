@@ -328,7 +328,7 @@ class Ballot:
             for i in range(n_members)
         ]
         names = [name for name in arrays if name.startswith("domains.")]
-        return cls(rules, transfer.DomainMap(**{name.removeprefix("domains."): arrays[name] for name in names}))
+        return cls(rules, transfer.DomainMap.of({name.removeprefix("domains."): arrays[name] for name in names}))
 
     def label(
         self, embedding: Array, averages: Sequence[Array], widths: list[int], config: Config, random_state: int

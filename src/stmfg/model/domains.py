@@ -83,7 +83,7 @@ class Result:
     @property
     def n_domains(self) -> int:
         """Number of domains; 0 where none were looked for."""
-        return 0 if self.domain_map is None else len(self.domain_map.shares)
+        return 0 if self.domain_map is None else len(self.domain_map.categories)
 
     def cut(self, n_domains: int) -> NDArray[Any]:
         """Return the domains at a level of the tree, names (n,)."""
@@ -199,8 +199,9 @@ def assign_domains(
             posterior[rows] = domain_map.posterior(result.embedding[used[rows]], adapt=adapt)
             name = result.slices[code] if result.slices else ""
             far[name] = float((unlike[used[rows]] > transfer.FAR).mean())
+    posterior = domain_map.join(posterior)
     return replace(
-        _label_all(result, used, posterior.argmax(axis=1), posterior),
+        _label_all(result, used, posterior.argmax(axis=1), posterior, domain_map.categories),
         domain_map=domain_map,
         unlike=unlike.astype(np.float32),
         far=far,
@@ -216,7 +217,11 @@ def _order_by_value(result: Result) -> NDArray[np.int64]:
 
 
 def _label_all(
-    result: Result, used: NDArray[np.int64], codes: NDArray[np.int64], posterior: NDArray[np.float64]
+    result: Result,
+    used: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    posterior: NDArray[np.float64],
+    names: Sequence[str] = (),
 ) -> Result:
     """Label the used observations, and those left out by their surroundings."""
     n, k = len(result.embedding), posterior.shape[1]
@@ -226,7 +231,7 @@ def _label_all(
     if result.left_out.any():
         weights = surroundings(result.graph, result.coordinates, result.left_out, result.libraries)
         labels[result.left_out] = (weights @ np.eye(k)[labels]).argmax(axis=1)
-    return replace(result, labels=np.array([str(i + 1) for i in range(k)])[labels], confidence=confidence)
+    return replace(result, labels=np.array(names or [str(i + 1) for i in range(k)])[labels], confidence=confidence)
 
 
 def surroundings(

@@ -110,11 +110,7 @@ def _describe_number(adata: AnnData) -> list[str]:
         return []
     if choice.get("sentence"):
         return [str(choice["sentence"])]
-    if "n" not in choice:
-        return [f"The number of domains, {int(choice['chosen'])}, was asked for."]
-    rivals = [str(int(n)) for n in np.atleast_1d(choice.get("rivals", []))]
-    also = f"; nearly as good: {', '.join(rivals)}" if rivals else "; no other number comes near"
-    return [f"The number of domains, {int(choice['chosen'])}, was chosen{also}."]
+    return [f"The number of domains, {int(choice['chosen'])}, was given, not chosen by the data."]
 
 
 def describe_redraws(use_rep: str | None) -> str:
