@@ -84,12 +84,18 @@ def run(
 def main() -> None:
     """Run what is missing in the table and print it, the change against the default last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA"))
+    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA", "."))
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "ablation.tsv")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     args = parser.parse_args()
-    run({name: VARIANTS[name] for name in args.variants}, protocol.manifest(), args.data, args.seeds, args.output)
+    run(
+        {name: VARIANTS[name] for name in args.variants},
+        protocol.manifest(data=args.data),
+        args.data,
+        args.seeds,
+        args.output,
+    )
     table = pd.read_csv(args.output, sep="\t")
     means = table.pivot_table(index="variant", columns="set", values="ari", sort=False)
     means = means.reindex([name for name in VARIANTS if name in means.index])

@@ -52,12 +52,12 @@ def gain(held_out: np.ndarray, predicted: np.ndarray) -> float:
 def main() -> None:
     """Score the predictions on every set with counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA"))
+    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA", "."))
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "denoising.tsv")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     rows = []
-    for source in (s for s in protocol.manifest() if not s.rep):
+    for source in (s for s in protocol.manifest(data=args.data) if not s.rep):
         with tempfile.TemporaryDirectory() as scratch:
             bare = ad.read_h5ad(protocol.prepare(source, Path(args.data), Path(scratch)).input)
         for seed in range(args.seeds):

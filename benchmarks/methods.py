@@ -61,14 +61,16 @@ class Method:
         return env | {"PYTHONPATH": os.pathsep.join(map(str, self.path))} if self.path else env
 
 
-def _preset(name: str) -> Method:
+def _preset(preset: str, name: str = "", **options: object) -> Method:
     def command(job: Job) -> list[str]:
         line = [sys.executable, "-c", COMMAND_LINE, "run", str(job.source), "-o", str(job.folder / "out")]
-        line += ["--n-domains", str(job.k), "--preset", name, "--seed", str(job.seed), "--device", "cpu", "--quiet"]
+        line += ["--n-domains", str(job.k), "--preset", preset, "--seed", str(job.seed), "--device", "cpu", "--quiet"]
         line += ["--overwrite"]  # of another seed
+        line += [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
         return line + (["--use-rep", job.rep] if job.rep else [])
 
-    return Method(name, command, stmfg.__version__, path=_ours(), labels=lambda job: job.folder / "out" / "domains.csv")
+    labels = lambda job: job.folder / "out" / "domains.csv"  # noqa: E731
+    return Method(name or preset, command, stmfg.__version__, path=_ours(), labels=labels)
 
 
 def _script(name: str, *arguments: str) -> Method:
@@ -107,6 +109,7 @@ METHODS = {
     method.name: method
     for method in (
         _preset("default"),
+        _preset("default", "domains alone", redraws=0, finest_level=0),
         _preset("paper"),
         _script("floor", "floor.py"),
         _script("mixture", "baselines.py", "mixture"),

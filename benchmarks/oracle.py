@@ -55,7 +55,7 @@ def train(adata: ad.AnnData, rep: str | None, every: int, **options: Any) -> lis
 def main() -> None:
     """Score the epochs of every run, and print last and best."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA"))
+    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA", "."))
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "oracle.tsv")
     parser.add_argument("--sets", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
@@ -63,7 +63,7 @@ def main() -> None:
     args = parser.parse_args()
     config = Config.preset("paper")
     rows = []
-    for source in protocol.manifest():
+    for source in protocol.manifest(data=args.data):
         if args.sets and source.name not in args.sets:
             continue
         with tempfile.TemporaryDirectory() as scratch:

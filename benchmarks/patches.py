@@ -42,13 +42,13 @@ def limits(way: str, n: int) -> list[tuple[object, str, int]]:
 def main() -> None:
     """Run every set all three ways and print the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA"))
+    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA", "."))
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "patches.tsv")
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     rows = []
-    for source in (s for s in protocol.manifest() if s.name in args.sets):
+    for source in (s for s in protocol.manifest(data=args.data) if s.name in args.sets):
         with tempfile.TemporaryDirectory() as scratch:
             task = protocol.prepare(source, Path(args.data), Path(scratch))
             bare = ad.read_h5ad(task.input)

@@ -7,6 +7,7 @@ method's process gets has nothing else, no column of ``obs`` and no ``uns``, and
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,10 +43,18 @@ class Source:
     truth: str = ""  # CSV with a label a spot; where empty, the file's column ``ground_truth``
 
 
-def manifest(path: Path = MANIFEST) -> list[Source]:
-    """Read the data sets of a manifest."""
+def manifest(path: Path = MANIFEST, data: Path | None = None) -> list[Source]:
+    """Read the data sets of a manifest; with a folder `data` those whose file is there, and name the others."""
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    return [Source(**{**row, "k": int(row["k"])}) for row in table.to_dict("records")]
+    sources = [Source(**{**row, "k": int(row["k"])}) for row in table.to_dict("records")]
+    if data is None:
+        return sources
+    absent = [source.name for source in sources if not (data / source.file).is_file()]
+    if len(absent) == len(sources):
+        sys.exit(f"nothing was run: none of the data sets is in {data}")
+    if absent:
+        print(f"not in {data}, and left out: {', '.join(absent)}", file=sys.stderr)
+    return [source for source in sources if source.name not in absent]
 
 
 def write_manifest(sources: list[Source], path: Path) -> None:

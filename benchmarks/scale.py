@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 
 import environments
 import figures
@@ -31,6 +32,8 @@ from stmfg import datasets, metrics
 
 HERE = Path(__file__).resolve().parent
 DOMAINS = 7
+TOLD = (10_000_000, 100_000_000)
+"""Numbers of cells whose cost is told."""
 FIELDS = ("n", "genes", "method", "version", "seed", "stage", "ari", "wall", "cpu", "peak_mb", "threads", "exit")
 
 
@@ -92,6 +95,30 @@ def exponents(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def cost_model(runs: pd.DataFrame) -> pd.DataFrame:
+    """Fit a constant and a cost per cell to all sizes but the largest, tell that from them, and larger ones from all.
+
+    Relative errors count, so that small sizes have a say in the constant.
+    """
+    runs = runs[(runs["stage"] == "") & (runs["exit"] == "ok")]
+    rows = []
+    for method, group in runs.groupby("method", sort=False):
+        line = group.groupby("n")[["cpu", "peak_mb"]].mean()
+        if len(line) < 4:
+            continue
+        size = line.index.to_numpy(float)
+        for key, name in (("cpu", "CPU s"), ("peak_mb", "peak MB")):
+            used = line[key].to_numpy()
+            terms = np.column_stack([np.ones_like(size), size / 1e6])
+            checked, whole = (nnls((terms / used[:, None])[:end], np.ones(len(used))[:end])[0] for end in (-1, None))
+            rows.append(
+                {"what": f"{method}, {name}", "constant": whole[0], "a million cells": whole[1]}
+                | {"largest measured": used[-1], "told from the others": checked @ terms[-1]}
+                | {f"{n:,}": whole[0] + whole[1] * n / 1e6 for n in TOLD}
+            )
+    return pd.DataFrame(rows).set_index("what").round(1).rename(columns=str) if rows else pd.DataFrame()
+
+
 def report(runs: pd.DataFrame) -> str:
     """Return tables of time, memory and growth as Markdown."""
     whole = runs[runs["stage"] == ""].rename(columns={"n": "set"})
@@ -100,6 +127,9 @@ def report(runs: pd.DataFrame) -> str:
         table = tables.scores(whole, key, digits).drop(columns="sets").rename(columns="{:,}".format)
         parts.append(f"## {title}\n\n{tables.markdown(table)}")
     parts.append(f"## Growth: exponent of the number of cells\n\n{tables.markdown(exponents(runs))}")
+    parts.append(
+        f"## Cost model: a constant, and so much for every million cells\n\n{tables.markdown(cost_model(runs))}"
+    )
     return "\n\n".join(parts) + "\n"
 
 

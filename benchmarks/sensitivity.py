@@ -101,13 +101,13 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     """Run what is missing in the table, then make the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA"))
+    parser.add_argument("data", type=Path, nargs="?", default=os.environ.get("STMFG_DATA", "."))
     parser.add_argument("--preset", choices=GRIDS, default="default")
     parser.add_argument("--sets", nargs="*", default=SMALL, help="names of the manifest (default: two small ones)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "sensitivity.tsv")
     args = parser.parse_args()
-    sources = [source for source in protocol.manifest() if source.name in args.sets]
+    sources = [source for source in protocol.manifest(data=args.data) if source.name in args.sets]
     ablation.run(variants(args.preset), sources, args.data, args.seeds, args.output)
     runs = pd.read_csv(args.output, sep="\t")
     args.output.with_suffix(".md").write_text(report(runs))

@@ -17,7 +17,7 @@ import stmfg.workflow
 from stmfg.datasets import simulate
 
 FILES = set(stmfg.workflow.OUTPUTS)
-QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 1}
+QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 1, "redraws": 2}
 """Options of a run that takes a fraction of a second; what they are worth is measured elsewhere."""
 
 

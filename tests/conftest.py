@@ -50,7 +50,7 @@ def section(_simulated: AnnData) -> AnnData:
 @pytest.fixture
 def quick() -> dict[str, Any]:
     """Return options of a run that takes a fraction of a second."""
-    return {"epochs": 3, "n_layers": 2}
+    return {"epochs": 3, "n_layers": 2, "redraws": 2}
 
 
 @pytest.fixture(scope="session")

@@ -25,8 +25,10 @@ __all__ = [
     "pp",
     "read",
     "read_slices",
+    "report",
     "summary",
     "tl",
+    "workflow",
 ]
 
 _HOME = {
@@ -40,7 +42,7 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from stmfg import datasets, export, gr, metrics, pl, pp, tl
+    from stmfg import datasets, export, gr, metrics, pl, pp, report, tl, workflow
     from stmfg.config import Config
     from stmfg.errors import StmfgError
     from stmfg.io._read import read

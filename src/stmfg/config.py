@@ -113,7 +113,7 @@ class Config:
     """How strongly neighbours in tissue are made to agree afterwards; 0 leaves the domains as they are."""
     finest_level: int = 15
     """Domains are also joined and split, to be nested for every number from 2 to this one; 0 leaves that out."""
-    redraws: int = 2
+    redraws: int = 8
     """How often the domains are found again from half of the molecules, for their confidence and for the p-values of
     markers; 0 leaves that out, and the confidence is the share of the vote."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,13 @@ from _platforms import (
     WRITERS,
     write_cosmx,
     write_curio,
+    write_gem,
     write_matched_slideseq,
     write_merscope,
     write_slideseq,
     write_square_gef,
 )
-from _tenx import Expected, check, write_hd_cells, write_visium, write_xenium
+from _tenx import Expected, check, write_aggregated, write_hd_cells, write_visium, write_xenium
 
 KEPT = re.compile(
     r"(spatial|binned_outputs|square_\d+um|segmented_outputs|barcode_matching|feature_expression|images)$"
@@ -41,11 +43,14 @@ def tissue(_tissue: AnnData) -> AnnData:
 FOLDERS: dict[str, Callable[[Path, AnnData], Expected]] = WRITERS | {
     "visium mtx": partial(write_visium, h5=False),
     "visium raw": partial(write_visium, matrix="raw_feature_bc_matrix"),
+    "visium aggregated": write_aggregated,
     "visiumhd cells": write_hd_cells,
     "xenium text": partial(write_xenium, h5=False, parquet=False),
     "slideseq text": partial(write_slideseq, text=True),
     "slideseq matched": write_matched_slideseq,
     "slideseq curio": write_curio,
+    "stereoseq text": lambda folder, tissue: write_gem(folder / "C04.tissue.gem", tissue),
+    "stereoseq release": lambda folder, tissue: write_gem(folder / "GEM_CellBin.tsv", tissue, cells=True, new=False),
     "stereoseq squares": lambda folder, tissue: write_square_gef(folder / "C04.tissue.gef", tissue),
 }
 
@@ -113,6 +118,17 @@ def test_every_file_is_found_under_another_name(
     check(stmfg.read(tmp_path / "run"), tissue, expected)
     check(stmfg.read(tmp_path / "run", platform=kind.split()[0]), tissue, expected)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_one_file_under_another_name_is_found(kind: str, tissue: AnnData, tmp_path: Path) -> None:
+    expected = FOLDERS[kind](tmp_path / "run", tissue)
+    for number in range(len(files(tmp_path / "run"))):
+        for change in (prefix, suffix, compress, flatten):
+            shutil.copytree(tmp_path / "run", tmp_path / "changed")
+            change(files(tmp_path / "changed")[number])
+            check(stmfg.read(tmp_path / "changed"), tissue, expected)
+            shutil.rmtree(tmp_path / "changed")
 
 
 @pytest.mark.parametrize("kind", ["visium", "visium mtx", "xenium text", "merscope", "cosmx", "slideseq matched"])

@@ -127,8 +127,8 @@ def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
         (lambda o: _positions(o, lambda t: pd.concat([t, t[:1]])), "lists the barcode 'AAAC000-1' more than once"),
         (lambda o: _positions(o, lambda t: t.assign(in_tissue=0)), "none of 60 spots is in tissue"),
         (
-            lambda o: _positions(o, lambda t: t.assign(barcode=t["barcode"].str[:-2])),
-            "share no name (first: 'AAAC000-1' and 'AAAC000')",
+            lambda o: _positions(o, lambda t: t.assign(barcode="T" + t["barcode"])),
+            "share no name (first: 'AAAC000-1' and 'TAAAC000-1')",
         ),
         (lambda o: _text(o / "spatial" / "tissue_positions.csv", "").parents[1], "tissue_positions.csv cannot be read"),
         (lambda o: _text(o / "spatial" / "scalefactors_json.json", "{").parents[1], "scalefactors_json.json cannot be"),

@@ -57,7 +57,7 @@ def test_only_shared_genes_are_kept_and_it_is_said(two: dict[str, AnnData], capl
     two["right"] = two["right"][:, ::-1].copy()
     joined = join(two)
     assert "share 70 genes" in caplog.text
-    assert "left has 70 genes, right 80" in caplog.text
+    assert "left has 70 in all, right 80" in caplog.text
     assert list(joined.var_names) == list(two["left"].var_names)
     np.testing.assert_array_equal(joined[140:].X.toarray(), two["right"][:, joined.var_names].X.toarray())
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from anndata import AnnData
@@ -87,7 +89,13 @@ def test_the_image_lies_under_the_places(
     if not positions:
         del zarr.open_group(tmp_path / "a.zarr" / "tables" / "table" / "obsm")["spatial"]
     adata = stmfg.read(tmp_path / "a.zarr")
+    # Some zip the folder, some what is in it.
+    where = {"root_dir": tmp_path, "base_dir": "a.zarr"} if unit == 1 else {"root_dir": tmp_path / "a.zarr"}
+    shutil.make_archive(str(tmp_path / "a.zarr"), "zip", **where)
+    zipped = stmfg.read(tmp_path / "a.zarr.zip").uns["spatial"][region]
     library = adata.uns["spatial"][region]
+    np.testing.assert_array_equal(zipped["images"]["hires"], library["images"]["hires"])
+    assert zipped["scalefactors"] == library["scalefactors"]
     scale, image = library["scalefactors"]["tissue_hires_scalef"], library["images"]["hires"]
     assert image.dtype == np.uint8
     assert 400 < max(image.shape) < 2100
@@ -97,6 +105,41 @@ def test_the_image_lies_under_the_places(
     if region == "spots" and positions:
         assert library["scalefactors"]["spot_diameter_fullres"] == 8
     assert "spatial" not in stmfg.read(tmp_path / "a.zarr", images=False).uns
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("positions", [True, False])
+def test_a_table_of_several_elements_has_the_image_of_each(
+    together: bool, positions: bool, table: AnnData, tmp_path: Path
+) -> None:
+    sd = optional("spatialdata")
+    from spatialdata import models
+    from spatialdata.transformations import Identity, Scale
+
+    left = table.obsm["spatial"][:, 0] < np.median(table.obsm["spatial"][:, 0])
+    table.obs["region"] = pd.Categorical(np.where(left, "one", "two"))
+    table.obs["name"] = table.obs_names.to_numpy(dtype=object)
+    elements: dict[str, Any] = {"images": {}, "shapes": {}}
+    for name, color in (("one", (0, 200, 0)), ("two", (0, 0, 200))):
+        part = table[table.obs["region"] == name]
+        system = "global" if together else name
+        circles = {"geometry": 0, "radius": 4.0, "index": part.obs_names.to_numpy()}
+        elements["shapes"][name] = models.ShapesModel.parse(
+            part.obsm["spatial"], **circles, transformations={system: Identity()}
+        )
+        pixels = np.zeros((3, 600, 600), np.uint8) + np.array(color, np.uint8)[:, None, None]
+        double = {"transformations": {system: Scale([2, 2], axes=("x", "y"))}}
+        if name == "one" or not together:
+            elements["images"][f"{name}_he"] = models.Image2DModel.parse(pixels, dims=("c", "y", "x"), **double)
+    if not positions:
+        del table.obsm["spatial"]
+    keys = {"region": ["one", "two"], "region_key": "region", "instance_key": "name"}
+    sd.SpatialData(**elements, tables={"table": models.TableModel.parse(table, **keys)}).write(tmp_path / "a.zarr")
+    libraries = stmfg.read(tmp_path / "a.zarr").uns["spatial"]
+    colours = {name: tuple(each["images"]["hires"][9, 9]) for name, each in libraries.items()}
+    assert colours == ({"one": (0, 200, 0)} if together else {"one": (0, 200, 0), "two": (0, 0, 200)})
+    assert {each["scalefactors"]["tissue_hires_scalef"] for each in libraries.values()} == {0.5}
 
 
 @pytest.mark.filterwarnings("ignore")

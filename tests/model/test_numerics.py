@@ -15,7 +15,7 @@ from stmfg import tl
 from stmfg.datasets import simulate
 from stmfg.errors import InputError, TrainingError
 
-QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 1}
+QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 1, "redraws": 2}
 
 
 def _large(adata: AnnData) -> None:

@@ -19,7 +19,7 @@ from stmfg import tl
 from stmfg.datasets import simulate
 from stmfg.metrics import ari
 
-QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1}
+QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1, "redraws": 2}
 few = settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32 - 1)
 

@@ -15,6 +15,7 @@ from anndata import AnnData
 
 import accuracy
 import environments
+import gpu
 import measure
 import methods
 import protocol
@@ -325,3 +326,12 @@ def test_every_peer_is_pinned_and_cites_the_page_of_its_settings() -> None:
         assert all("==" in pin and "/" not in pin and "+" not in pin for pin in pins), runner
         assert environments.version_of(runner.parent.name)
         assert runner.parent.name in methods.METHODS
+
+
+def test_the_benchmark_of_the_gpu_runs_without_one(tmp_path: Path) -> None:
+    table = tmp_path / "gpu.md"
+    gpu.main(["--device", "cpu", "--cells", "150", "--genes", "40", "--small", "100", "-o", str(table)])
+    text = table.read_text()
+    assert text.startswith("150 cells x 40 genes")
+    assert all(f"\n| {stage} | " in text for stage in ("features", "train", "domains", "all"))
+    assert "- ARI of cpu with cpu again: 1.0000; 0 differ" in text

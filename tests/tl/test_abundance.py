@@ -224,7 +224,7 @@ def test_an_effect_is_found_and_its_size_told() -> None:
 @pytest.mark.parametrize(
     ("condition", "options", "said"),
     [
-        (["a"] * 3 + ["b"], {}, "condition 'b' has 1 samples; at least 2"),
+        (["a"] * 3 + ["b"], {}, "condition 'b' has 1 sample; at least 2"),
         (["a"] * 4, {}, "has one condition only"),
         (["a", "a", "b", "b"], {"reference": "c"}, "the conditions in obs.* are a, b"),
         (["a", "a", "b", "b"], {"measure": "weight"}, "must be one of proportion, area"),

@@ -21,7 +21,7 @@ from stmfg import STMFG, tl
 from stmfg.metrics import ari
 
 FILES = {"result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json"}
-QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 2}
+QUICK: dict[str, Any] = {"epochs": 3, "n_votes": 1, "n_starts": 2, "redraws": 2}
 
 
 def halves() -> tuple[AnnData, AnnData]:

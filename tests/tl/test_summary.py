@@ -18,14 +18,14 @@ from _finished import finished
 def test_summary() -> None:
     adata = finished(10)
     adata.obs["stmfg_confidence"] = np.where(adata.obs["stmfg_domain"] == "2", 0.4, 0.9).astype(np.float32)
-    adata.uns["stmfg"]["n_domains"] = {"chosen": 4, "rivals": np.array([5, 7]), "n": np.arange(2, 9)}
+    adata.uns["stmfg"]["n_domains"] = {"chosen": 4}
     summary = stmfg.summary(adata)
     sizes = adata.obs["stmfg_domain"].value_counts()
     assert summary.table["spots"].to_dict() == sizes.to_dict()
     assert summary.table["uncertain"].tolist() == [0, 1, 0, 0]
     lines = str(summary).splitlines()
     assert lines[0] == "4 domains of 100 spots (stMFG 0.1.0, seed 0)"
-    assert lines[2] == "The number of domains, 4, was chosen; nearly as good: 5, 7."
+    assert lines[2] == "The number of domains, 4, was given, not chosen by the data."
     assert lines[1] == (
         f"{sizes['2'] / 100:.1%} of the spots are uncertain, with a confidence below 0.5; "
         "domain 2 the most (100% of it)."

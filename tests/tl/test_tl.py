@@ -150,6 +150,21 @@ def test_the_same_seed_gives_the_same(section: AnnData, quick: dict[str, Any]) -
     assert not np.array_equal(other.uns["stmfg"]["history"]["total"], copies[0].uns["stmfg"]["history"]["total"])
 
 
+@pytest.mark.parametrize("n_domains", [4, "auto"])
+def test_nothing_hangs_on_the_number_of_cores(
+    section: AnnData, quick: dict[str, Any], n_domains: int | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    for cores in (1, 2):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        adata = section.copy()
+        tl.domains(adata, n_domains=n_domains, **quick | {"redraws": 2})
+        kept.append(adata)
+    pd.testing.assert_frame_equal(kept[0].obs, kept[1].obs)
+    np.testing.assert_array_equal(kept[0].obsm["X_stmfg"], kept[1].obsm["X_stmfg"])
+
+
 @pytest.mark.parametrize("refine", [0.0, 2.0])
 @pytest.mark.parametrize("empty", [[], [0, 20, 140, 141, 299]], ids=["", "empty spots"])
 def test_permuted_spots_get_permuted_domains(

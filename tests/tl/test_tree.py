@@ -15,7 +15,7 @@ from anndata import AnnData
 import stmfg
 from stmfg import datasets, export, pl, tl
 
-OPTIONS = {"epochs": 2, "n_layers": 2, "n_votes": 2, "n_starts": 1}
+OPTIONS = {"epochs": 2, "n_layers": 2, "n_votes": 2, "n_starts": 1, "redraws": 2}
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,28 @@ def test_the_edits_of_a_report_are_made_all_or_none(
     before = solved.obs["stmfg_domain"].tolist()
     assert "no domain 'gone'" in refused(tl.rename, solved, edits | {"rename": {"gone": "x"}})
     assert solved.obs["stmfg_domain"].tolist() == before
+
+
+def test_another_slice_gets_the_names_of_the_edits(solved: AnnData, tmp_path: Path) -> None:
+    bare = AnnData(solved.X, obs=solved.obs[[]], var=solved.var[[]], obsm={"spatial": solved.obsm["spatial"]})
+    plain = tl.apply(bare, solved, copy=True)
+    assert plain is not None
+    tl.rename(solved, {"3": "Layer 1"})
+    tl.merge(solved, ["4", "2"], name="deep")
+    solved.write_h5ad(tmp_path / "edited.h5ad")
+    names = {"1": "1", "2": "deep", "3": "Layer 1", "4": "deep"}
+    for reference in (solved, tmp_path / "edited.h5ad", stmfg.STMFG.load(solved)):
+        applied = tl.apply(bare, reference, copy=True)
+        assert applied is not None
+        assert applied.obs["stmfg_domain"].cat.categories.tolist() == ["1", "deep", "Layer 1"]
+        same = applied.obs["stmfg_domain"].astype(str) == plain.obs["stmfg_domain"].map(names).astype(str)
+        assert same.mean() > 0.95
+    stmfg.STMFG.load(solved).save(tmp_path / "model")
+    assert set(stmfg.STMFG.load(tmp_path / "model").predict(bare)) <= {"1", "deep", "Layer 1"}
+    tl.split(solved, "deep")
+    assert set(stmfg.STMFG.load(solved).predict(bare)) <= {"1", "2", "Layer 1", "4"}
+    tl.cut(solved, 2, key_added="stmfg_domain")
+    assert set(stmfg.STMFG.load(solved).predict(bare)) <= set(solved.obs["stmfg_domain"])
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from stmfg.report import write_overview
 from stmfg.workflow import RunOptions, _sample, _workers, batch
 from stmfg.workflow._sample import Failure, Task
 
-QUICK: dict[str, Any] = {"n_domains": 3, "epochs": 2, "n_votes": 1, "n_starts": 1}
+QUICK: dict[str, Any] = {"n_domains": 3, "epochs": 2, "n_votes": 1, "n_starts": 1, "redraws": 2}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 

@@ -14,7 +14,7 @@ import stmfg.workflow
 from stmfg import cli
 from stmfg.metrics import ari
 
-QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1}
+QUICK: dict[str, Any] = {"epochs": 2, "n_votes": 1, "n_starts": 1, "redraws": 2}
 
 
 def test_it_is_the_agreement_with_runs_of_the_next_seeds(section: AnnData, tmp_path: Path) -> None:

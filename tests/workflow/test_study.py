@@ -101,4 +101,4 @@ def test_what_too_few_samples_mean(refused: Callable[..., str]) -> None:
     adata = cohort(4)
     adata = adata[(adata.obs["condition"] == "a") | (adata.obs["sample"] == "s4")].copy()
     line = refused(stmfg.pl.abundance, adata, sample_key="sample")
-    assert "condition 'b' has 1 samples; at least 2 are needed to tell chance from effect" in line
+    assert "condition 'b' has 1 sample; at least 2 are needed to tell chance from effect" in line

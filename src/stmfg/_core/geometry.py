@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+Outcome = TypeVar("Outcome")
 
+_KEPT = 8
 _SAMPLE = 20_000  # spots whose neighbours are looked up; the median of more would be the same
 
 
+def once_per_place(function: Callable[[NDArray[Any]], Outcome]) -> Callable[[NDArray[Any]], Outcome]:
+    """Remember what a function makes of the last few positions: a run asks up to nine times for the same."""
+    known: dict[Any, Outcome] = {}
+
+    @wraps(function)
+    def remembered(coordinates: NDArray[Any]) -> Outcome:
+        content = hashlib.blake2b(coordinates.tobytes()).digest()  # a hundredth of what it saves
+        key = coordinates.shape, coordinates.dtype.str, content
+        if key not in known:
+            while len(known) >= _KEPT:
+                known.pop(next(iter(known)), None)
+            known[key] = function(coordinates)
+        return known[key]
+
+    return remembered
+
+
+@once_per_place
 def spacing(coordinates: NDArray[np.float64]) -> float:
     """Return the spot spacing: the typical distance of neighbouring spots, 1 where there is only one position.
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmfg")
 
+WORDS: Final = {
+    "libraries": "loading libraries", "tree": "levels of domains", "halves": "which domains are found again",
+}  # fmt: skip
+"""What a stage is called to those who wait, where its name in ``run.json`` does not say."""
 _NO_STEPS: Final = "{desc}: {elapsed}{postfix}"
 _STEPS: Final = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 _REFRESH_SECONDS: Final = 1.0
@@ -91,7 +95,8 @@ class Stage:
             self._log = True
         elif self._bar is None:
             place = self._plan.place(self._name) if self._plan else ""
-            self._bar = tqdm(desc=f"{self._name} ({place})" if place else self._name, bar_format=_NO_STEPS)
+            words = WORDS.get(self._name, self._name)
+            self._bar = tqdm(desc=f"{words} ({place})" if place else words, bar_format=_NO_STEPS)
             threading.Thread(target=self._refresh, daemon=True).start()
 
     def _refresh(self) -> None:
@@ -124,7 +129,7 @@ class Stage:
         if self._log:
             took = ", ".join(filter(None, (f"{time.perf_counter() - self._began:.1f} s", self._loss)))
             plan = self._plan and ", ".join(filter(None, (self._plan.place(self._name), self._plan.wait(""))))
-            logger.info("%s: %s", self._name, f"{took} ({plan})" if plan else took)
+            logger.info("%s: %s", WORDS.get(self._name, self._name), f"{took} ({plan})" if plan else took)
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -97,7 +97,7 @@ def _export(given: dict[str, Any]) -> None:
     adata = read(result / "result.h5ad" if (result / "result.h5ad").is_file() else result)
     getattr(export, target.replace("-", "_"))(adata, output, **given)
     if show:
-        print(f"{given.get('key', DOMAIN)} of {result} for {target}: {output}")
+        print(f"wrote {output}: {given.get('key', DOMAIN)} of {result} for {target}")
 
 
 def _report(given: dict[str, Any]) -> None:
@@ -123,6 +123,7 @@ def _compare(given: dict[str, Any]) -> None:
     show, output = _show(given), given.get("output")
     comparison = compare_results(given["one"], given["other"], output)
     agreement = f"{comparison.agreement:.0%} of the spots agree once names are matched"
+    print(f"A is {given['one']}, B is {given['other']}")
     print(f"{comparison.n:,} spots in both (A has {comparison.n_one:,}, B has {comparison.n_other:,})")
     print(f"ARI {comparison.ari:.3f}, NMI {comparison.nmi:.3f}; {agreement}")
     if not show:
@@ -132,7 +133,7 @@ def _compare(given: dict[str, Any]) -> None:
         counts = " ".join(f"{row[column]:>9,}" for column in ("n", "n_match", "n_both"))
         print(f"{name!s:<20} {row['match'] or '-':<20} {counts}  {row['what']}")
     if not comparison.spots["same"].all():
-        print(comparison.sentences[-1] + ("; see differences.csv" if output else "; -o FOLDER says and draws where"))
+        print(comparison.sentences[-1] + (f"; see {output}" if output else "; -o FOLDER says and draws where"))
 
 
 def _demo(given: dict[str, Any]) -> None:
@@ -170,8 +171,9 @@ def _print_summary(record: dict[str, Any], output: str) -> None:
     print(f"{record['n_domains']} domains of {record['n_obs']:,} spots in {seconds:.0f} s; open {page}")
     for sentence in [*record["summary"], *record.get("comparison", ())]:
         print(sentence)
-    if n_warnings := len(record["warnings"]):
-        print(f"{'1 warning is' if n_warnings == 1 else f'{n_warnings} warnings are'} in the report; read them first")
+    if n := len(record["warnings"]):
+        several = f"{n} warnings are in the report; read them first"
+        print(several if n > 1 else "1 warning is in the report; read it first")
     if record.get("stability"):
         from stmfg.report import describe_stability
 

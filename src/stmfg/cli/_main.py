@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stmfg.cli._commands import COMMANDS
 from stmfg.cli._parser import build_parser, parse_options
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run_command(argv: Sequence[str] | None) -> int:
     # Threads that spin while they wait slow down those that work, where cores are shared; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(format="stmfg: %(levelname)s: %(message)s", level=logging.ERROR)
+    logging.basicConfig(format="stmfg: %(levelname)s: %(message)s", level=logging.ERROR, handlers=[_AboveBars()])
     for handler in logging.getLogger().handlers:
         handler.addFilter(_in_one_line)
     logging.getLogger("stmfg").setLevel(logging.WARNING)
@@ -86,6 +86,16 @@ def insistent_interrupts() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+
+
+class _AboveBars(logging.StreamHandler[Any]):
+    """Messages that do not end up in the line of a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
 
 
 def _one_line(text: str) -> str:

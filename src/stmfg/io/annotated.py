@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
+import tempfile
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stmfg._core.blocks import BLOCK
@@ -13,12 +16,11 @@ from stmfg._keys import SPATIAL, SPATIALDATA
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.io import guard
 from stmfg.io.spatialdata_elements import place_by_elements
-from stmfg.io.spatialdata_images import add_image
+from stmfg.io.spatialdata_images import add_images
 from stmfg.io.tables import reading
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
+    from collections.abc import Callable, Collection
 
     from anndata import AnnData
 
@@ -31,6 +33,7 @@ _COUNTS: Final = ("X", "layers/counts")
 _SHARE_OF_MEMORY: Final = 0.25
 _LARGE_LAYER: Final = 2**26  # bytes
 _CHECK: Final = "check that the copy is complete, or write it again with"
+_METADATA: Final = re.compile(r"/(zarr\.json|\.z\w+)$")
 _TABLES: Final = ("tables", "table")  # the second until 2024
 _BEST_TABLES: Final = ("square_016um", "square_008um", "cell_segmentations", "table")
 """Tables to read of several: the bins of Visium HD that are read of its folder, and what SpatialData calls a table."""
@@ -80,15 +83,29 @@ def read_zarr(path: Path, lazy: bool | None, layers: Collection[str] | None = No
     """Read an AnnData zarr store as :func:`read_h5ad`, or a table of a SpatialData store with what it annotates."""
     if path.suffix.lower() != ".zip":
         return _read_store(path, path, lazy, layers, images=images)
-    # Images, by far the most of a store, stay in the file.
-    with reading(str(path)), guard.unzipped(path, leave_out=("images/",)) as folder:
+    with reading(str(path)), tempfile.TemporaryDirectory(prefix="stmfg-") as name:
+        folder = Path(name)
+        # Images, by far the most of a store, stay in the file but for the one that is used.
+        guard.unzip(path, folder, lambda member: "/images/" not in f"/{member}" or _METADATA.search(member) is not None)
         stores = [folder, *sorted(p for p in folder.iterdir() if p.is_dir())]  # some zip the folder, some what is in it
         store = next((p for p in stores if any((p / name).exists() for name in ("obs", *_TABLES))), folder)
-        return _read_store(store, path, lazy=False, layers=None, images=False)
+
+        def fetch(array: Path) -> None:
+            guard.unzip(path, folder, lambda member: (folder / member).is_relative_to(array))
+
+        return _read_store(store, path, lazy=False, layers=None, images=images, fetch=fetch)
 
 
-def _read_store(path: Path, shown: Path, lazy: bool | None, layers: Collection[str] | None, *, images: bool) -> AnnData:
-    """Read a store; messages name it as `shown`."""
+def _read_store(
+    path: Path,
+    shown: Path,
+    lazy: bool | None,
+    layers: Collection[str] | None,
+    *,
+    images: bool,
+    fetch: Callable[[Path], None] | None = None,
+) -> AnnData:
+    """Read a store; messages name it as `shown`, and `fetch` unpacks the pixels of an image."""
     import anndata
     import zarr
 
@@ -108,9 +125,9 @@ def _read_store(path: Path, shown: Path, lazy: bool | None, layers: Collection[s
         adata = _read_lazily(group, on_disk) if on_disk else anndata.read_zarr(path)
         guard.check_matrices(adata, shown)
     if SPATIALDATA in adata.uns:
-        system = place_by_elements(adata, store) if SPATIAL not in adata.obsm else None
+        systems = place_by_elements(adata, store) if SPATIAL not in adata.obsm else {}
         if images:
-            add_image(adata, store, system)
+            add_images(adata, store, shown, systems, fetch)
     return adata
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 import pandas as pd
 
 from stmfg._keys import PLATFORM
-from stmfg.errors import InputError
 from stmfg.io.matrix10x import read_matrix
-from stmfg.io.tables import AGAIN, combine, open_text, place, read_wide, reading
+from stmfg.io.tables import combine, place, read_header, read_table, read_wide
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +18,13 @@ if TYPE_CHECKING:
 
     from stmfg.io.platforms import Match
 
-_COLUMNS: Final = (("barcodes", "barcode", ""), ("xcoord", "x"), ("ycoord", "y"))  # each by one of these names
+_BEAD: Final = ("bead", "x", "y")
+_COLUMNS: Final = (
+    ("barcodes", "barcode", "bead", "bead_barcode", ""),
+    ("xcoord", "x", "x_coord", "x_um", "spatial_1"),
+    ("ycoord", "y", "y_coord", "y_um", "spatial_2"),
+)
+"""Each by one of these names."""
 
 
 def read_slideseq(match: Match) -> AnnData:
@@ -32,7 +37,7 @@ def read_slideseq(match: Match) -> AnnData:
             adata.obs_names = adata.obs_names.str.replace(r"-\d+$", "", regex=True)
         adata = place(adata, positions, match.folder)
     else:
-        wide = read_wide(matrix, 1, lambda _: False, separator="," if ".csv" in matrix.name.lower() else "\t")
+        wide = read_wide(matrix, [0], lambda _: False)
         adata = combine(wide.values.T, wide.names, wide.keys[:, 0], positions, match.folder)
     adata.uns[PLATFORM] = {"taken": f"{matrix.name}, {table.name}", "unit": "as in the table of beads"}
     return adata
@@ -44,27 +49,15 @@ def _read_beads(path: Path) -> pd.DataFrame:
     ``barcode_xy.txt`` has no header, nor has ``barcode_matching.txt``, in which the barcode of a bead stands behind
     each barcode that was read from it.
     """
-    with reading(str(path)):
-        with open_text(path) as file:
-            first = file.readline().rstrip("\r\n")
-        cells = [cell.strip().strip('"') for cell in re.split("[\t,]", first)]
-        if len(cells) >= 3 and all(re.fullmatch(r"[-+.\deE]+", cell) for cell in cells[-2:]):
-            where, header = [len(cells) - 3, len(cells) - 2, len(cells) - 1], None
-        else:
-            names = [cell.lower() for cell in cells]
-            by_name = [next((names.index(n) for n in options if n in names), -1) for options in _COLUMNS]
-            missing = [options[0] for options, at in zip(_COLUMNS, by_name, strict=True) if at < 0]
-            if "matchedbeadlocation" in path.name.lower() and len(cells) == 3:  # without names that mean anything
-                by_name, missing = [0, 1, 2], []
-            if missing:
-                shown = ", ".join(cells[:8])
-                raise InputError(f"{path} does not have the columns {', '.join(missing)} (it has: {shown}); {AGAIN}")
-            where, header = by_name, 0
-        separator = "\t" if "\t" in first else ","
-        table = pd.read_csv(path, sep=separator, header=header, dtype={where[0]: str}, encoding="utf-8-sig")
-        table = table.iloc[:, where].set_axis(["bead", "x", "y"], axis=1)
-        table["bead"] = table["bead"].astype(str)
-        if header is None:
-            table = table.drop_duplicates()
-        positions: pd.DataFrame = table.set_index("bead").apply(pd.to_numeric)
-        return positions
+    cells = read_header(path).names
+    names = [cell.strip().lower() for cell in cells]
+    columns = [next((name for name in options if name in names), options[0]) for options in _COLUMNS]
+    header = None
+    if len(cells) >= 3 and all(re.fullmatch(r"[-+.\deE]+", cell.strip()) for cell in cells[-2:]):
+        header = [*map(str, range(len(cells) - 3)), *_BEAD]
+        columns = list(_BEAD)
+    elif "matchedbeadlocation" in path.name.lower() and len(cells) == 3 and not {*columns} <= {*names}:
+        columns = cells  # under names that mean nothing
+    table = read_table(path, columns, text=columns[:1], header=header).set_axis(_BEAD, axis=1)
+    positions: pd.DataFrame = (table if header is None else table.drop_duplicates()).set_index("bead")
+    return positions

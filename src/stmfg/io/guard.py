@@ -20,7 +20,7 @@ from stmfg._core.blocks import check_indices
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from anndata import AnnData
 
@@ -56,13 +56,12 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield plain
 
 
-@contextmanager
-def unzipped(path: Path, *, leave_out: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Give the folder that a zip file holds for a time in a temporary folder, without some folders in it."""
-    with tempfile.TemporaryDirectory(prefix="stmfg-") as name, zipfile.ZipFile(regular(path)) as archive:
-        folder, size = Path(name), 0
+def unzip(path: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Unpack those files of a zip file into a folder whose names are wanted."""
+    size = 0
+    with zipfile.ZipFile(regular(path)) as archive:
         for member in archive.infolist():
-            if member.is_dir() or any(f"/{name}" in f"/{member.filename}" for name in leave_out):
+            if member.is_dir() or not wanted(member.filename):
                 continue
             # The size that is declared may be a lie: what comes out is counted.
             target = folder / member.filename
@@ -74,7 +73,6 @@ def unzipped(path: Path, *, leave_out: tuple[str, ...] = ()) -> Iterator[Path]:
                     file.write(block)
                     size += len(block)
                     _fits_unpacked(size, path)
-        yield folder
 
 
 def _fits_unpacked(size: int, path: Path) -> None:

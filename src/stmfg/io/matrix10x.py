@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Keep = Callable[[Strings], tuple[NDArray[np.bool_], NDArray[Any]]]
 
 GENE_EXPRESSION: Final = "Gene Expression"
+_HEADERS: Final = ("", "x", "v1", "0", "barcode", "barcodes", "cell", "gene", "genes", "gene_id", "id", "feature")
 _ENTRIES: Final = 500_000
 """Entries of a matrix read at a time."""
 
@@ -108,14 +109,15 @@ def _read_mtx(path: Path, keep: Keep) -> AnnData:
     """Read a Matrix Market file and the lists of names beside it."""
     from scipy import io
 
-    barcodes = _names(path, "barcodes")
-    features = _names(path, "features", "genes")
-    ids = features[0].to_numpy(str)
-    symbols = features[1].to_numpy(str) if features.shape[1] > 1 else ids
-    kinds = features[2].to_numpy(str) if features.shape[1] > 2 else np.full(len(features), GENE_EXPRESSION)
-    spots = barcodes[0].to_numpy(str)
     with unpacked(path) as plain:
-        _check_shape(path, io.mminfo(plain)[1::-1], spots, ids)
+        shape = io.mminfo(plain)[1::-1]
+        barcodes = _names(path, shape[0], "barcodes")
+        features = _names(path, shape[1], "features", "genes")
+        ids = features[0].to_numpy(str)
+        symbols = features[1].to_numpy(str) if features.shape[1] > 1 else ids
+        kinds = features[2].to_numpy(str) if features.shape[1] > 2 else np.full(len(features), GENE_EXPRESSION)
+        spots = barcodes[0].to_numpy(str)
+        _check_shape(path, shape, spots, ids)
         genes, (rows, names) = _genes(kinds), keep(spots)
         X = io.mmread(plain).T.tocsr().astype(np.float32)[rows][:, genes]
     return _assemble(X, names, ids[genes], symbols[genes], kinds[genes])
@@ -125,18 +127,26 @@ def _all_rows(barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     return np.ones(len(barcodes), dtype=bool), barcodes.astype(object)
 
 
-def _names(matrix: Path, *kinds: str) -> pd.DataFrame:
-    """Read a list of names beside a Matrix Market file, which has what is before and behind its name in common."""
+def _names(matrix: Path, n: int, *kinds: str) -> pd.DataFrame:
+    """Read a list of n names beside a Matrix Market file, which has what is before and behind its name in common."""
     parts = re.fullmatch(r"(.*)(?:matrix|MoleculesPerMatchedBead)(.*?)\.mtx(?:\.gz)?", matrix.name, re.IGNORECASE)
     before, after = parts.groups() if parts else ("", "")
     beside = {file.name.lower(): file for file in entries(matrix.parent)}
-    for name in (f"{before}{kind}{after}.tsv{end}".lower() for kind in kinds for end in (".gz", "")):
-        if name in beside:
-            # Plain text: there are genes called "NA", and a quote in a name quotes nothing.
-            how: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "quoting": csv.QUOTE_NONE}
-            names: pd.DataFrame = pd.read_csv(beside[name], sep="\t", **how)
-            return names
-    raise InputError(f"{matrix.parent} has no {before}{kinds[0]}{after}.tsv(.gz); {AGAIN}")
+    exact = [f"{before}{kind}{after}.tsv{end}".lower() for kind in kinds for end in (".gz", "")]
+    files = [beside[name] for name in exact if name in beside]
+    if not files:  # of another name, if there is one only
+        alike = re.compile(rf"(.*[-_. ])?({'|'.join(kinds)})([-_. ].*)?\.(tsv|txt)(\.gz)?")
+        files = [file for name, file in beside.items() if alike.fullmatch(name)]
+        if len(files) != 1:
+            raise InputError(f"{matrix.parent} has no {before}{kinds[0]}{after}.tsv(.gz); {AGAIN}")
+    # Plain text: there are genes called "NA", and a quote in a name quotes nothing.
+    how: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "quoting": csv.QUOTE_NONE}
+    names: pd.DataFrame = pd.read_csv(files[0], sep="\t", encoding="utf-8-sig", **how)
+    for column in names:
+        if names[column].str.fullmatch('".*"').all():  # R quotes what it writes, and gives it a header
+            names[column] = names[column].str[1:-1]
+    is_header = len(names) == n + 1 and str(names.iat[0, 0]).lower() in _HEADERS
+    return names[int(is_header) :]
 
 
 def _check_shape(path: Path, shape: Sequence[int], barcodes: Strings, ids: Strings) -> None:

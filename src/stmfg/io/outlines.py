@@ -29,8 +29,11 @@ def read_centres(path: Path) -> pd.DataFrame:
     numbers, centres = [], []
     with reading(str(path)):
         for feature in _features(path):
+            if feature.get("geometry") is None:
+                continue  # a cell without an outline, of which the reader says how many there are
             try:
-                numbers.append(_number(feature["properties"]["cell_id"]))
+                about = feature["properties"]
+                numbers.append(_number(about["cell_id"] if "cell_id" in about else feature["id"]))
                 centres.append(_centre(feature["geometry"]))
             except (KeyError, TypeError, IndexError) as error:
                 raise InputError(f"{path}: cell {len(numbers) + 1} has no cell_id or no polygon; {AGAIN}") from error

@@ -47,7 +47,10 @@ class Layout:
 
 
 _GEF: Final = ("adjusted.cellbin.gef", "cellbin.gef", "tissue.gef", "*.gef", "raw.gef")  # cells, tissue, whole chip
-_GEM: Final = ("adjusted.cellbin.gem", "cellbin.gem", "tissue.gem", "*.gem")
+_GEM: Final = (
+    *("adjusted.cellbin.gem", "cellbin.gem", "GEM_CellBin.tsv", "tissue.gem"),
+    *("*.gem", "GEM_bin1.tsv", "gem.tsv", "gem.csv"),
+)
 _IMAGES: Final = {
     f"{size} image": Part(
         tuple(f"tissue_{size}_image.{end}" for end in ("png", "jpg", "jpeg")), ("spatial",), needed=False, telling=False
@@ -79,7 +82,7 @@ LAYOUTS: Final = (
         "Visium, several capture areas",
         {
             "counts": Part((*_FILTERED, "matrix.mtx"), telling=False),
-            "positions": Part(_AGGREGATED),
+            "positions": Part(_AGGREGATED, ("spatial",)),
             "samples": Part(("aggregation.csv", "aggregation_csv.csv"), needed=False),
         },
     ),
@@ -118,13 +121,13 @@ LAYOUTS: Final = (
         "merscope",
         "merscope",
         "MERSCOPE",
-        {"counts": Part(("cell_by_gene.csv",)), "cells": Part(("cell_metadata.csv",))},
+        {"counts": Part(("cell_by_gene.csv",)), "cells": Part(("cell_metadata.csv", "cell_metadata.parquet"))},
     ),
     Layout(
         "cosmx",
         "cosmx",
         "CosMx",
-        {"counts": Part(("exprMat_file.csv",)), "cells": Part(("metadata_file.csv",))},
+        {"counts": Part(("exprMat_file.csv",)), "cells": Part(("metadata_file.csv", "metadata_file.parquet"))},
     ),
     Layout(
         "slideseq",
@@ -327,7 +330,8 @@ def _search(inside: list[Path], part: Part) -> list[File]:
 def _pattern(name: str) -> re.Pattern[str]:
     stem, dot, end = name.rpartition(".") if "." in name else (name, "", "")
     stem = re.escape(stem).replace(r"\?", ".")
-    ending = rf"{re.escape(dot + end)}(?:\.gz)?" if dot else ""
+    end = {"csv": "(?:csv|tsv|txt)", "txt": "(?:txt|csv)"}.get(end, re.escape(end))  # what parts cells is looked at
+    ending = rf"\.{end}(?:\.gz)?" if dot else ""
     return re.compile(rf"(?:(.+?){_SEPARATORS})?{stem}(?:{_SEPARATORS}(.+?))?{ending}", re.IGNORECASE)
 
 

@@ -66,11 +66,12 @@ def read_store(store: Path, **options: Any) -> Any:
         ) from error
 
 
-def place_by_elements(table: AnnData, store: Path) -> str:
+def place_by_elements(table: AnnData, store: Path) -> dict[str, str]:
     """Give a table of a store the centres of the elements that it annotates, as ``obsm["spatial"]``.
 
-    Returns the coordinate system of the positions.
+    Returns the coordinate system of the positions of each element.
     """
+    of_region = {}
     attrs = table.uns[SPATIALDATA]
     logger.info("%s: its table has no positions; the centres of the elements it annotates are used", store)
     with quiet():
@@ -86,9 +87,9 @@ def place_by_elements(table: AnnData, store: Path) -> str:
                 raise InputError(f"{store} has no element {region!r}, which its table annotates; put (x, y) in obsm")
             element = elements[region]
             systems = sd.transformations.get_transformation(element, get_all=True)
-            system = GLOBAL if GLOBAL in systems else next(iter(systems))
+            system = of_region[str(region)] = GLOBAL if GLOBAL in systems else str(next(iter(systems)))
             centres = sd.get_centroids(element, coordinate_system=system).compute()
             rows = regions == region
             xy[rows] = centres.set_axis(centres.index.astype(str))[["x", "y"]].reindex(instances[rows])
     table.obsm[SPATIAL] = xy
-    return str(system)
+    return of_region

@@ -17,7 +17,7 @@ from stmfg._keys import SPATIAL, SPATIALDATA
 from stmfg.io import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from anndata import AnnData
@@ -40,6 +40,7 @@ _COLOURS: Final = {"r", "g", "b", "a", "red", "green", "blue", "alpha", "0", "1"
 class _Level:
     """One resolution of an image: its pixels (channels, height, width) on disk, and where they go in each system."""
 
+    folder: Path
     pixels: Any
     onto: dict[str, Matrix]
 
@@ -48,10 +49,13 @@ class _Level:
         return int(max(self.pixels.shape[1:]))
 
 
-def add_image(adata: AnnData, store: Path, system: str | None) -> None:
+def add_images(
+    adata: AnnData, store: Path, shown: Path, systems: dict[str, str], fetch: Callable[[Path], None] | None = None
+) -> None:
     """Give a table of a store the image of the tissue, as ``uns["spatial"]`` of a Visium slide has it, if there is one.
 
-    `system` is the coordinate system of the places; when not given, they are those of what the table annotates.
+    A table of several elements gets that of each, or the one under all of them. `systems` are the coordinate systems of
+    the places of elements, where these are not in the element's own frame; `fetch` unpacks an array.
     """
     libraries = adata.uns.get(SPATIAL)
     if isinstance(libraries, dict) and any(
@@ -59,38 +63,67 @@ def add_image(adata: AnnData, store: Path, system: str | None) -> None:
     ):
         return
     try:
-        region, library = _find_image(adata, store, system)
+        attrs = adata.uns[SPATIALDATA]
+        regions = [str(each) for each in np.ravel(attrs["region"])]
+        levels = [level for folder in _elements(store, "images") for level in _levels(folder)]
+        xy = np.asarray(adata.obsm[SPATIAL], dtype=np.float64)[:, :2]
+        known = np.isfinite(xy).all(axis=1)
+        of_region = np.asarray(adata.obs[attrs["region_key"]]).astype(str) if len(regions) > 1 else None
+        placed = {}
+        for region in regions if levels else ():
+            rows = known if of_region is None else known & (of_region == region)
+            if rows.any():
+                placed[region] = (_find_image(store, region, xy[rows], systems.get(region), levels), xy[rows])
+        one, *others = {region: image for region, (image, _) in placed.items()}.values() or [None]
+        if others and one is not None and all(image is not None and image.equals(one) for image in others):
+            placed = {next(iter(placed)): (one, xy[known])}
+        libraries = {region: _library(image, places, fetch) for region, (image, places) in placed.items() if image}
     except (KeyError, TypeError, ValueError, IndexError, OSError, ImportError) as error:
-        logger.warning("%s: its image is left out (%s)", store, str(error).splitlines()[0] if str(error) else "damaged")
+        logger.warning("%s: its image is left out (%s)", shown, str(error).splitlines()[0] if str(error) else "damaged")
         return
-    if library:
-        adata.uns[SPATIAL] = {region: library}
+    if libraries:
+        adata.uns[SPATIAL] = libraries
+    elif levels:
+        logger.info("%s: no image in colours lies under the places of the table", shown)
 
 
-def _find_image(adata: AnnData, store: Path, system: str | None) -> tuple[str, dict[str, Any]]:
-    """Return the element under which an image lies, and the image; nothing where none fits."""
-    regions = adata.uns[SPATIALDATA]["region"]
-    regions = [str(each) for each in np.ravel(regions)]
-    levels = [level for folder in _elements(store, "images") for level in _levels(folder)]
-    if not levels or len(regions) != 1:
-        return "", {}
-    xy = np.asarray(adata.obsm[SPATIAL], dtype=np.float64)[:, :2]
-    xy = xy[np.isfinite(xy).all(axis=1)]
-    element, frame = (None, {system: np.eye(3)}) if system else _frame(store, regions[0], xy)
+@dataclass(frozen=True)
+class _Image:
+    """An image under an element, and what brings places of that onto its pixels."""
+
+    level: _Level
+    onto: Matrix
+    element: Path | None
+
+    def equals(self, other: _Image) -> bool:
+        return self.level is other.level and np.allclose(self.onto, other.onto)
+
+
+def _find_image(
+    store: Path, region: str, xy: NDArray[np.float64], system: str | None, levels: list[_Level]
+) -> _Image | None:
+    """Return the image under the places of an element."""
+    element, frame = (None, {system: np.eye(3)}) if system else _frame(store, region, xy)
     fitting = [
-        (level, np.linalg.inv(level.onto[name]) @ to_system)
+        _Image(level, onto, element)
         for level in levels
         for name, to_system in frame.items()
-        if name in level.onto and _lies_on(xy, np.linalg.inv(level.onto[name]) @ to_system, level)
+        if name in level.onto and _lies_on(xy, onto := np.linalg.inv(level.onto[name]) @ to_system, level)
     ]
-    if not fitting:
-        logger.info("%s: no image in colours lies under the places of the table", store)
-        return "", {}
+
     # The smallest that is large enough, else the largest.
-    level, onto = min(fitting, key=lambda pair: (pair[0].side < _GOOD_ENOUGH, abs(pair[0].side - _GOOD_ENOUGH)))
-    picture, scale = _read(level, onto, xy)
-    factors = {"tissue_hires_scalef": scale} | _diameter(element)
-    return regions[0], {"images": {"hires": picture}, "scalefactors": factors, "metadata": {}}
+    def size(image: _Image) -> tuple[bool, int]:
+        return image.level.side < _GOOD_ENOUGH, abs(image.level.side - _GOOD_ENOUGH)
+
+    return min(fitting, key=size, default=None)
+
+
+def _library(image: _Image, xy: NDArray[np.float64], fetch: Callable[[Path], None] | None) -> dict[str, Any]:
+    if fetch is not None:
+        fetch(image.level.folder)
+    picture, scale = _read(image.level, image.onto, xy)
+    factors = {"tissue_hires_scalef": scale} | _diameter(image.element)
+    return {"images": {"hires": picture}, "scalefactors": factors, "metadata": {}}
 
 
 def _elements(store: Path, kind: str) -> list[Path]:
@@ -117,7 +150,9 @@ def _levels(folder: Path) -> Iterator[_Level]:
         full = full or pixels.shape
         if pixels.shape[0] in (3, 4):
             step = np.diag([full[2] / pixels.shape[2], full[1] / pixels.shape[1], 1.0])
-            yield _Level(pixels, {name: matrix @ step for name, matrix in _systems(image).items()})
+            yield _Level(
+                folder / dataset["path"], pixels, {name: matrix @ step for name, matrix in _systems(image).items()}
+            )
 
 
 def _systems(attributes: Any) -> dict[str, Matrix]:

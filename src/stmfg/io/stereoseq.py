@@ -12,7 +12,7 @@ from stmfg._core.blocks import check_indices
 from stmfg._keys import PLATFORM
 from stmfg.errors import InputError
 from stmfg.io.guard import fits, hdf5, unpacked
-from stmfg.io.tables import AGAIN, combine, open_text, reading
+from stmfg.io.tables import AGAIN, combine, read_header, reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,9 +28,10 @@ logger = logging.getLogger("stmfg")
 
 _BIN: Final = 50  # spots, 25 micrometres: smaller squares have hardly a count
 _LINES: Final = 5_000_000  # of text at a time
-_GENES: Final = ("geneName", "geneID", "gene")
-_COUNTS: Final = ("MIDCount", "MIDCounts", "UMICount", "UMICounts")
-_CELLS: Final = ("CellID", "cellID", "cell_id", "cell", "label")
+_GENES: Final = ("genename", "gene_name", "geneid", "gene_id", "gene")
+_COUNTS: Final = ("midcount", "midcounts", "umicount", "umicounts", "count", "counts", "values")
+_CELLS: Final = ("cellid", "cell_id", "cell", "label", "cell_label", "celllabel")
+"""Names of columns, in lower case, the best first."""
 
 
 def read_stereoseq(match: Match) -> AnnData:
@@ -39,7 +40,7 @@ def read_stereoseq(match: Match) -> AnnData:
     others = ", ".join(file.path.name for file in match.files["counts"] if file.path != best)
     if others:
         logger.info("%s is taken; give the path of another to read that: %s", best.name, others)
-    return read_gem(best) if ".gem" in best.name.lower() else read_gef(best)
+    return read_gef(best) if ".gef" in best.name.lower() else read_gem(best)
 
 
 def read_gef(path: Path) -> AnnData:
@@ -116,28 +117,27 @@ def read_gem(path: Path) -> AnnData:
     """Read GEM text: cells where it tells them, at the mean of their spots, else squares of 50 spots."""
     from scipy import sparse
 
+    header = read_header(path)
+    names = [name.lower() for name in header.names]
+    gene, count, cell = (next((n for n in known if n in names), "") for known in (_GENES, _COUNTS, _CELLS))
+    if not (gene and count and {"x", "y"} <= set(names)):
+        present = ", ".join(header.names[:8])
+        raise InputError(f"{path} does not have the columns geneID, x, y and MIDCount (it has: {present}); {AGAIN}")
     with reading(str(path)):
-        with open_text(path) as file:
-            names = next((line.rstrip("\r\n").split("\t") for line in file if not line.startswith("#")), [])
-        gene, count, cell = (next((n for n in known if n in names), "") for known in (_GENES, _COUNTS, _CELLS))
-        if not (gene and count and {"x", "y"} <= set(names)):
-            raise InputError(
-                f"{path} does not have the columns geneID, x, y and MIDCount (it has: {', '.join(names[:8])}); {AGAIN}"
-            )
         used = [gene, "x", "y", count, *([cell] if cell else [])]
-        types = {gene: str, "x": np.int64, "y": np.int64, count: np.float32} | ({cell: np.int64} if cell else {})
-        form: dict[str, Any] = {"sep": "\t", "comment": "#", "usecols": used, "dtype": types, "chunksize": _LINES}
+        types = {gene: str, "x": np.float64, "y": np.float64, count: np.float32, cell: np.float64}
+        form: dict[str, Any] = {"sep": header.separator, "skiprows": header.lines, "names": names, "usecols": used}
+        form |= {"dtype": types, "chunksize": _LINES, "keep_default_na": False}
+        form |= {"na_values": {cell: ["", "NA", "nan"]}} if cell else {}
         genes: dict[str, int] = {}
         parts = []
-        for lines in pd.read_csv(path, keep_default_na=False, **form):
+        for lines in pd.read_csv(path, **form):
             if cell:
                 lines = lines[lines[cell] > 0]  # 0 is what lies outside of cells
             codes, new = pd.factorize(lines[gene])
             numbers = np.array([genes.setdefault(str(name), len(genes)) for name in new], dtype=np.int64)
-            if cell:
-                key = lines[[cell]].set_axis(["id"], axis=1)
-            else:
-                key = (lines[["x", "y"]] // _BIN * _BIN).set_axis(["left", "top"], axis=1)
+            key = lines[[cell]].set_axis(["id"], axis=1) if cell else lines[["x", "y"]] // _BIN * _BIN
+            key = key.astype(np.int64).rename(columns={"x": "left", "y": "top"})
             part = key.assign(gene=numbers[codes], count=lines[count], x=lines["x"], y=lines["y"], n=1)
             parts.append(part.groupby([*key.columns, "gene"], as_index=False).sum())
         table = pd.concat(parts)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import logging
+import os
+import re
 import warnings
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
@@ -27,6 +30,8 @@ Strings = NDArray[np.str_]
 
 _ROWS: Final = 65_536
 """Rows of a parquet file that are read at a time."""
+_NUMBER: Final = re.compile(r"^(\d+)\.0$")  # a number in a name, after a tool that makes fractions of numbers
+_MISSING: Final = ["", "NA", "NaN", "nan", "null"]
 AGAIN: Final = "if the file is damaged, copy it again from the output of the instrument"
 
 logger = logging.getLogger("stmfg")
@@ -59,52 +64,93 @@ class Wide(NamedTuple):
     values: Any  # the other columns, CSR float32 (n, n_names)
 
 
-def read_wide(path: Path, n_keys: int, drop: Callable[[str], bool], *, separator: str = ",") -> Wide:
+def read_wide(path: Path, keys: Sequence[int], drop: Callable[[str], bool]) -> Wide:
     """Read a dense table of counts into a sparse matrix, a row at a time.
 
-    The first `n_keys` columns name the rows; `drop` tells by its name which of the others to leave out.
+    The columns `keys` describe the rows; `drop` tells by its name which of the others to leave out.
     """
     from scipy import sparse
 
-    keys: list[list[str]] = []
+    at, n = list(keys), len(keys)
+    in_front = at == list(range(n))
+    header, separator, before = read_header(path)
+    names = [name for i, name in enumerate(header) if i not in at]
+    used = np.array([not drop(name) for name in names], dtype=bool)
+    if not used.any():
+        raise InputError(f"{path} has no column of counts (it has: {', '.join(header[:5]) or 'nothing'}); {AGAIN}")
+    described: list[list[str]] = []
     columns: list[NDArray[np.intp]] = []
     counts: list[NDArray[np.float32]] = []
     with reading(str(path)), open_text(path) as file, warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # how numpy says that something is not a number
-        names = next((_cells(line, separator) for line in file if not line.startswith("#")), [])
-        used = np.array([not drop(name) for name in names[n_keys:]], dtype=bool)
-        if not used.any():
-            raise InputError(f"{path} has no column of counts (it has: {', '.join(names[:5]) or 'nothing'}); {AGAIN}")
-        for line in file:
+        for line in itertools.islice(file, before, None):
+            if not line.strip():
+                continue
             # numpy parses a line many times faster than pandas, which is slow where there is a column for every bead.
-            *key, rest = line.rstrip("\r\n").split(separator, n_keys)
+            if in_front:
+                *key, rest = line.rstrip("\r\n").split(separator, n)
+            else:
+                cells = _cells(line, separator)
+                key = [cells[i] for i in at if i < len(cells)]
+                rest = separator.join(cell for i, cell in enumerate(cells) if i not in at)
             try:
-                values = np.fromstring(rest, dtype=np.float32, sep=separator)
+                values = np.fromstring(rest.replace('"', ""), dtype=np.float32, sep=separator)
             except (DeprecationWarning, ValueError) as error:
-                raise InputError(f"{path}: row {len(keys) + 1} holds what is no number; {AGAIN}") from error
-            if len(key) != n_keys or len(values) != len(used):
-                raise InputError(f"{path}: row {len(keys) + 1} has not as many values as the header; {AGAIN}")
+                pairs = zip(names, _cells(rest, separator), strict=False)
+                name, cell = next((pair for pair in pairs if not _is_number(pair[1])), ("", ""))
+                raise InputError(
+                    f"{path}: row {len(described) + 1} holds {cell[:50]!r} in the column {name!r}, which is no number; "
+                    "remove the column if it is no gene, or copy the file again if it is damaged"
+                ) from error
+            if len(key) != n or len(values) != len(used):
+                raise InputError(f"{path}: row {len(described) + 1} has not as many values as the header; {AGAIN}")
             values = values[used]
-            keys.append([cell.strip('"') for cell in key])
+            described.append([_NUMBER.sub(r"\1", cell.strip('"')) for cell in key])
             columns.append(np.flatnonzero(values))
             counts.append(values[columns[-1]])
-        if not keys:
+        if not described:
             raise InputError(f"{path} has a header and no rows; {AGAIN}")
     ends = np.cumsum([0, *map(len, columns)])
-    X = sparse.csr_matrix((np.concatenate(counts), np.concatenate(columns), ends), (len(keys), int(used.sum())))
-    return Wide(np.array(keys, dtype=str), np.array(names[n_keys:], dtype=str)[used], X)
+    X = sparse.csr_matrix((np.concatenate(counts), np.concatenate(columns), ends), (len(described), int(used.sum())))
+    return Wide(np.array(described, dtype=str), np.array(names, dtype=str)[used], X)
 
 
-def read_header(path: Path, separator: str = ",") -> list[str]:
-    """Return the names of the columns of a table."""
-    if ".parquet" in path.name.lower():
-        return list(read_parquet(path)[:0].columns)
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+class Header(NamedTuple):
+    """The first line of a table that is no comment."""
+
+    names: list[str]
+    separator: str  # comma, tab or semicolon
+    lines: int  # before the first row, the header among them
+
+
+def read_header(path: Path) -> Header:
+    """Read the names of the columns of a table; R leaves out that of the first, which names the rows."""
+    with reading(str(path)):
+        if ".parquet" in path.name.lower():
+            with _parquet(path) as table:
+                return Header(table.schema_arrow.names, "", 0)
     with reading(str(path)), open_text(path) as file:
-        return next((_cells(line, separator) for line in file if not line.startswith("#")), [])
+        lines = 0
+        for lines, line in enumerate(file, 1):
+            if line.strip() and not line.startswith("#"):
+                separator = max(",\t;", key=line.count)
+                names = _cells(line, separator)
+                row = _cells(file.readline(), separator)
+                without_first = len(row) == len(names) + 1 and "" not in (names[0], row[-1])
+                return Header([""] * without_first + names, separator, lines)
+    return Header([], ",", lines)
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
+    return next(csv.reader([line.rstrip("\r\n")], delimiter=separator), [])
 
 
 def open_text(path: Path) -> IO[str]:
@@ -114,36 +160,65 @@ def open_text(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig")
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a parquet file, or those of some columns that it has, in parts; or say which extra reads it."""
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """Open a parquet file, or say which extra reads it."""
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise MissingDependencyError(f'{path} needs pyarrow; pip install "stmfg[parquet]"') from error
     with unpacked(path) as plain, parquet.ParquetFile(plain) as file:
-        present = file.schema_arrow.names
-        used = present if columns is None else [name for name in columns if name in present]
-        parts = [batch.to_pandas() for batch in file.iter_batches(_ROWS, columns=used)]
-        table: pd.DataFrame = (
-            pd.concat(parts, ignore_index=True) if parts else file.schema_arrow.empty_table().to_pandas()[used]
-        )
+        yield file
+
+
+def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read some columns of a parquet file in parts."""
+    with _parquet(path) as file:
+        # What pandas calls the index is a column of the file, too.
+        parts = [each.to_pandas(ignore_metadata=True) for each in file.iter_batches(_ROWS, columns=columns)]
+        table = pd.concat(parts, ignore_index=True) if parts else file.schema_arrow.empty_table().to_pandas()
+    import pyarrow
+
     pyarrow.default_memory_pool().release_unused()  # as much as the table, otherwise
-    return table
+    named: pd.DataFrame = table[columns]
+    return named
 
 
-def read_table(path: Path, columns: Sequence[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read some columns of a table, csv or parquet; those in `text` as text, the others as numbers."""
+def read_table(
+    path: Path, columns: Sequence[str], *, text: Sequence[str] = (), header: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Read some columns of a table, csv or parquet; those in `text` as text, the others as numbers.
+
+    Upper or lower case does not matter in their names. A table without a header has the columns `header`.
+    """
+    about = read_header(path)
+    if header is not None:
+        about = Header(list(header), about.separator, about.lines - 1)
+    by_case = {name.lower(): name for name in reversed(about.names)}
+    stored = {name: name if name in about.names else by_case.get(name.lower()) for name in columns}
+    missing = [name for name, source in stored.items() if source is None]
+    if not about.names:
+        raise InputError(f"{path} cannot be read (it is empty); {AGAIN}")
+    if missing:
+        present = ", ".join(about.names[:8])
+        raise InputError(f"{path} does not have the columns {', '.join(missing)} (it has: {present}); {AGAIN}")
     with reading(str(path)):
-        parquet = ".parquet" in path.name.lower()
-        table = read_parquet(path, columns) if parquet else pd.read_csv(regular(path), dtype=dict.fromkeys(text, str))
-        missing = [name for name in columns if name not in table.columns]
-        if missing:
-            present = ", ".join(map(str, table.columns[:8]))
-            raise InputError(f"{path} does not have the columns {', '.join(missing)} (it has: {present}); {AGAIN}")
-        table = table[list(columns)].copy()
+        if ".parquet" in path.name.lower():
+            table = _read_parquet(path, list(map(str, stored.values())))
+        else:
+            at = {about.names.index(str(source)): name for name, source in stored.items()}
+            form: dict[str, Any] = {"sep": about.separator, "skiprows": about.lines, "encoding": "utf-8-sig"}
+            form |= {"header": None, "names": range(len(about.names)), "usecols": list(at), "keep_default_na": False}
+            form |= {"dtype": {i: str for i, name in at.items() if name in text}}
+            form |= {"na_values": {i: _MISSING for i, name in at.items() if name not in text}}
+            table = pd.read_csv(regular(path), **form)[list(at)]
+        table.columns = pd.Index(columns)
         for name in columns:
-            table[name] = table[name].map(as_text).astype(str) if name in text else pd.to_numeric(table[name])
+            is_text = name in text and all(type(value) is str for value in table[name])
+            if not is_text:
+                table[name] = table[name].map(as_text).astype(str) if name in text else pd.to_numeric(table[name])
+            if name in text and len(table) and _NUMBER.match(table[name].iloc[0]):
+                table[name] = table[name].str.replace(_NUMBER, r"\1", regex=True)
     return table
 
 
@@ -169,19 +244,51 @@ def combine(X: Any, ids: Strings, genes: Strings, positions: pd.DataFrame, folde
 def place(adata: AnnData, positions: pd.DataFrame, folder: Path) -> AnnData:
     """Keep the observations whose position is known, and give them x and y."""
     for names, what in ((adata.obs_names, "counts"), (positions.index, "positions")):
-        repeated = names[names.duplicated()]
-        if len(repeated):
+        repeated = names.to_series()[names.duplicated()].tolist()
+        if repeated:
             raise InputError(f"{folder}: {repeated[0]!r} is there more than once in the {what}; {AGAIN}")
-    xy = positions.reindex(adata.obs_names).to_numpy(np.float64)
-    known = np.isfinite(xy).all(axis=1)
+    rows = match_names(adata.obs_names, positions.index, folder)
+    xy = np.where(rows[:, None] >= 0, positions.to_numpy(np.float64)[rows], np.nan)
+    known = np.asarray(np.isfinite(xy).all(axis=1))
     if not known.any():
-        raise share_no_name(folder, adata.obs_names, positions.index)
+        raise InputError(f"{folder}: the positions are not numbers; {AGAIN}")
     if not known.all():
         logger.warning("%s: %d of %d have no position and are left out", folder, (~known).sum(), len(known))
         adata, xy = adata[known].copy(), xy[known]
     adata.X.sort_indices()
     adata.obsm[SPATIAL] = xy
     return adata
+
+
+def match_names(names: Any, known: pd.Index[Any], folder: Path) -> NDArray[np.intp]:
+    """Return the row of each name in the table of positions, (n,); -1 where it is not there.
+
+    Where none is, all names of one of both may have something before or behind them: ``-1``, or the name of a sample.
+    """
+    rows: NDArray[np.intp] = known.get_indexer(pd.Index(names))
+    if (rows < 0).all():
+        # R makes dots of what it does not take in a name.
+        ours, theirs = (pd.Index(each).astype(str).str.replace("[._]", "-", regex=True) for each in (names, known))
+        number = r"-\d+$"
+        alike = [each.str.extract(f"({number})")[0].nunique(dropna=False) == 1 for each in (ours, theirs)]
+        plain = [
+            [x, x.str.replace(number, "", regex=True)][: 1 + y] for x, y in zip((ours, theirs), alike, strict=True)
+        ]
+        pairs = [*itertools.product(_without_affixes(ours), plain[1])]
+        pairs += itertools.product(plain[0], _without_affixes(theirs))
+        matches = [right.get_indexer(left) for left, right in pairs if right.is_unique]
+        rows = max(matches, key=lambda each: (each >= 0).sum(), default=rows)
+    if (rows < 0).all():
+        raise share_no_name(folder, names, known)
+    return rows
+
+
+def _without_affixes(names: pd.Index[Any]) -> Iterator[pd.Index[Any]]:
+    """Yield names without what all of them begin or end with, up to each separator in it."""
+    fixed = os.path.commonprefix(list(names)), os.path.commonprefix([name[::-1] for name in names])  # noqa: RUF071
+    starts, ends = ([0, *(m.end() for m in re.finditer("[-:#|]", each))] for each in fixed)
+    for start, end in itertools.product(starts, ends):
+        yield names.str.slice(start, -end or None)
 
 
 def share_no_name(folder: Path, counts: Any, positions: Any) -> InputError:

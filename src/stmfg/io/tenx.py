@@ -13,11 +13,21 @@ import pandas as pd
 
 from stmfg._keys import PLATFORM, SLICE, SPATIAL
 from stmfg.errors import InputError
-from stmfg.io.guard import regular, unpacked
+from stmfg.io.guard import unpacked
 from stmfg.io.matrix10x import read_matrix
 from stmfg.io.outlines import read_centres
 from stmfg.io.platforms import Match, recognise
-from stmfg.io.tables import AGAIN, as_text, open_text, place, read_parquet, read_table, reading, share_no_name
+from stmfg.io.tables import (
+    AGAIN,
+    as_text,
+    match_names,
+    open_text,
+    place,
+    read_header,
+    read_table,
+    reading,
+    share_no_name,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +42,7 @@ logger = logging.getLogger("stmfg")
 _COLUMNS: Final = ["barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres"]
 _PIXELS: Final = "pixels of the full-resolution image"
 _BINS: Final = ("square_016um", "square_008um")  # best first: smaller ones have hardly a count
+_SAMPLES: Final = ("library_id", "sample_id")  # in aggregation.csv
 _RUN: Final = ("run_name", "region_name", "panel_name", "analysis_sw_version")  # in experiment.xenium
 
 
@@ -58,7 +69,9 @@ def read_aggregated(match: Match, *, images: bool) -> AnnData:
     table = match.path("samples")
     if table is not None:
         with reading(str(table)):
-            names = [str(name) for name in pd.read_csv(regular(table), dtype=str).iloc[:, 0]]
+            columns = read_header(table).names
+            column = next((name for name in columns if name.lower() in _SAMPLES), columns[0])
+            names = read_table(table, [column], text=[column])[column].tolist()
         if len(set(names)) < len(names):
             raise InputError(f"{table} names a capture area twice; give each a name of its own")
         if numbers.min() < 1 or len(names) < numbers.max():
@@ -145,20 +158,10 @@ def read_xenium(match: Match) -> AnnData:
 
 def _read_positions(path: Path) -> pd.DataFrame:
     """Read the positions of all spots, indexed by barcode."""
-    with reading(str(path)):
-        if ".parquet" in path.name.lower():
-            table = read_parquet(path, _COLUMNS)
-        else:
-            with open_text(path) as file:
-                header = "barcode" in file.readline().replace('"', "").split(",")
-            table = pd.read_csv(
-                path, header=0 if header else None, dtype={"barcode": str, 0: str}, encoding="utf-8-sig"
-            )
-            if not header and table.shape[1] == len(_COLUMNS):
-                table.columns = pd.Index(_COLUMNS)
-        if not set(_COLUMNS) <= set(table.columns):
-            raise InputError(f"{path} does not have the columns {', '.join(_COLUMNS)}; give the file of Space Ranger")
-        positions: pd.DataFrame = table[_COLUMNS].set_index("barcode").apply(pd.to_numeric).astype(np.float64)
+    names = read_header(path).names
+    header = None if "barcode" in [name.lower() for name in names] or len(names) != len(_COLUMNS) else _COLUMNS
+    table = read_table(path, _COLUMNS, text=_COLUMNS[:1], header=header)
+    positions: pd.DataFrame = table.set_index("barcode").astype(np.float64)
     if positions.empty or positions.isna().to_numpy().any():
         raise InputError(f"{path} is empty or has empty values; {AGAIN}")
     repeated = positions.index[positions.index.duplicated()]
@@ -176,10 +179,8 @@ class _Spots:
 
     def under_tissue(self, barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
         """Tell which spots of a matrix lie under tissue, and return their names."""
-        rows = self.table.index.get_indexer(pd.Index(barcodes))
+        rows = match_names(barcodes, self.table.index, self.folder)
         n_known = int((rows >= 0).sum())
-        if not n_known:
-            raise share_no_name(self.folder, barcodes, self.table.index)
         if n_known < len(rows):
             logger.warning(
                 "%s: %d spots of the matrix have no position and are left out", self.folder, len(rows) - n_known
@@ -190,7 +191,8 @@ class _Spots:
                 f"{self.folder}: none of {n_known} spots is in tissue; check in_tissue in the positions file"
             )
         self.table = self.table.iloc[rows[keep]]
-        return keep, self.table.index.to_numpy()
+        names, kept = self.table.index.to_numpy(), barcodes[keep]
+        return keep, names if names[0] == kept[0] else kept.astype(object)  # the same need not be stored twice
 
     def place(self, adata: AnnData) -> None:
         """Give the spots of a matrix their positions."""

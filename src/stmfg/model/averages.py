@@ -8,7 +8,7 @@ how much). A single cell differs from its neighbour by its type first: there the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,14 @@ class Base:
 
     def subset(self, rows: NDArray[Any]) -> Base:
         """Return the same of some observations."""
-        return Base(self.values[rows], self.mixtures, self.n_joined)
+        return replace(self, values=self.values[rows])
+
+    def with_values(self, values: NDArray[np.float32]) -> Base:
+        """Return the same with other components or factors of the expression, (n, any number)."""
+        joined = self.values[:, self.values.shape[1] - self.n_joined :]
+        if joined.size:  # k-means, from which a mixture starts, sees the variance of each column
+            joined = joined * (values[:, :1].std() / np.maximum(joined.std(axis=0), 1e-12))
+        return replace(self, values=np.hstack([values, joined.astype(np.float32)]))
 
 
 def choose_base(fitted: Fitted) -> Base:
@@ -65,9 +72,7 @@ def choose_base(fitted: Fitted) -> Base:
     expression = fitted.maps["feature"]
     values = fitted.components if expression.mixtures else fitted.factors[:, : expression.width]
     joined = select_inputs(fitted.factors, fitted.maps)[:, expression.width :]
-    if joined.size:  # k-means, from which a mixture starts, sees the variance of each column
-        joined = joined * (values[:, :1].std() / np.maximum(joined.std(axis=0), 1e-12))
-    return Base(np.hstack([values, joined.astype(np.float32)]), expression.mixtures, joined.shape[1])
+    return Base(joined, expression.mixtures, joined.shape[1]).with_values(values)
 
 
 def choose_widths(n: float, n_domains: int, *, mixtures: bool) -> list[int]:

@@ -47,7 +47,7 @@ def mixtures(
 
     Fitted on at most ``FIT_AT_MOST`` rows. Posteriors (n, k) are in single precision, of more rows in half.
     """
-    values = unit_scale(x, device)
+    values = unit_scale(x, device)[0]
     n = len(values)
     rows = torch.from_numpy(subsample(n, FIT_AT_MOST, seeds[0])).to(values.device)
     fitted = fit_mixtures(values if len(rows) == n else values[rows], k, seeds, n_starts)
@@ -57,18 +57,25 @@ def mixtures(
     return [posterior.T for posterior in posteriors.numpy()]
 
 
-def unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> Tensor:
-    """Centre and scale, for the k-means start and the covariance floor to mean the same on every data set."""
+def unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> tuple[Tensor, Tensor, float]:
+    """Centre and scale, for the k-means start and the covariance floor to mean the same on every data set.
+
+    Returns
+    -------
+    The values, what was taken off, (d,), and what they were divided by then.
+    """
     values = torch.as_tensor(x, device=device)
-    values = (values - values.mean(dim=0, dtype=torch.float64).to(values.dtype)).float()
+    center = values.mean(dim=0, dtype=torch.float64).to(values.dtype)
+    values = (values - center).float()
     square = sum(float((values[rows].double() ** 2).sum()) for rows in blocks(values))
-    return values.div_(max((square / values.numel()) ** 0.5, 1e-12))
+    scale = max((square / values.numel()) ** 0.5, 1e-12)
+    return values.div_(scale), center, scale
 
 
 @torch.inference_mode()
 def kmeans(x: NDArray[Any], k: int, *, n_starts: int = Config.n_starts, random_state: int = 0) -> Posterior:
     """k-means; the posterior (n, k) is the softmax of squared distances over their mean per dimension."""
-    values = unit_scale(x, "cpu")
+    values = unit_scale(x, "cpu")[0]
     rows = torch.from_numpy(subsample(len(values), FIT_AT_MOST, random_state))
     best = measure_distances(values, find_best_centers(values[rows], k, seed=random_state, n_starts=n_starts))
     variance = max(float(best.amin(dim=1).mean()) / values.shape[1], 1e-12)

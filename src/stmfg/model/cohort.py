@@ -24,7 +24,8 @@ from stmfg.model.graphs import patches, walk, walk_operator
 from stmfg.model.inputs import build_graphs, prepare
 from stmfg.model.kind import describe_spots
 from stmfg.model.mixture import FLOOR, LOG2, discriminant, fit_mixtures, softmax
-from stmfg.model.vote import OWN_FROM, OWN_WEIGHT, Member, cluster_members, list_members
+from stmfg.model.threads import map_in_order
+from stmfg.model.vote import OWN_FROM, Member, add_own, cluster_members, list_members
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -328,7 +329,7 @@ class Ballot:
             for i in range(n_members)
         ]
         names = [name for name in arrays if name.startswith("domains.")]
-        return cls(rules, transfer.DomainMap(**{name.removeprefix("domains."): arrays[name] for name in names}))
+        return cls(rules, transfer.DomainMap.of({name.removeprefix("domains."): arrays[name] for name in names}))
 
     def label(
         self, embedding: Array, averages: Sequence[Array], widths: list[int], config: Config, random_state: int
@@ -339,19 +340,16 @@ class Ballot:
         a say.
         """
         k, n = len(self.domain_map.shares), len(embedding)
-        total, n_rules = np.zeros((n, k)), 0
-        for member, rules in zip(list_members(embedding, widths, averages, config), self.rules, strict=True):
-            values = np.asarray(member.values)
+        members = list(list_members(embedding, widths, averages, config))
+        total = np.zeros((n, k))
+        for member, rules in zip(members, self.rules, strict=True):
             for rule in rules:
-                total += rule.posterior(values)
-                n_rules += 1
-        shares = total / n_rules
+                total += rule.posterior(np.asarray(member.values))
+        shares = total / sum(map(len, self.rules))
         if config.n_votes < 2 or n < max(OWN_FROM, k):
             return shares
-        members = list_members(embedding, widths, averages, config)
         own = [Member(member.values, max(1, member.n_votes // 2)) for member in members]
-        of_slice = cluster.map_clusters(cluster_members(own, k, config, random_state), shares)
-        return np.asarray((shares + OWN_WEIGHT * of_slice) / (1 + OWN_WEIGHT))
+        return add_own(shares, cluster_members(own, k, config, random_state))
 
 
 @torch.inference_mode()
@@ -363,15 +361,12 @@ def _cluster(x: Array, k: int, seeds: list[int], config: Config) -> list[tuple[R
             np.asarray(method(x, k, n_starts=config.n_starts, random_state=seed), dtype=np.float64) for seed in seeds
         ]
         return [(fit_rule(x, posterior), posterior) for posterior in posteriors]
-    values = cluster.unit_scale(x, "cpu")
+    values, center, scale = cluster.unit_scale(x, "cpu")
     fitted = fit_mixtures(values, k, seeds, config.n_starts)
-    center = x.mean(axis=0, dtype=np.float64)
-    scale = np.sqrt(np.mean((x - center) ** 2) / max(float((values.double() ** 2).mean()), 1e-12)) or 1.0
-    rules = []
-    for slope, intercept in zip(fitted.slope.double().numpy(), fitted.intercept.double().numpy(), strict=True):
-        by_value = slope.T * (LOG2 / scale)
-        rules.append(Rule(by_value, intercept * LOG2 - center @ by_value))
-    return [(rule, posterior.numpy().T) for rule, posterior in zip(rules, fitted.assign(values)[0], strict=True)]
+    slopes = fitted.slope.double().numpy().transpose(0, 2, 1) * (LOG2 / scale)
+    intercepts = fitted.intercept.double().numpy() * LOG2 - center.double().numpy() @ slopes
+    posteriors = [posterior.numpy().T for posterior in fitted.assign(values)[0]]
+    return list(zip(map(Rule, slopes, intercepts), posteriors, strict=True))
 
 
 def order_spots(embedding: Array, coordinates: Array) -> NDArray[np.int64]:
@@ -384,10 +379,12 @@ def hold_vote(
 ) -> Ballot:
     """Let clusterings of spots drawn from all slices vote; domains are named by their size among these."""
     rng = np.random.default_rng(random_state)
-    clusterings = [
-        _cluster(np.asarray(member.values), n_domains, rng.integers(2**31, size=member.n_votes).tolist(), config)
+    tasks = (
+        (np.asarray(member.values), n_domains, rng.integers(2**31, size=member.n_votes).tolist(), config)
         for member in list_members(embedding, widths, averages, config)
-    ]
+    )
+    n_threads = 1 if config.clusterer == "leiden" else None
+    clusterings = list(map_in_order(lambda task: _cluster(*task), tasks, n_threads=n_threads))
     posteriors = [posterior for of_member in clusterings for _, posterior in of_member]
     shares = np.asarray(cluster.consensus(posteriors), dtype=np.float64)
     sizes = np.bincount(shares.argmax(axis=1), minlength=n_domains)

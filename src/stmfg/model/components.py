@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ DENSE_COVARIANCE = 1000
 """Up to so many genes the principal axes come from the covariance matrix, beyond from a Krylov space."""
 KRYLOV_BLOCK = 20
 KRYLOV_STEPS = 16
+"""For 60 axes; fewer axes take fewer."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def _block_krylov(x: sparse.csr_matrix, center: Middle, k: int, random_state: in
     block = np.random.default_rng(random_state).standard_normal((x.shape[1], max(KRYLOV_BLOCK, k // 3)))
     block = np.linalg.qr(block.astype(np.float32))[0]
     space = [block]
-    for _ in range(min(KRYLOV_STEPS, min(x.shape) // block.shape[1] - 1)):
+    steps = math.ceil(KRYLOV_STEPS * min(k, 60) / 60)
+    for _ in range(min(steps, min(x.shape) // block.shape[1] - 1)):
         y = center.off(x @ block, block)
         block = center.off_transposed(transposed @ y, y)
         known = np.hstack(space)

@@ -83,7 +83,7 @@ class Result:
     @property
     def n_domains(self) -> int:
         """Number of domains; 0 where none were looked for."""
-        return 0 if self.domain_map is None else len(self.domain_map.shares)
+        return 0 if self.domain_map is None else len(self.domain_map.categories)
 
     def cut(self, n_domains: int) -> NDArray[Any]:
         """Return the domains at a level of the tree, names (n,)."""
@@ -107,6 +107,7 @@ class Result:
         )
 
 
+@one_thread()
 def find_domains(
     result: Result,
     n_domains: int | str | Sequence[int],
@@ -137,7 +138,7 @@ def find_domains(
     known = 2 if isinstance(levels, str) else int(np.min(levels))
     surveyed = None
     if levels == "auto" or config.finest_level or needed:
-        with stage("number of domains" if levels == "auto" else "tree"), one_thread():
+        with stage("number of domains" if levels == "auto" else "tree"):
             numbers = range(2, max(MOST if levels == "auto" else known, config.finest_level, needed) + 1)
             often = number.N_CLUSTERINGS if levels == "auto" else N_CLUSTERINGS
             surveyed = survey(base, embedding, coordinates, libraries, numbers, often)
@@ -145,7 +146,7 @@ def find_domains(
                 choice = choose_number(surveyed)
                 levels = choice.chosen
     k = levels[0] if isinstance(levels, tuple) else int(levels)
-    with stage("domains"), one_thread():
+    with stage("domains"):
         averages: Iterable[Tensor] = [] if base is None else average(base, coordinates, k, libraries, device)
         members = list_members(embedding, result.widths, averages, config)
         posterior = vote(members, k, config, random_state, libraries=libraries, clusterer=clusterer, device=device)
@@ -164,7 +165,7 @@ def find_domains(
     labelled = replace(_label_all(result, used, labels, posterior), domain_map=domain_map, choice=choice)
     if surveyed is None or not (config.finest_level or needed):
         return labelled
-    with stage("tree"), one_thread():
+    with stage("tree"):
         tree, leaves = grow_tree(surveyed.first(N_CLUSTERINGS), labels, embedding, config.finest_level, needed)
     return replace(labelled, tree=tree, leaves=_place_all(labelled, used, tree, leaves))
 
@@ -198,8 +199,9 @@ def assign_domains(
             posterior[rows] = domain_map.posterior(result.embedding[used[rows]], adapt=adapt)
             name = result.slices[code] if result.slices else ""
             far[name] = float((unlike[used[rows]] > transfer.FAR).mean())
+    posterior = domain_map.join(posterior)
     return replace(
-        _label_all(result, used, posterior.argmax(axis=1), posterior),
+        _label_all(result, used, posterior.argmax(axis=1), posterior, domain_map.categories),
         domain_map=domain_map,
         unlike=unlike.astype(np.float32),
         far=far,
@@ -215,7 +217,11 @@ def _order_by_value(result: Result) -> NDArray[np.int64]:
 
 
 def _label_all(
-    result: Result, used: NDArray[np.int64], codes: NDArray[np.int64], posterior: NDArray[np.float64]
+    result: Result,
+    used: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    posterior: NDArray[np.float64],
+    names: Sequence[str] = (),
 ) -> Result:
     """Label the used observations, and those left out by their surroundings."""
     n, k = len(result.embedding), posterior.shape[1]
@@ -225,7 +231,7 @@ def _label_all(
     if result.left_out.any():
         weights = surroundings(result.graph, result.coordinates, result.left_out, result.libraries)
         labels[result.left_out] = (weights @ np.eye(k)[labels]).argmax(axis=1)
-    return replace(result, labels=np.array([str(i + 1) for i in range(k)])[labels], confidence=confidence)
+    return replace(result, labels=np.array(names or [str(i + 1) for i in range(k)])[labels], confidence=confidence)
 
 
 def surroundings(

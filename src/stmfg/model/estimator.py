@@ -179,17 +179,16 @@ class STMFG:
                 self._train(spots, fitted.factors, checkpoint, progress=progress)
             with stage("embedding"):
                 result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
+                del spots, fitted, graphs  # of a million cells they fill half a gigabyte
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
-            plugin, seed = self.plugins.clusterer, self.random_state
-            result = find_domains(result, self.n_domains, self.config, seed, plugin, self.device)
+            more = self.random_state, self.plugins.clusterer, self.device
+            result = find_domains(result, self.n_domains, self.config, *more)
         self.result, self.domain_map = result, result.domain_map
         return self
 
-    def _read(
-        self, adata: Annotated, layer: str | None, library_key: str | None, given: Collection[str] = ()
-    ) -> Tissue:
-        where: dict[str, Any] = {"use_rep": self.use_rep, "layer": layer, "library_key": library_key}
+    def _read(self, adata: Annotated, layer: str | None, key: str | None, given: Collection[str] = ()) -> Tissue:
+        where: dict[str, Any] = {"use_rep": self.use_rep, "layer": layer, "library_key": key}
         return read_tissue(adata, config=self.config, given=given, **where)
 
     def _train(

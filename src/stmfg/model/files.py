@@ -6,6 +6,7 @@ The same two parts are kept in ``uns`` of every result, so that a result is a mo
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +47,16 @@ def packed(model: STMFG) -> dict[str, Any]:
         arrays |= {f"{_prefix(name)}{k}": _storable(v) for k, v in vars(feature_map).items()}
     arrays |= {f"net.{k}": v.detach().cpu().numpy() for k, v in net.state_dict().items()}
     arrays["decoded"] = model.decoded
+    names: tuple[str, ...] = ()
     if model.domain_map is not None:
-        arrays |= {f"domain.{k}": np.asarray(v) for k, v in model.domain_map.to_dict().items()}
+        names = model.domain_map.names
+        arrays |= {f"domain.{k}": np.asarray(v) for k, v in replace(model.domain_map, names=()).to_dict().items()}
     record = {
         "format": FORMAT,
         "version": __version__,
         "config": model.config.to_dict(),
         "n_domains": model.n_domains,
+        "domain_names": names,
         "random_state": model.random_state,
         "use_rep": model.use_rep,
         "genes": model.genes,
@@ -129,7 +133,8 @@ def _unpack(
     model.genes, model.use_rep, model.history = list(record["genes"]), record["use_rep"], record["history"]
     model.decoded, model.spot_size = arrays["decoded"], float(record["spot_size"])
     model.maps = {name: _feature_map(_prefix(name), arrays) for name in ("feature", *model.config.extra_views)}
-    model.domain_map = DomainMap(**_below("domain.", arrays)) if "domain.means" in arrays else None
+    names = record.get("domain_names", ())
+    model.domain_map = DomainMap.of({"names": names} | _below("domain.", arrays)) if "domain.means" in arrays else None
     state = {k: torch.from_numpy(v) for k, v in _below("net.", arrays).items()}
     counts = "decoder.mean.weight" in state
     n_out = len(state["decoder.mean.weight" if counts else "decoder.weight"])

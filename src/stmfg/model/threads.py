@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from contextvars import copy_context
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -16,21 +19,31 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
+_lock = threading.Lock()
+_limited: list[tuple[int, threadpool_limits]] = []
+"""The threads of torch, and the limits of other libraries, from before: one for each block that is under way."""
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread, so that a result does not depend on the number of cores.
 
     Threads add numbers in another order, and hundreds of steps of training turn that rounding into other domains: on a
     Visium slice a third of the spots got another number. Nor do threads pay: there, two took six times the CPU seconds
-    for the features and as long on the clock.
+    for the features and as long on the clock. Several threads may be inside at a time; the last to leave ends it.
     """
-    before = torch.get_num_threads()
-    with threadpool_limits(1):
+    with _lock:
+        before = torch.get_num_threads(), threadpool_limits(1)  # some limits are those of the thread that sets them
+        _limited.append(_limited[0] if _limited else before)
         torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        with _lock:
+            n_threads, limits = _limited.pop()
+            if not _limited:
+                limits.restore_original_limits()
+                torch.set_num_threads(n_threads)
 
 
 def count_cores() -> int:
@@ -70,3 +83,16 @@ def map_in_order(
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
+
+
+def beside(function: Callable[..., Outcome], *args: Any) -> Callable[[], Outcome]:
+    """Begin to compute in a thread of its own, and return what waits for the outcome; one core does it when asked.
+
+    The thread cannot be stopped: not for what takes long.
+    """
+    if count_cores() == 1:
+        return cache(lambda: function(*args))
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(copy_context().run, one_thread()(function), *args)
+    pool.shutdown(wait=False)
+    return future.result

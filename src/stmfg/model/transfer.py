@@ -14,7 +14,7 @@ from stmfg.model.graphs import fold_patches
 from stmfg.model.mixture import FLOOR, discriminant, softmax
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -47,10 +47,28 @@ class DomainMap:
     """Columns of each layer that votes besides the whole embedding, in order; empty where it votes alone."""
     last: Array
     """Covariance within domains of the last layer, in which distances are taken, (d_last, d_last)."""
+    names: tuple[str, ...] = ()
+    """Names given by hand, one a domain; domains of one name are one. Empty where they are ``"1"`` to ``str(k)``."""
 
     def to_dict(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by their names."""
-        return dict(vars(self))
+        named = {"names": np.array(self.names, dtype=object)} if self.names else {}
+        return {key: value for key, value in vars(self).items() if key != "names"} | named
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> DomainMap:
+        """Return the domains that a result or a model file keeps."""
+        return cls(**{**arrays, "names": tuple(map(str, arrays.get("names", ())))})
+
+    @property
+    def categories(self) -> list[str]:
+        """Names of the domains, each once."""
+        return list(dict.fromkeys(self.names)) or [str(i + 1) for i in range(len(self.shares))]
+
+    def join(self, posterior: Array) -> Array:
+        """Add up the columns of a posterior (n, k) of domains that have one name."""
+        names = self.names or self.categories
+        return np.asarray(posterior @ np.array([[float(name == other) for other in self.categories] for name in names]))
 
     def posterior(self, embedding: NDArray[Any], *, adapt: bool = True) -> Array:
         """Return the posterior of every domain, (n, k): the mean over embedding (n, d) and layers, as in the vote.

@@ -168,6 +168,10 @@ def vote(
     )
     shares = cluster.consensus(everything)
     for rows, posteriors in zip(large, parts, strict=True):
-        of_slice = cluster.map_clusters(posteriors, shares[rows])
-        shares[rows] = (shares[rows] + OWN_WEIGHT * of_slice) / (1 + OWN_WEIGHT)
+        shares[rows] = add_own(shares[rows], posteriors)
     return shares
+
+
+def add_own(shares: NDArray[np.float64], posteriors: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Join the vote on a slice, (n, k), with the clusterings of the slice by itself."""
+    return np.asarray((shares + OWN_WEIGHT * cluster.map_clusters(posteriors, shares)) / (1 + OWN_WEIGHT))

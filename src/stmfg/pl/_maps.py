@@ -17,7 +17,7 @@ from stmfg._core.palette import CONFIDENCE as CONFIDENCE_COLOURS
 from stmfg._core.palette import MISSING, palette
 from stmfg._core.spots import Spots, spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING
-from stmfg.errors import require
+from stmfg.errors import InputError, require
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -64,6 +64,8 @@ def domains(
     ax
         Axes to draw on; new ones by default.
     """
+    if color not in adata.obs and color in adata.var_names:
+        raise InputError(f"color is {color!r}, a gene; it names a column of labels: draw genes with squidpy or scanpy")
     given = labels(adata, color)
     names = [str(c) for c in given.categories]
     shades = colours(adata, names, color)

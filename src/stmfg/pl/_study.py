@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
 
 from stmfg._keys import DOMAIN
 from stmfg.errors import InputError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MARKERS: Final = ("o", "o", "s", "^", "D", "v")
 _CLAIMED: Final = 0.05
+_LEAST_RANGE: Final = 2.0  # odds: where samples are alike, the axis still shows what would be a difference
 
 
 def abundance(
@@ -107,6 +108,10 @@ def draw_abundance(shares: pd.DataFrame, tests: pd.DataFrame, axes: tuple[Axes, 
                       facecolors=["0.15" if c else "white" for c in claimed])  # fmt: skip
     right.axvline(1.0, color="0.6", linewidth=1, zorder=0)
     right.set_xscale("log")
+    low, high = right.get_xlim()
+    right.set_xlim(min(low, 1 / _LEAST_RANGE), max(high, _LEAST_RANGE))
+    decades = np.log10(np.divide(*right.get_xlim()[::-1]))
+    right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
     right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     right.xaxis.set_minor_formatter("")
     left.set_yticks(range(len(domains)), domains)

@@ -40,13 +40,13 @@ class GeneStreams:
     """The counts of every gene as bytes: parts of consecutive spots, each with where its genes begin."""
 
     depth: NDArray[np.float64]  # counts of every spot, (n,)
-    seen: NDArray[np.int64]  # chosen spots that have each gene, (genes,)
+    n_spots: NDArray[np.int64]  # chosen spots that have each gene, (genes,)
     total: NDArray[np.int64]  # of all spots, how many have each gene, (genes,)
     parts: list[tuple[bytes, NDArray[np.int64], bytes, NDArray[np.int64]]]  # gaps, their starts, counts, their starts
 
     def sizes(self) -> NDArray[np.int64]:
         """Return how many bytes the gaps and the counts of every gene take, (genes, 2)."""
-        total = np.zeros((len(self.seen), 2), dtype=np.int64)
+        total = np.zeros((len(self.n_spots), 2), dtype=np.int64)
         for _, gaps_at, _, counts_at in self.parts:
             total += np.column_stack([np.diff(gaps_at), np.diff(counts_at)])
         return total
@@ -64,17 +64,15 @@ def read_streams(counts: Any, chosen: NDArray[np.int64]) -> GeneStreams:
     """Pack the counts (n, genes) of the chosen spots in one pass, a block of rows in memory at a time."""
     n, n_genes = counts.shape
     depth = np.empty(n)
-    seen, total, last = (np.zeros(n_genes, dtype=np.int64) for _ in range(3))  # `last`: spots of each gene dealt with
+    n_spots, total, last = (np.zeros(n_genes, dtype=np.int64) for _ in range(3))  # last: spots dealt with
     parts = []
     for rows, block in row_blocks(counts):
         depth[rows] = np.asarray(block.sum(axis=1)).ravel()
         first, stop = np.searchsorted(chosen, (rows.start, rows.stop))
-        columns = sparse.csc_matrix(block)
+        block = sparse.csr_matrix(block)
+        total += np.bincount(block.indices[block.data != 0], minlength=n_genes)
+        columns = block.tocsc() if stop - first == block.shape[0] else block[chosen[first:stop] - rows.start].tocsc()
         columns.eliminate_zeros()
-        total += np.diff(columns.indptr)
-        if stop - first < block.shape[0]:
-            columns = sparse.csc_matrix(sparse.csr_matrix(block)[chosen[first:stop] - rows.start])
-            columns.eliminate_zeros()
         columns.sort_indices()
         spots = columns.indices.astype(np.int64) + first
         present = np.diff(columns.indptr)
@@ -84,11 +82,11 @@ def read_streams(counts: Any, chosen: NDArray[np.int64]) -> GeneStreams:
         starts = columns.indptr[:-1][occupied]
         before[starts] = last[occupied]
         last[occupied] = spots[columns.indptr[1:][occupied] - 1] + 1
-        seen += present
+        n_spots += present
         gaps, after_gap = _to_bytes(spots - before)
         values, after_value = _to_bytes(np.minimum(columns.data, _MOST).astype(np.int64) - 1)
         parts.append((gaps, after_gap[columns.indptr], values, after_value[columns.indptr]))
-    return GeneStreams(depth, seen, total, parts)
+    return GeneStreams(depth, n_spots, total, parts)
 
 
 def _to_bytes(numbers: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
@@ -113,7 +111,7 @@ def pack_all(
     streams: GeneStreams, names: Sequence[str], markers: Sequence[int], others: NDArray[np.int64]
 ) -> PackedGenes:
     """Pack the markers as the first group and the `others` (positions of genes) in groups as they are asked for."""
-    order = [*markers, *others[np.argsort(streams.seen[others], kind="stable")].tolist()]
+    order = [*markers, *others[np.argsort(streams.n_spots[others], kind="stable")].tolist()]
     sizes = streams.sizes()[order]
     for inside in (True, False):
         if inside and sizes.sum() > _BYTES_OF_A_LETTER * _INSIDE:

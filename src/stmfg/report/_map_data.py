@@ -33,6 +33,7 @@ _STEPS = 65_535  # of a position along the longer side: the largest number of tw
 _LEVELS = 255
 _SQUARE, _SQUARES = 4, 80  # spots in a square of the tissue, and squares along its longer side at most
 _LETTERS = 16  # of a name on the map; the legend has all of them
+_SPECK = 0.02  # share of a slice below which a domain is not named on it
 
 
 def choose_spots(n: int) -> NDArray[np.int64]:
@@ -40,32 +41,52 @@ def choose_spots(n: int) -> NDArray[np.int64]:
     return subsample(n, SPOTS, 0)
 
 
-def name_places(where: Spots, domains: pd.Categorical[Any]) -> list[tuple[float, float, str]]:
-    """Return where to write the name of each domain, (x, y, name): far from its borders and from the tissue's edge.
+def name_places(
+    where: Spots, codes: NDArray[Any], k: int, slices: NDArray[Any] | None
+) -> list[tuple[float, float, int]]:
+    """Return where to name `k` domains, (x, y, domain): far from their borders and from the tissue's edge.
+
+    On each of several slices those domains are named that take a fiftieth of it.
+    """
+    if not where.slices or slices is None:
+        return _deepest(where.xy, codes, np.arange(k))
+    places = []
+    for number in np.unique(slices):
+        xy, of_slice = where.xy[slices == number], codes[slices == number]
+        shares = np.bincount(of_slice[of_slice >= 0], minlength=k) / len(xy)
+        places += _deepest(xy, of_slice, np.flatnonzero(shares >= _SPECK))
+    return places
+
+
+def shorten(name: object) -> str:
+    """Return a name as it is written on a map."""
+    text = str(name)
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
+
+
+def _deepest(xy: NDArray[np.float64], codes: NDArray[Any], named: NDArray[np.intp]) -> list[tuple[float, float, int]]:
+    """Return a spot deep inside each domain.
 
     The tissue is cut into squares of a few spots, each of the domain that most of its spots are in; the deepest square
     of a domain is the one farthest from any other.
     """
-    xy, codes = where.xy, domains.codes
     low, high = xy.min(axis=0), xy.max(axis=0)
     squares = np.clip(np.sqrt(len(xy) / _SQUARE), 1, _SQUARES)
     side = max(float((high - low).max()) / squares, np.finfo(float).tiny)
     column, row = ((xy - low) / side).astype(np.intp).T
     height, width = int(row.max()) + 1, int(column.max()) + 1
     square = row * width + column
-    counts = np.stack(
-        [np.bincount(square[codes == i], minlength=height * width) for i in range(len(domains.categories))]
-    )
+    counts = np.stack([np.bincount(square[codes == i], minlength=height * width) for i in named])
     most = np.where(counts.any(axis=0), counts.argmax(axis=0), -1).reshape(height, width)
     places = []
-    for i, name in enumerate(map(str, domains.categories)):
+    for i, domain in enumerate(named.tolist()):
         depth = ndimage.distance_transform_edt(np.pad(most == i, 1))[1:-1, 1:-1].ravel()
         # Of squares equally deep, the one with most of its spots; a domain that rules no square still has one.
         best = int(np.lexsort((counts[i], depth))[-1])
-        members = xy[codes == i]
+        members = xy[codes == domain]
         middle = low + side * (np.array([best % width, best // width]) + 0.5)
         x, y = members[((members - middle) ** 2).sum(axis=1).argmin()].tolist()
-        places.append((x, y, name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"))
+        places.append((x, y, domain))
     return places
 
 
@@ -104,10 +125,10 @@ def scatter(plane: NDArray[np.float64]) -> Spots:
 def pack_places(
     where: Spots,
     chosen: NDArray[np.int64],
-    names: Sequence[tuple[float, float, str]] = (),
+    names: Sequence[tuple[float, float, int]] = (),
     micrometres: float | None = None,
 ) -> dict[str, Any]:
-    """Return the chosen spots on a fine grid, with everything else in its steps; `names` are (x, y, text).
+    """Return the chosen spots on a fine grid, with everything else in its steps; `names` are (x, y, domain).
 
     `micrometres` is the size of a unit of the positions, where it is known.
     """
@@ -125,7 +146,7 @@ def pack_places(
         "origin": None if where.slices else [left, top],
         "step": 1 / scale,
         "micrometres": micrometres and micrometres / scale,
-        "names": [((x - left) * scale, (y - top) * scale, text) for x, y, text in names],
+        "names": [((x - left) * scale, (y - top) * scale, domain) for x, y, domain in names],
         "slices": [
             {"name": name, "box": [(a - b) * scale for a, b in zip(box, (left, top, left, top), strict=True)]}
             for name, box in where.slices.items()

@@ -65,7 +65,8 @@ def match(profiles: Mapping[str, pd.DataFrame]) -> Matching:
         return Matching(table, {}, f"{apart} They are too unlike to be matched by what they express.")
     sentence = (
         f"The letters and colours are common to all samples: {n_matched} of {len(table)} domains have a counterpart in "
-        f"another sample, by what they express (correlation of at least {MIN_CORRELATION}); the others are grey. "
+        f"another sample, by what they express (correlation of at least {MIN_CORRELATION})"
+        f"{'; the others are grey' if n_matched < len(table) else ''}. "
         "The numbers are those of the sample's own report."
     )
     texts = table[["sample", "domain", "group"]].astype(str).to_numpy().tolist()

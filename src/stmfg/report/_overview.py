@@ -116,8 +116,8 @@ def _describe(
 ) -> dict[str, Any]:
     """Return the row of a finished sample, with its map."""
     names = [str(name) for name in labels(result).categories]
-    own = dict(zip(names, colours(result, names), strict=True))
-    shades = {name: matching.colour(sample.name, name) or own[name] for name in names}
+    unmatched = dict(zip(names, colours(result, names), strict=True))
+    shades = {name: matching.colour(sample.name, name) or unmatched[name] for name in names}
     pixels = int(_MAP_PIXELS * min(1.0, np.sqrt(_MAPS_IN_FULL / n_finished)))
     return (
         _name(sample)

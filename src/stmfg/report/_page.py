@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from stmfg._core.blocks import subsample
 from stmfg._core.checks import library_codes
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE_DARK, EXPRESSION, EXPRESSION_DARK, MISSING, TISSUE_PALETTE
+from stmfg._core.progress import WORDS
 from stmfg._core.spots import spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MARKERS, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError, MissingDependencyError
@@ -24,11 +26,12 @@ from stmfg.pl._charts import counts_or_none
 from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
 from stmfg.report._sections import average_view_weights, draw_curves, tabulate_run
-from stmfg.report._sentences import UNCERTAIN, list_warnings
+from stmfg.report._sentences import UNCERTAIN, as_sentence, list_warnings
 from stmfg.report._study import describe_slices
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
+from stmfg.tl._summary import describe_redraws, describe_unstable
 
 if TYPE_CHECKING:
     import os
@@ -37,10 +40,6 @@ if TYPE_CHECKING:
 
     from stmfg._core.spots import Spots
 
-_CERTAINTY = {
-    True: "probability to stay in the domain when half of the molecules are drawn again",
-    False: "share of votes for the domain",
-}
 _PLANES = {
     "pca": (
         "Scatter plot of the first two principal components of the embedding",
@@ -54,6 +53,8 @@ _PLANES = {
     ),
 }
 _CONFIDENCE_STEPS = 10  # of the still picture: few colours make a small file
+_STILL_SPOTS = 100_000  # of the still pictures: they have hardly more pixels, and matplotlib takes its time
+_OVERLAP = 1.6  # times their diameter, else white shows between spots that were drawn at random
 _COLOUR_STEPS = 256
 _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
@@ -132,6 +133,8 @@ def _content(
     record = adata.uns.get(UNS, {})
     options = run.get("options", {})
     halves = record.get("halves", {}).get(DOMAIN)
+    use_rep = options.get("use_rep", record.get("use_rep"))
+    redraws = describe_redraws(use_rep)
     library_key = options.get("library_key", record.get("library_key"))
     where = spots(adata, library_key=library_key)
     certain = np.asarray(adata.obs[CONFIDENCE]) if CONFIDENCE in adata.obs else None
@@ -141,15 +144,16 @@ def _content(
     plane = _map_data.scatter(project(adata.obsm[EMBEDDING])) if EMBEDDING in adata.obsm else None
     graph = adata.obsp.get(SPATIAL_GRAPH)
     chosen = _map_data.choose_spots(adata.n_obs)
-    places = _map_data.name_places(where, domains)
+    slices = None if library_key is None else library_codes(adata, library_key)
+    places = _map_data.name_places(where, domains.codes, len(names), slices)
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
-    markers, depth, packed, seen = None, None, None, None
+    markers, depth, packed, n_expressed = None, None, None, None
     on_map: list[int] = []
     if counts is not None:
         markers, on_map = _list_markers(adata, counts, domains)
         streams = _genes.read_streams(counts, chosen)
-        depth, seen = streams.depth, int((streams.total > 0).sum())
+        depth, n_expressed = streams.depth, int((streams.total > 0).sum())
         others = _choose_genes(wanted, streams, adata.var_names, on_map)
         packed = _genes.pack_all(streams, adata.var_names, on_map, others)
     drawn = {
@@ -159,7 +163,7 @@ def _content(
         "embedding": None if plane is None else _map_data.pack_places(plane, chosen),
         "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
         "levels": _levels.pack_levels(adata, domains, chosen),
-        "certainty": _CERTAINTY[halves is not None],
+        "certainty": f"probability to stay in the domain in {redraws}" if halves else "share of votes for the domain",
         "confidence": None if certain is None else _map_data.pack_shares(certain[chosen]),
         "genes": packed and packed.index,
         "depth": None if depth is None else _map_data.pack_bytes(depth[chosen].round().astype("<u4")),
@@ -177,33 +181,35 @@ def _content(
     }
     of_spots = to_rgba_array([*shades, MISSING])[domains.codes][chosen]
     warnings = [str(w) for w in run.get("warnings", [])]
+    sizes = _count_spots(domains, certain, halves)
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
-    slices = None if library_key is None else library_codes(adata, library_key)
-    stages = [dict(stage) for stage in run.get("stages", [])]
+    if halves is not None:
+        more += describe_unstable({row["domain"]: row["again"] for row in sizes}, use_rep)
+    stages = [dict(stage) | {"name": WORDS.get(stage["name"], stage["name"])} for stage in run.get("stages", [])]
     trained = int(np.asarray(adata.var[HIGHLY_VARIABLE]).sum()) if HIGHLY_VARIABLE in adata.var else None
     content = {
         "title": title,
         "version": run.get("version") or record.get("version"),
         "n_obs": adata.n_obs,
-        "n_seen": seen,
+        "n_seen": n_expressed,
         "n_trained": trained,
-        "use_rep": options.get("use_rep", record.get("use_rep")),
+        "use_rep": use_rep,
         "domains": listed,
         "number": _levels.describe_number(record),
         "slices": list(where.slices),
         "study": describe_slices(adata, where, library_key, shades, run),
-        "sizes": _count_spots(domains, certain, halves),
-        "redrawn": halves is not None,
+        "sizes": sizes,
+        "redrawn": None if halves is None else redraws,
         "median_confidence": None if certain is None else float(np.median(certain)),
         "uncertain": None if certain is None else float((certain < UNCERTAIN).mean()),
         "threshold": UNCERTAIN,
-        "warnings": warnings + [w for w in more if w not in warnings],
+        "warnings": [as_sentence(w) for w in warnings + [w for w in more if w not in warnings]],
         "stills": _draw_stills(
             where.part(chosen),
             plane and plane.part(chosen),
             of_spots,
             None if certain is None else certain[chosen],
-            places,
+            [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
         ),
         "map": drawn,
         "plane": _PLANES[projection],
@@ -230,7 +236,7 @@ def _choose_genes(
 ) -> NDArray[np.int64]:
     """Return the positions of the genes that can be searched for, besides those listed."""
     if wanted == "all":
-        chosen = np.flatnonzero(streams.seen >= max(_genes.LEAST_SHARE * len(streams.depth), 1))
+        chosen = np.flatnonzero(streams.n_spots >= max(_genes.LEAST_SHARE * len(streams.depth), 1))
     elif wanted == "markers":
         chosen = np.array([], dtype=np.int64)
     elif isinstance(wanted, str):
@@ -278,6 +284,11 @@ def _draw_stills(
     places: list[tuple[float, float, str]],
 ) -> dict[str, str | None]:
     """Return the pictures that need no script, as far as there is what they show, or None."""
+    rows = subsample(len(shades), _STILL_SPOTS, 0)
+    if len(rows) < len(shades):
+        where, plane = where.part(rows), plane and plane.part(rows)
+        where = replace(where, diameter=_OVERLAP * where.diameter)
+        shades, certain = shades[rows], None if certain is None else certain[rows]
     stills = {"domains": _stills.spots_picture(where, {"facecolor": shades}, names=places)}
     if where.image is not None:
         stills["tissue"] = _stills.tissue_picture(where)
@@ -341,7 +352,7 @@ def _list_markers(adata: AnnData, counts: Any, domains: pd.Categorical[Any]) -> 
         table = table.set_axis(genes.get_indexer(table["gene"].astype(str)), axis=0)
     if table is None or not {"specific", "gene"} <= set(table) or (table.index == -1).any() or not genes.is_unique:
         table = _marker_tests.rank(moments, adata.var_names.to_numpy(), _MARKERS)
-    table = table.groupby("domain", sort=False).head(_MARKERS)
+    table = _marker_tests.beyond_chance(table).groupby("domain", sort=False).head(_MARKERS)
     table = table.assign(
         rank=table.groupby("domain").cumcount(),
         domain=names.get_indexer(pd.Index(table["domain"].astype(str))),

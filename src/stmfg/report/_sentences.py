@@ -33,6 +33,13 @@ def describe_stability(stability: Mapping[str, Any]) -> str:
     )
 
 
+def as_sentence(warning: str) -> str:
+    """Return a warning of the run as it stands in a list of sentences; a name that it begins with stays as it is."""
+    first = warning.split(" ", 1)[0]
+    start = warning[:1].upper() if first.isalpha() and first.islower() else warning[:1]
+    return f"{start}{warning[1:]}{'' if warning.endswith(('.', '?', '!')) else '.'}"
+
+
 def list_warnings(
     adata: AnnData, domains: pd.Categorical[Any], depth: NDArray[np.float64] | None, graph: Any, n_slices: int
 ) -> list[str]:
@@ -51,7 +58,7 @@ def list_warnings(
         unsure = float((np.asarray(adata.obs[CONFIDENCE]) < UNCERTAIN).mean())
         if unsure > 0.1:
             sentences.append(
-                f"{unsure:.0%} of the spots have a confidence below {UNCERTAIN}: borders may lie elsewhere, "
+                f"{unsure:.1%} of the spots have a confidence below {UNCERTAIN}: borders may lie elsewhere, "
                 "or the number of domains may not suit the tissue."
             )
     if graph is not None:

@@ -73,7 +73,8 @@ def describe_slices(
     if study.abundance is not None:
         ends = {"odds": "effect", "odds_low": "ci_low", "odds_high": "ci_high"}
         odds = {name: np.exp(study.abundance[column]) for name, column in ends.items()}
-        tests = study.abundance.assign(**odds).to_dict("records")
+        places = pd.Categorical(study.abundance["domain"].astype(str), [str(c) for c in labels(adata).categories]).codes
+        tests = study.abundance.assign(**odds, place=places).to_dict("records")
     return {
         "slices": sorted(rows, key=lambda row: order.index(row["name"])),
         "columns": [key for key in (CONDITION, DONOR) if key in study.composition],

@@ -87,21 +87,19 @@ def _area(adata: AnnData, sample_key: str, key: str, microns_per_unit: float | N
     xy = checks.coordinates(adata)[:, :2]
     rows = {}
     for sample in np.unique(samples):
-        here = np.flatnonzero(samples == sample)
-        unit = 1 / spacing(xy[here]) if microns_per_unit is None else microns_per_unit
-        one = _areas(xy[here] * unit)
-        codes = domains.codes[here]
-        rows[sample] = np.bincount(codes[codes >= 0], weights=one[codes >= 0], minlength=len(domains.categories))
+        places, codes = xy[samples == sample], domains.codes[samples == sample]
+        areas = _areas(places * (1 / spacing(places) if microns_per_unit is None else microns_per_unit))
+        rows[sample] = np.bincount(codes[codes >= 0], weights=areas[codes >= 0], minlength=len(domains.categories))
     table = pd.DataFrame.from_dict(rows, orient="index", columns=domains.categories)
     return table.rename_axis("sample").rename_axis("domain", axis=1)
 
 
-def _names(adata: AnnData, key: str, what: str) -> NDArray[np.str_]:
+def _names(adata: AnnData, key: str, role: str) -> NDArray[np.str_]:
     """Return the sample, condition or donor of every spot."""
-    column = require(adata, "obs", key, f"name the column of obs that holds the {what}")
+    column = require(adata, "obs", key, f"name the column of obs that holds the {role}")
     missing = int(column.isna().sum())
     if missing:
-        raise InputError(f"obs[{key!r}] is missing for {missing} of {adata.n_obs} spots; give every spot its {what}")
+        raise InputError(f"obs[{key!r}] is missing for {missing} of {adata.n_obs} spots; give every spot its {role}")
     return np.asarray(column).astype(str)
 
 
@@ -199,11 +197,12 @@ def abundance(
     level = level.loc[units.index].groupby(groups, sort=False).mean()
     condition = response.index.get_level_values("condition").to_numpy()
     numbers = {name: int((condition == name).sum()) for name in conditions}
-    what = "samples" if donor_key is None else "donors"
+    unit = "sample" if donor_key is None else "donor"
     for name, number in numbers.items():
         if number < 2:
+            plural = "" if number == 1 else "s"
             raise InputError(
-                f"condition {name!r} has {number} {what}; at least 2 are needed to tell chance from effect"
+                f"condition {name!r} has {number} {unit}{plural}; at least 2 are needed to tell chance from effect"
             )
     donors, first = response.index.get_level_values("donor").to_numpy(), conditions[0]
     means = {name: level.to_numpy()[condition == name].mean(axis=0) for name in conditions}

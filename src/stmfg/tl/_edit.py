@@ -15,7 +15,7 @@ from stmfg._core.labels import colours, labels
 from stmfg._core.palette import palette
 from stmfg._keys import ADJACENCY, COLORS, DOMAIN, HALF, LEAF, MARKERS, UNS
 from stmfg.errors import InputError
-from stmfg.tl._levels import leaf_codes, read_tree
+from stmfg.tl._levels import leaf_codes, name_domains, read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -146,6 +146,8 @@ def split(adata: AnnData, domain: str, *, key: str = DOMAIN, copy: bool = False)
     shades |= {part: free[i - 1] if i else shades[domain] for i, part in enumerate(parts)}
     _write(adata, pd.Categorical(values, categories=_unique(names)), [shades[name] for name in names], key)
     _forget_tables(adata, key, [HALF])
+    if key == DOMAIN and level <= tree.anchor:
+        name_domains(adata, dict(zip(tree.names_at(tree.anchor), of_leaves, strict=True)), domain)
     return adata if copy else None
 
 
@@ -247,7 +249,8 @@ def _recolour(adata: AnnData, colors: Mapping[str, str], key: str) -> None:
 
 
 def _replace_names(adata: AnnData, names: Mapping[str, str]) -> None:
-    """Replace names of domains in what else names them: domains of one half of the molecules, tables."""
+    """Replace names of domains in what else names them: the model, domains of one half of the molecules, tables."""
+    name_domains(adata, names)
     if HALF in adata.obs:
         column = labels(adata, HALF)
         categories = list(dict.fromkeys(names.get(str(name), str(name)) for name in column.categories))

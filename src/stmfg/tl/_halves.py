@@ -13,16 +13,21 @@ from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
 from stmfg._keys import CONFIDENCE, DOMAIN, HALF, MARKERS, UNS
 from stmfg.errors import InputError
-from stmfg.model.halves import redraw
+from stmfg.model import halves
 from stmfg.model.inputs import prepare
 from stmfg.model.thinning import Half
 from stmfg.tl._marker_tests import moments, rank
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from stmfg.config import Config
     from stmfg.model.plugins import Plugins
+
+    Begun = tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], halves.Redraws]]
 
 logger = logging.getLogger("stmfg")
 
@@ -32,6 +37,33 @@ def name_half(key: str) -> str:
     return HALF if key == DOMAIN else f"{key}_half"
 
 
+def begin_redraws(
+    adata: AnnData,
+    n_domains: int | None,
+    config: Config,
+    random_state: int,
+    plugins: Plugins,
+    device: str,
+    **where: Any,
+) -> Begun:
+    """Begin to find domains in halves of the molecules that :func:`stmfg._core.tissue.read_tissue` reads by ``where``.
+
+    See :func:`stmfg.model.halves.begin_redraws`.
+    """
+    from stmfg.model.train import pick_device
+
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # the warnings are given where the domains are found
+    try:
+        tissue = read_tissue(adata, config=config, **where)
+        config = config.replace(**tissue.graph_options)
+        spots, order = prepare(tissue, config)
+    finally:
+        logger.setLevel(level)
+    how: dict[str, Any] = {"clusterer": plugins.clusterer, "device": pick_device(device)}
+    return order, halves.begin_redraws(spots, n_domains, config, random_state, **how)
+
+
 def write_redraws(
     adata: AnnData,
     key: str,
@@ -39,13 +71,11 @@ def write_redraws(
     random_state: int,
     plugins: Plugins,
     *,
-    layer: str | None,
-    library_key: str | None,
-    device: str = "auto",
+    device: str,
+    begun: Begun | None,
+    **where: str | None,
 ) -> None:
     """Find the domains of ``key`` again in halves of the molecules; write their labels and the confidence."""
-    from stmfg.model.train import pick_device
-
     half = name_half(key)
     adata.obs.drop(columns=half, errors="ignore", inplace=True)  # of earlier domains
     record: dict[str, Any] = adata.uns[UNS]
@@ -57,20 +87,14 @@ def write_redraws(
     use_rep = record.get("use_rep")
     domains = labels(adata, key)
     codes = np.array(domains.codes, dtype=np.int64)
-    where: dict[str, Any] = {"layer": layer, "library_key": library_key or record.get("library_key")}
-    level, problem = logger.level, None
+    where |= {"library_key": where["library_key"] or record.get("library_key"), "use_rep": use_rep}
     with stage("halves"):
-        logger.setLevel(logging.ERROR)  # the warnings were given when the domains were found
         try:
-            spots, order = prepare(read_tissue(adata, use_rep=use_rep, config=config, **where), config)
-            redraws = redraw(spots, codes[order], config, random_state, plugins.clusterer, pick_device(device))
+            order, match = begun or begin_redraws(adata, None, config, random_state, plugins, device, **where)
+            redraws = match(codes[order])
         except InputError as error:  # the counts are no longer there, or half of the molecules are too few
-            problem = error
-        finally:
-            logger.setLevel(level)
-    if problem is not None:
-        logger.info("confidence is the share of the vote, for halves of the molecules cannot be used: %s", problem)
-        return
+            logger.info("confidence is the share of the vote, for halves of the molecules cannot be used: %s", error)
+            return
     codes[order] = redraws.labels
     if use_rep is None:
         adata.obs[half] = pd.Categorical.from_codes(codes, categories=domains.categories)

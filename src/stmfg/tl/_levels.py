@@ -11,6 +11,7 @@ from stmfg._core.labels import colours, labels
 from stmfg._core.palette import palette
 from stmfg._keys import COLORS, DOMAIN, LEAF, UNS
 from stmfg.errors import InputError, require
+from stmfg.model.transfer import DomainMap
 from stmfg.model.tree import Tree
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def cut(adata: AnnData, n_domains: int, *, key_added: str | None = None) -> pd.S
         pd.Categorical(names[leaf_codes(adata, tree)], categories=categories), index=adata.obs_names, name=DOMAIN
     )
     if key_added is not None:
+        if key_added == DOMAIN and n_domains < tree.anchor:
+            name_domains(adata, dict(zip(tree.names_at(tree.anchor), names, strict=True)))
         adata.obs[key_added] = series
         shades = _level_colours(adata, tree, n_domains)
         adata.uns[f"{key_added}{COLORS}"] = np.array([shades[name] for name in categories], dtype=object)
@@ -117,6 +120,25 @@ def level_colours(tree: Tree, codes: NDArray[np.int64], anchor: Mapping[str, str
         shades |= {new[0]: shades[before[names == new[0]][0]], new[1]: palette(number)[-1]}
         before = names
     return {name: shades[name] for name in dict.fromkeys(before)}
+
+
+def name_domains(adata: AnnData, names: Mapping[str, str], joint: str | None = None) -> None:
+    """Give the domains that :func:`apply` finds elsewhere other names, by those they have; the rest stay as they are.
+
+    Those of a ``joint`` get them by the names that they have in the tree.
+    """
+    record = adata.uns.get(UNS, {})
+    if "domain_map" in record:
+        domain_map = DomainMap.of(record["domain_map"])
+        before = list(domain_map.names or domain_map.categories)
+        keys = before
+        if joint is not None:
+            tree = read_tree(adata)
+            anchors = dict.fromkeys(tree.names_at(tree.anchor))
+            keys = [anchor if name == joint else "" for name, anchor in zip(before, anchors, strict=True)]
+        after = [names.get(key, name) for key, name in zip(keys, before, strict=True)]
+        changed = {**record["domain_map"], "names": np.array(after, dtype=object)}
+        adata.uns[UNS] = record | {"domain_map": changed}
 
 
 def read_tree(adata: AnnData) -> Tree:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -84,7 +84,8 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     if again is not None:
         overlap = pd.Series(np.asarray(again["found_again"]), index=[str(name) for name in again["domains"]])
         table["found again"] = overlap.groupby(level=0).min().reindex(table.index)
-        sentences += _describe_unstable(table["found again"])
+        found_again = {str(name): value for name, value in table["found again"].items()}
+        sentences += describe_unstable(found_again, adata.uns[UNS].get("use_rep"))
     confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
     if confidence in adata.obs:
         certain = pd.Series(np.asarray(adata.obs[confidence], dtype=float)).groupby(np.asarray(domains.codes))
@@ -109,31 +110,46 @@ def _describe_number(adata: AnnData) -> list[str]:
         return []
     if choice.get("sentence"):
         return [str(choice["sentence"])]
-    rivals = [str(int(n)) for n in np.atleast_1d(choice.get("rivals", []))]
-    also = f"; nearly as good: {', '.join(rivals)}" if rivals else "; no other number comes near"
-    return [f"The number of domains, {int(choice['chosen'])}, was chosen{also}."]
+    return [f"The number of domains, {int(choice['chosen'])}, was given, not chosen by the data."]
 
 
-def _describe_unstable(overlap: pd.Series[float]) -> list[str]:
-    """Name the domains that half of the molecules do not show again."""
-    return [
-        f"Domain {name} is unstable: found again in half of the molecules with an overlap of {value:.0%}."
-        for name, value in overlap.sort_values().items()
-        if value < UNSTABLE
-    ]
+def describe_redraws(use_rep: str | None) -> str:
+    """Say what the domains were found again in."""
+    return "half of the molecules" if use_rep is None else f"noisier copies of {use_rep}"
+
+
+def describe_unstable(overlap: Mapping[str, float], use_rep: str | None) -> list[str]:
+    """Name the domains that are not found again, by their overlap (Jaccard index) with what is found there."""
+    unstable = {name: value for name, value in overlap.items() if value < UNSTABLE}
+    if not unstable:
+        return []
+    names = sorted(unstable, key=lambda name: unstable[name])
+    values = _enumerate([f"{unstable[name]:.0%}" for name in names])
+    subject = f"Domain {names[0]} is" if len(names) == 1 else f"Domains {_enumerate(names)} are"
+    return [f"{subject} unstable: found again in {describe_redraws(use_rep)} with an overlap of {values}."]
 
 
 def describe_markers(summary: pd.DataFrame) -> list[str]:
-    """Return a sentence for each domain without a gene of its own, from :func:`summarise`."""
-    sentences = []
+    """Return sentences on the domains without a gene of their own, from :func:`summarise`."""
+    sentences, without = [], []
     for name, row in summary[summary["n_specific"] == 0].iterrows():
-        reason = ", and none is much higher in it than in the rest of the tissue."
         if row["shares_with"]:
-            *others, last = row["genes"]
-            genes = f"{', '.join(others)} and {last}" if others else last
-            reason = f": it shares {genes} with domain {row['shares_with']}."
-        sentences.append(f"No gene is specific to domain {name}{reason}")
+            genes, other = _enumerate(row["genes"]), row["shares_with"]
+            sentences.append(f"No gene is specific to domain {name}: it shares {genes} with domain {other}.")
+        else:
+            without.append(str(name))
+    if without:
+        domains = f"domain{'s' if len(without) > 1 else ''} {_enumerate(without)}"
+        place = "in them" if len(without) > 1 else "in it"
+        sentences.append(
+            f"No gene is specific to {domains}, and none is much higher {place} than in the rest of the tissue."
+        )
     return sentences
+
+
+def _enumerate(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _describe_doubt(certain: NDArray[np.float32], table: pd.DataFrame) -> str:

@@ -128,7 +128,7 @@ def write_domains(adata: AnnData, result: Result, key: str) -> None:
     if result.labels is None or result.domain_map is None:
         raise ValueError("the result has no domains")
     k = result.n_domains
-    adata.obs[key] = pd.Categorical(result.labels, categories=[str(i + 1) for i in range(k)])
+    adata.obs[key] = pd.Categorical(result.labels, categories=result.domain_map.categories)
     adata.obs[CONFIDENCE if key == DOMAIN else f"{key}_confidence"] = result.confidence
     write_colours(adata, key)
     record["n_domains"] = {"chosen": k} if result.choice is None else result.choice.to_dict()

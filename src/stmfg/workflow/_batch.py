@@ -121,15 +121,15 @@ def _plan(samples: Sequence[Sample], output: Path, options: RunOptions) -> tuple
     records: dict[str, dict[str, Any]] = {}
 
     def check(sample: Sample) -> None:
-        own, folder, source = options.for_sample(sample), output.absolute() / sample.name, sample.source
+        chosen, folder, source = options.for_sample(sample), output.absolute() / sample.name, sample.source
         if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
             raise InputError(f"output folder {output} lies in {source}; give another folder")
-        tasks.append(Task(sample.name, str(source), str(folder), own.to_dict(), sample.metadata, SHELL.get()))
+        tasks.append(Task(sample.name, str(source), str(folder), chosen.to_dict(), sample.metadata, SHELL.get()))
         if (record := finished_record(tasks[-1])) is not None:
             records[sample.name] = record
         else:
-            check_source(source, own)
-            refuse_earlier(folder, overwrite=own.overwrite, resume=True)
+            check_source(source, chosen)
+            refuse_earlier(folder, overwrite=chosen.overwrite, resume=True)
 
     check_samples(samples, check)
     return tasks, records

@@ -7,8 +7,10 @@ is a few numbers.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
 
@@ -69,9 +71,9 @@ class Workers(Here):
 
         # A scheduler may serve several runs at a time.
         keys = [f"{name} {part[0] if isinstance(part, tuple) else ''}-{uuid4().hex}" for part in parts]
+        do = partial(_use_all_cores, function) if len(parts) == 1 else function
         futures = [
-            self.client.submit(function, part, *args, key=key, pure=False)
-            for part, key in zip(parts, keys, strict=True)
+            self.client.submit(do, part, *args, key=key, pure=False) for part, key in zip(parts, keys, strict=True)
         ]
         answers: dict[str, Answer] = {}
         with _lost_workers():
@@ -89,6 +91,16 @@ class Workers(Here):
             futures = [self.client.submit(join, group, pure=False) for group in groups]
         with _lost_workers():
             return futures[0].result()  # type: ignore[no-any-return]
+
+
+def _use_all_cores(function: Callable[..., Answer], *args: Any) -> Answer:
+    """Do the only part there is with the cores of the machine, on which other workers wait; Dask gives each one."""
+    given = os.environ.pop("OMP_NUM_THREADS", None)
+    try:
+        return function(*args)
+    finally:
+        if given is not None:
+            os.environ["OMP_NUM_THREADS"] = given
 
 
 @contextmanager
@@ -169,8 +181,6 @@ def _start(kind: str, number: int | None, n_parts: int) -> Any:
         jobs = SLURMCluster()  # queue, cores, memory and time are the user's, in Dask's own configuration
         jobs.scale(jobs=number or n_parts)
         return jobs
-    import os
-
     from distributed import LocalCluster
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

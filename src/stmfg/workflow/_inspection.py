@@ -71,6 +71,11 @@ def _wrap(first: str, text: str) -> list[str]:
 def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspection:
     """Read a file or folder, as :func:`stmfg.read` does, and describe what is in it.
 
+    Parameters
+    ----------
+    path, platform
+        As of :func:`stmfg.read`.
+
     Raises
     ------
     InputError
@@ -112,7 +117,7 @@ def _kind(adata: AnnData, path: Path) -> str:
     # What a store was once made from does not matter.
     is_store = name.endswith((".h5ad", ".zarr", ".zarr.zip")) or path.parent.name == "tables"
     if not is_store and isinstance(about, dict) and {"platform", "because", "taken"} <= set(about):
-        taken = "" if about["taken"] in about["because"] else f"; {about['taken']} is read"
+        taken = "" if about["taken"] in about["because"] else f"; read: {about['taken']}"
         return f"{title(about['platform'])}, because of {about['because']}{taken}"
     return "AnnData or SpatialData in zarr" if is_zarr else "AnnData in HDF5"
 

@@ -11,7 +11,7 @@ import numpy as np
 from stmfg._core import checks
 from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
-from stmfg._core.progress import is_watched, planned, showing
+from stmfg._core.progress import WORDS, is_watched, planned, showing
 from stmfg._core.stored_graph import RECORD, forget_training, graph_options
 from stmfg._core.timing import recording, stage
 from stmfg._keys import DOMAIN, UNS
@@ -85,7 +85,8 @@ def run(
             return run_cohort(source, output, options, progress=progress)
     output = Path(output).expanduser()
     checks.writable(output)
-    refuse_earlier(output, overwrite=options.overwrite, resume=options.resume)
+    may = {"overwrite": options.overwrite, "resume": options.resume}
+    refuse_earlier(output, **may)
     state = fingerprint(source) if isinstance(source, (str, Path)) else {}  # as it is when it is read
     with recording() as stages, collected_warnings() as messages, counts_read_once(), planned(_shares(options)):
         with showing(show=progress and is_watched()):  # in a file, a refusal is the only line
@@ -94,14 +95,17 @@ def run(
             add_image_features(adata, options.config)
             check_input(adata, options)
         with showing(show=progress and is_watched()), stage("libraries"):
-            from stmfg.model.train import pick_device  # loads torch, so after what can be refused without
+            from stmfg.model.threads import one_thread  # loads torch, so after what can be refused without
+            from stmfg.model.train import pick_device
 
             device = str(pick_device(options.device))
         if progress and not is_watched():
-            for early in stages:
-                logger.info("%s: %.1f s", early["name"], early["seconds"])
+            places = list(_shares(options))
+            for name, seconds in ((early["name"], early["seconds"]) for early in stages):
+                words, place = WORDS.get(name, name), places.index(name) + 1
+                logger.info("%s: %.1f s (%d of %d)", words, seconds, place, len(places))
         forget_training(adata)
-        with showing(show=progress), reserved(output, overwrite=options.overwrite, resume=options.resume):
+        with showing(show=progress), reserved(output, **may), one_thread():
             agreement = _find_domains(adata, output / CHECKPOINT, options)
             record = describe(adata, source, options.to_dict()) | {
                 "device": device,

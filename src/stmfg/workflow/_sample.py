@@ -50,9 +50,9 @@ def finished_record(task: Task) -> dict[str, Any] | None:
         if recorded.library_key == SLICE and options.library_key is None:  # reading found slices
             recorded = replace(recorded, library_key=None)
         # A graph that the data bring has hyperparameters of its own.
-        own = () if record.get("spatial_graph", TRAINING) == TRAINING else tuple(OPTIONS)
+        skipped = () if record.get("spatial_graph", TRAINING) == TRAINING else tuple(OPTIONS)
         params = [
-            {k: v for k, v in each.items() if k not in own} for each in (record["params"], options.config.to_dict())
+            {k: v for k, v in each.items() if k not in skipped} for each in (record["params"], options.config.to_dict())
         ]
         same = recorded.to_dict() == options.to_dict() and params[0] == params[1]
     except (OSError, ValueError, KeyError, TypeError):

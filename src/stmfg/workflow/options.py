@@ -160,7 +160,7 @@ class RunOptions:
     device: str = _option(
         "auto", "DEVICE", "where to compute", "run batch apply", False, ("auto", "cpu", "cuda"), "domains"
     )
-    joint: bool = _option(False, "", "samples of a sheet have common domains, as always in a run", "run")
+    joint: bool = _option(False, "", "samples of a sheet have common domains, as they have without it", "run")
     cluster: str | None = _option(
         None, "WHERE", f"samples of a sheet one at a time in memory, by: {CLUSTERS}", "run apply"
     )
@@ -204,8 +204,8 @@ class RunOptions:
     def for_sample(self, sample: Sample) -> RunOptions:
         """Return the options of a sample of a sheet: these, changed by its own."""
         columns = {SHEET_COLUMNS[word]: text for word, text in sample.options.items()}
-        own = {option.name: option.parse(text, f"{sample.where}: {option.word}") for option, text in columns.items()}
-        return RunOptions.of(self, **own)
+        given = {each.name: each.parse(text, f"{sample.where}: {each.word}") for each, text in columns.items()}
+        return RunOptions.of(self, **given)
 
     def for_samples(self, samples: Sequence[Sample]) -> RunOptions:
         """Return the options of samples that are run together: these, else what all of them say.

@@ -31,9 +31,8 @@ function drawBox(style, box, ids) {
     parts.push(`<rect x="${x}" y="${y}" width="${w}" height="${h}" rx="${round(radius)}" ${more}/>`);
   const ground = plainColour(style.backgroundColor);
   if (ground) rect(fill(ground));
-  const stops = style.backgroundImage.startsWith("linear-gradient")
-    ? style.backgroundImage.match(/(rgba?|color)\([^)]*\)/g)
-    : null;
+  const ramps = style.backgroundImage.match(/linear-gradient/g) ?? []; // more than one are the shades of a wide table
+  const stops = ramps.length === 1 ? style.backgroundImage.match(/(rgba?|color)\([^)]*\)/g) : null;
   if (stops) {
     const id = `ramp-${ids.next++}`;
     const marks = stops.map(
@@ -211,7 +210,7 @@ export function saveButtons(name, draw, table = null) {
 
 /** Give every figure and table of the page its buttons. */
 export function offerToSave(title) {
-  for (const node of findAll("main .wide, main figure, main .details > div")) {
+  for (const node of findAll("main .wide:not(figure *), main figure, main .details > div")) {
     const section = node.closest("section").id;
     const kind =
       node.tagName === "FIGURE"

@@ -125,7 +125,6 @@ export function listen(map) {
     if (map.tool !== "move" && drawByKey(map, event)) return;
     const step = 0.12 * Math.min(map.width, map.height);
     const middle = () => map.spotAt(map.width / 2, map.height / 2, 60);
-    const draws = frame.querySelector("[data-tool]") !== null;
     const keys = {
       ArrowLeft: () => map.pan(step, 0),
       ArrowRight: () => map.pan(-step, 0),
@@ -136,8 +135,8 @@ export function listen(map) {
       "-": () => map.zoom(1 / 1.4),
       0: () => map.fit(map.whole),
       i: () => map.isolate(map.spot >= 0 ? map.spot : middle()),
-      r: () => draws && map.use("rectangle", [map.width / 2, map.height / 2]),
-      l: () => draws && map.use("lasso", [map.width / 2, map.height / 2]),
+      r: () => map.use("rectangle", [map.width / 2, map.height / 2]),
+      l: () => map.use("lasso", [map.width / 2, map.height / 2]),
       m: () => map.use("move"),
       Escape: () => {},
     };
@@ -153,7 +152,7 @@ export function listen(map) {
       else map.zoom(Number(button.dataset.zoom));
     });
   }
-  for (const button of frame.querySelectorAll("[data-tool]")) {
+  for (const button of map.tools) {
     button.addEventListener("click", () => {
       map.use(button.dataset.tool);
       if (button.dataset.tool !== "move") canvas.focus();

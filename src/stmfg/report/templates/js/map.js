@@ -36,6 +36,7 @@ export class SpotMap {
     this.tip = frame.querySelector(".tip");
     this.bar = frame.querySelector(".bar-of-scale");
     this.sketch = frame.querySelector(".sketch");
+    this.tools = frame.parentElement.querySelectorAll("button[data-tool]");
     this.grid = new Grid(cloud, cloud.x.length);
     this.whole = [0, 0, cloud.width, cloud.height];
     this.box = this.whole; // what "fit" shows
@@ -181,7 +182,7 @@ export class SpotMap {
   use(tool, cursor = null) {
     Object.assign(this, { tool, trace: [], cursor });
     this.frame.dataset.tool = tool;
-    for (const button of this.frame.querySelectorAll("[data-tool]")) {
+    for (const button of this.tools) {
       button.setAttribute("aria-pressed", String(button.dataset.tool === tool));
     }
     this.drawSketch();

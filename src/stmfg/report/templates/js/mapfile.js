@@ -76,7 +76,7 @@ function legendRows(scale, groups, dark) {
 
 /**
  * The map as SVG: `{ text, width, height }`. `what` has `map`, `groups` that are shown, `scale`, `title`, `paths` (outlines:
- * `[path, colour]`), `labels` (`[x, y, text]`), `image` with its `opacity` and that of the spots, and `dark`.
+ * `[path, colour]`), `labels` (`[x, y, text, align]`), `image` with its `opacity` and that of the spots, and `dark`.
  */
 export function drawMap({ map, groups, scale, title, paths, labels, image, dark }) {
   const { cloud, paint, view, width, height } = map;
@@ -96,10 +96,12 @@ export function drawMap({ map, groups, scale, title, paths, labels, image, dark 
       `<path d="${path}" clip-path="url(#area-${i})" fill="none" stroke="#ffffff" stroke-width="7"/><path d="${path}" clip-path="url(#area-${i})" fill="none" stroke="${colour}" stroke-width="4.5"/>`,
     );
   });
-  const halo =
-    'text-anchor="middle" font-size="13" font-weight="600" fill="#14171b" stroke="#ffffff" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke"';
-  for (const [x, y, text] of labels)
-    parts.push(`<text x="${x.toFixed(1)}" y="${(y + 4.5).toFixed(1)}" ${halo}>${escapeXml(text)}</text>`);
+  for (const [x, y, text, align] of labels) {
+    const [fill, stroke] = align ? [ink, paper] : ["#14171b", "#ffffff"]; // a slice's name stands beside its spots
+    parts.push(
+      `<text x="${x.toFixed(1)}" y="${(y + 4.5).toFixed(1)}" text-anchor="${align ? "start" : "middle"}" font-size="13" font-weight="600" fill="${fill}" stroke="${stroke}" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke">${escapeXml(text)}</text>`,
+    );
+  }
   const bar = [];
   if (cloud.micrometres) {
     const { pixels, label } = scaleBar(cloud.micrometres / view.k);

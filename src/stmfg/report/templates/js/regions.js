@@ -1,5 +1,8 @@
 // Domains as areas: their outlines, and the place deepest inside each.
 
+const SPECK = 0.02; // share of a slice below which a domain is not named on it
+const [LETTER, LINE] = [7.6, 15]; // pixels of a letter's width and a line's height, about
+
 /** The tissue in squares about as large as a spot's share of it, each of the group of its nearest spot, or -1. */
 export function makeRaster(cloud, grid, codes, none, most = 640) {
   const spacing = Math.max(
@@ -33,16 +36,16 @@ export function outlines({ labels, columns, rows, side }, n) {
   const width = columns + 1;
   for (let row = 1; row < rows; row++) {
     for (let column = 1; column < columns; column++) {
-      const here = labels[row * columns + column];
+      const inside = labels[row * columns + column];
       const left = labels[row * columns + column - 1];
       const above = labels[(row - 1) * columns + column];
       const corner = row * width + column;
-      if (here !== left) {
-        add(here, corner + width, corner);
+      if (inside !== left) {
+        add(inside, corner + width, corner);
         add(left, corner, corner + width);
       }
-      if (here !== above) {
-        add(here, corner, corner + 1);
+      if (inside !== above) {
+        add(inside, corner, corner + 1);
         add(above, corner + 1, corner);
       }
     }
@@ -82,8 +85,8 @@ function cutCorners(loop) {
   return cut;
 }
 
-/** A place deep inside every group, `[x, y]`, or null for one without an area. */
-export function deepPlaces({ labels, columns, rows, side }, n) {
+/** Where to name the groups: in each box, deep inside every group, `[x, y, group]`; of several boxes, where it is no speck. */
+export function deepPlaces({ labels, columns, rows, side }, n, boxes) {
   const depth = new Float32Array(labels.length);
   const sweep = (cells, steps) => {
     for (const at of cells) {
@@ -102,10 +105,32 @@ export function deepPlaces({ labels, columns, rows, side }, n) {
     inner.reverse(),
     before.map(([step, cost]) => [-step, cost]),
   );
-  const best = Array(n).fill(-1);
-  for (const at of inner) {
-    const label = labels[at];
-    if (label >= 0 && (best[label] < 0 || depth[at] > depth[best[label]])) best[label] = at;
+  const middle = (at) => [((at % columns) - 0.5) * side, (Math.floor(at / columns) - 0.5) * side];
+  return boxes.flatMap(([left, top, right, bottom]) => {
+    const best = Array(n).fill(-1);
+    const sizes = Array(n).fill(0);
+    for (const at of inner) {
+      const label = labels[at];
+      if (label < 0) continue;
+      const [x, y] = middle(at);
+      if (x < left || x > right || y < top || y > bottom) continue;
+      sizes[label]++;
+      if (best[label] < 0 || depth[at] > depth[best[label]]) best[label] = at;
+    }
+    const least = boxes.length > 1 ? SPECK * sizes.reduce((sum, size) => sum + size, 0) : 0;
+    return best.flatMap((at, label) => (at < 0 || sizes[label] < least ? [] : [[...middle(at), label]]));
+  });
+}
+
+/** Those of the texts, `[x, y, text, align]` in pixels, that no earlier one is in the way of. */
+export function withoutOverlaps(texts) {
+  const kept = [];
+  for (const each of texts) {
+    const [x, y, text, align] = each;
+    const width = LETTER * text.length;
+    const left = align === "left" ? x : x - width / 2;
+    const free = ([a, b, other]) => left > a + other || a > left + width || Math.abs(b - y) > LINE;
+    if (kept.every(({ box }) => free(box))) kept.push({ each, box: [left, y, width] });
   }
-  return best.map((at) => (at < 0 ? null : [((at % columns) - 0.5) * side, (Math.floor(at / columns) - 0.5) * side]));
+  return kept.map(({ each }) => each);
 }

@@ -6,7 +6,7 @@ import { Colouring } from "./genes.js";
 import { SpotMap } from "./map.js";
 import { drawMap } from "./mapfile.js";
 import { GeneStore, unpack, unpackJson } from "./pack.js";
-import { deepPlaces, makeRaster, outlines } from "./regions.js";
+import { deepPlaces, makeRaster, outlines, withoutOverlaps } from "./regions.js";
 import { Selections } from "./selections.js";
 import { Slices } from "./slices.js";
 
@@ -116,9 +116,8 @@ class Page {
     this.groups = groups;
     const none = groups.length;
     this.codes = Uint16Array.from(this.leaves, (leaf) => of[leaf] ?? none);
-    this.slices?.forget();
     this.recount();
-    this.raster = this.places2d = this.paths = null;
+    this.raster = this.deep = this.paths = null;
     this.markSelected(this.selected, false);
     if (!first) {
       this.domains.refresh();
@@ -160,32 +159,48 @@ class Page {
     if (!this.raster) {
       const { cloud, grid } = this.tissue;
       this.raster = makeRaster(cloud, grid, this.codes, this.groups.length);
-      this.places2d = deepPlaces(this.raster, this.groups.length);
     }
     return this.raster;
   }
 
-  /** Where a name is written on the map: `[x, y, text, align]` in steps of the map. */
+  /** Where the domains are named, `[x, y, group]` in steps of the map: on every slice that has them. */
+  deepest() {
+    const { tissue, domains } = this.data;
+    if (this.domains.anchored && this.groups.length === domains.length) return tissue.names;
+    const boxes = tissue.slices.length ? tissue.slices.map(({ box }) => box) : [this.tissue.whole];
+    this.deep ??= deepPlaces(this.areas(), this.groups.length, boxes);
+    return this.deep;
+  }
+
+  /** What is written on the map: `[x, y, text, align]` in pixels. */
   labels() {
     const { tissue } = this.data;
-    const own = this.slices?.places();
+    const { view, width } = this.tissue;
+    const { k, tx, ty } = view;
+    const shorten = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);
     const shown = this.slices?.chosen ? [this.slices.chosen] : tissue.slices;
+    const above = 0.018 * Math.max(tissue.width, tissue.height);
     const slices = shown.map(({ name, box }) => [
-      box[0],
-      box[1] - 0.018 * Math.max(tissue.width, tissue.height),
-      name,
+      box[0] * k + tx,
+      (box[1] - above) * k + ty,
+      shorten(name, Math.max(3, Math.floor(((box[2] - box[0]) * k) / 7.6))),
       "left",
     ]);
-    if (!this.showNames) return slices;
-    const unchanged = !own && this.domains.anchored && this.groups.length === this.data.domains.length;
-    if (!unchanged && !own) this.areas();
-    const names = this.groups.map(({ name }, i) => {
-      const place = unchanged ? tissue.names[i] : (own ?? this.places2d)[i];
-      return place && this.domains.state(i) === 1
-        ? [place[0], place[1], name.length <= 16 ? name : `${name.slice(0, 15)}…`]
-        : null;
-    });
-    return [...names.filter(Boolean), ...slices];
+    const places = this.showNames ? this.deepest() : [];
+    const names = places
+      .filter(([x, y, i]) => this.domains.state(i) === 1 && (this.slices?.shows(x, y) ?? true))
+      .map(([x, y, i]) => {
+        const text = shorten(this.groups[i].name, 16);
+        const half = 3.8 * text.length + 4;
+        const middle = x * k + tx;
+        // a name at the border stays whole
+        return [
+          middle > 0 && middle < width ? Math.max(Math.min(middle, width - half), half) : middle,
+          y * k + ty,
+          text,
+        ];
+      });
+    return withoutOverlaps([...slices, ...names]);
   }
 
   /** Outlines of the shown domains: `[Path2D, colour, loops]`. */
@@ -205,7 +220,7 @@ class Page {
   }
 
   /** Draw outlines and names over the spots. */
-  decorate(context, { k, tx, ty, width }) {
+  decorate(context, { k, tx, ty }) {
     for (const [path, colour] of this.outlined()) {
       context.save();
       context.transform(k, 0, 0, k, tx, ty);
@@ -225,16 +240,13 @@ class Page {
       lineJoin: "round",
       lineWidth: 3.5,
     });
-    Object.assign(context, { strokeStyle: "rgb(255 255 255 / 90%)", fillStyle: "#14171b" });
     for (const [x, y, text, align] of this.labels()) {
       context.textAlign = align ?? "center";
-      let left = x * k + tx;
-      if (!align && left > 0 && left < width) {
-        const half = context.measureText(text).width / 2 + 4;
-        left = Math.max(Math.min(left, width - half), half); // a name at the border stays whole
-      }
-      context.strokeText(text, left, y * k + ty);
-      context.fillText(text, left, y * k + ty);
+      const onPaper = align && dark.matches; // a slice's name stands beside its spots
+      context.strokeStyle = onPaper ? "rgb(20 23 27 / 90%)" : "rgb(255 255 255 / 90%)";
+      context.fillStyle = onPaper ? "#e7eaee" : "#14171b";
+      context.strokeText(text, x, y);
+      context.fillText(text, x, y);
     }
   }
 
@@ -319,17 +331,15 @@ class Page {
         )
         .join("");
     const scale = this.colouring.scale();
-    const what = this.colouring.names().join(" and ") || (scale ? "Confidence" : "");
+    const shown = this.colouring.names().join(" and ") || (scale ? "Confidence" : "");
     const inside = (place) => place[0] > 0 && place[1] > 0 && place[0] < width && place[1] < height;
     return drawMap({
       map: this.tissue,
       groups: this.groups.filter((_, i) => this.domains.state(i) > 0),
-      scale: scale && { ...scale, title: what },
-      title: [this.data.title, this.slices.name, what].filter(Boolean).join(", "),
+      scale: scale && { ...scale, title: shown },
+      title: [this.data.title, this.slices.name, shown].filter(Boolean).join(", "),
       paths: this.outlined().map(([, colour, loops]) => [path(loops), colour]),
-      labels: this.labels()
-        .map(([x, y, text]) => [...at([x, y]), text])
-        .filter(inside),
+      labels: this.labels().filter(inside),
       image: { address: this.tissue.under.src, spots: this.tissue.canvas.style.opacity || 1 },
       dark: dark.matches,
     });

@@ -1,6 +1,5 @@
 // Several slices: one of them enlarged, and title, counts and names on the map are of that one.
 import { element, find, findAll, tell } from "./elements.js";
-import { deepPlaces, makeRaster } from "./regions.js";
 
 /** `page` has `data`, `tissue`, `codes`, `groups`, `recount`, `domains`. */
 export class Slices {
@@ -32,7 +31,6 @@ export class Slices {
     const { page } = this;
     const { tissue } = page;
     this.chosen = page.data.tissue.slices[number] ?? null;
-    this.forget();
     this.title.hidden = !this.chosen;
     this.title.textContent = `: ${this.name}`;
     for (const figure of findAll("[data-slice]")) {
@@ -55,24 +53,14 @@ export class Slices {
 
   /** Whether a spot is on the slice that is shown. */
   has(i) {
-    if (!this.chosen) return true;
-    const { box } = this.chosen;
     const { x, y } = this.page.tissue.cloud;
-    return x[i] >= box[0] - 1 && x[i] <= box[2] + 1 && y[i] >= box[1] - 1 && y[i] <= box[3] + 1;
+    return this.shows(x[i], y[i]);
   }
 
-  /** Where the names of the groups are written on the one slice that is shown; undefined of all. */
-  places() {
-    if (!this.chosen) return undefined;
-    const { tissue, codes, groups } = this.page;
-    const none = groups.length;
-    const own = () => codes.map((code, i) => (this.has(i) ? code : none));
-    this.own ??= deepPlaces(makeRaster(tissue.cloud, tissue.grid, own(), none), none);
-    return this.own;
-  }
-
-  /** The groups are others now. */
-  forget() {
-    this.own = undefined;
+  /** Whether a place of the map is on the slice that is shown. */
+  shows(x, y) {
+    if (!this.chosen) return true;
+    const [left, top, right, bottom] = this.chosen.box;
+    return x >= left - 1 && x <= right + 1 && y >= top - 1 && y <= bottom + 1;
   }
 }
