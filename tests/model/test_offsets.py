@@ -104,7 +104,7 @@ def test_slices_mix_where_they_did_not(both: AnnData) -> None:
     stmfg.gr.spatial(before, library_key="slice")
     del before.uns["stmfg"]  # as if of another tool, which is used without the slices being known
     before.obs = before.obs.rename(columns={"slice": "part"})
-    before.obsm["spatial"] = before.obsm["spatial"] + 1000 * (before.obs["part"] == "slice2").to_numpy()[:, None]
+    before.obsm["spatial"] = before.obsm["spatial"] + 10_000 * (before.obs["part"] == "slice2").to_numpy()[:, None]
     stmfg.tl.embed(before, epochs=0)
     stmfg.tl.embed(after, epochs=0, library_key="slice")
     mixing = [metrics.lisi(x.obsm["X_stmfg"], x.obs[key]).mean() for x, key in ((before, "part"), (after, "slice"))]
