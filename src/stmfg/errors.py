@@ -5,6 +5,7 @@ A message is one line: what was found, what was expected, and the call that fixe
 
 from __future__ import annotations
 
+import shlex
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
@@ -47,9 +48,9 @@ def flag(name: str, value: object = None) -> str:
     if not SHELL.get():
         return name if value is None else f"{name}={value!r}"
     if name not in _OPTIONS and name not in _FLAGS:
-        return f"--set {name}" if value is None else f"--set {name}={value}"
+        return f"--set {name}" if value is None else f"--set {shlex.quote(f'{name}={value}')}"
     text = "--" + _FLAGS.get(name, name).replace("_", "-")
-    return text if value is None else f"{text} {value}"
+    return text if value is None else f"{text} {shlex.quote(str(value))}"
 
 
 def in_words(python: str, shell: str) -> str:

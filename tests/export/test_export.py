@@ -147,6 +147,9 @@ def test_names_of_early_versions_and_of_tools_that_take_the_end_off(result: AnnD
         result.obs_names = [f"{name.removesuffix('-1')}.1" for name in names]  # what R makes of them
         write(result, tmp_path / "c.csv")
         assert list(pd.read_csv(tmp_path / "c.csv", dtype=str).iloc[:, 0]) == names
+    result.obs_names = [name.replace("-1", "-0") for name in BARCODES]  # zero is of a tool, not of the instrument
+    export.loupe(result, tmp_path / "d.csv")
+    assert list(pd.read_csv(tmp_path / "d.csv")["Barcode"]) == BARCODES
 
 
 @pytest.mark.parametrize(
@@ -380,7 +383,7 @@ def test_from_the_shell(
     (tmp_path / "out").mkdir()
     result.write_h5ad(tmp_path / "out" / "result.h5ad")
     assert main(["export", "out", "--to", "loupe", "-o", "a.csv"]) == 0
-    assert capsys.readouterr() == ("stmfg_domain of out for loupe: a.csv\n", "")
+    assert capsys.readouterr() == ("wrote a.csv: stmfg_domain of out for loupe\n", "")
     assert (tmp_path / "a.csv").read_text().startswith(f"Barcode,stmfg_domain\n{BARCODES[0]},")
     assert main(["export", "out", "--to", "loupe", "-o", "b.csv", "--source", "x.zarr"]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pytest
 from anndata import AnnData
@@ -18,6 +20,8 @@ import stmfg
 from _data import write_zarr
 from _tenx import write_aggregated
 from stmfg import cli
+from stmfg._core import checks
+from stmfg._core.geometry import spacing
 from stmfg.io._read import read_for_run
 from stmfg.workflow import run
 
@@ -198,7 +202,7 @@ def test_barcodes_that_repeat_point_to_the_column_that_tells_them_apart(
     assert "--library-key 'my column'" in out
     assert "problems" not in out
     status, _, err = stmfg_shell(["run", str(tmp_path / "a.h5ad"), "-o", str(tmp_path / "out")])
-    assert (status, err.strip().endswith("names must be unique: --library-key my column")) == (2, True)
+    assert (status, err.strip().endswith("names must be unique: --library-key 'my column'")) == (2, True)
 
 
 @pytest.mark.parametrize("column", ["region", "batch", "sample"])
@@ -214,6 +218,43 @@ def test_slices_at_the_same_places_are_told_apart_under_any_name(layout: Any, re
     adata.obs["cell_type"] = np.random.default_rng(0).choice(list("abcdefgh"), adata.n_obs)
     adata.obs["my own name"] = adata.obs.pop("slice")
     assert "add library_key='my own name', or" in refused(stmfg.tl.domains, adata, n_domains=3)
+
+
+@pytest.mark.parametrize("layout", ["hex", "cells"])
+@pytest.mark.parametrize(("part", "column"), [(0.9, "sample"), (0.25, "sample"), (0.25, "my own name"), (0, "sample")])
+def test_a_part_that_overlaps_is_enough(layout: Any, part: float, column: str, refused: Callable[..., str]) -> None:
+    one, other = (stmfg.datasets.simulate(900, 40, n_domains=3, layout=layout, random_state=seed) for seed in (1, 2))
+    low, high = one.obsm["spatial"].min(axis=0), one.obsm["spatial"].max(axis=0)
+    xy = other.obsm["spatial"] - other.obsm["spatial"].min(axis=0) + low
+    other.obsm["spatial"] = xy + np.array([(1.04 - part) * (high - low)[0], 0.13 * spacing(xy)])
+    adata = anndata.concat({"a": one, "b": other}, label=column, index_unique="-")
+    check = partial(checks.tissue, adata, adata.obsm["spatial"], None)
+    if part:
+        assert f"add library_key={column!r}, or" in refused(check)
+    else:
+        check()
+
+
+@pytest.mark.parametrize("layout", ["hex", "cells"])
+@pytest.mark.parametrize("n", [2, 5])
+def test_labels_at_random_in_one_tissue_are_no_slices(layout: Any, n: int) -> None:
+    adata = stmfg.datasets.simulate(900, 40, n_domains=3, layout=layout, random_state=1)
+    adata.obs["batch"] = np.random.default_rng(0).integers(0, n, adata.n_obs).astype(str)
+    checks.tissue(adata, adata.obsm["spatial"], None)
+
+
+@pytest.mark.parametrize("form", ["{1}_{0}", "{0}-{1}"])
+def test_slices_that_names_alone_tell_apart(
+    form: str, slices: AnnData, quick: dict[str, Any], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    names = slices.obs_names.str.extract("^(spot[0-9]+)")[0]
+    section = slices.obs.pop("section_id").astype(str)
+    slices.obs_names = [form.format(*pair) for pair in zip(names, section, strict=True)]
+    assert "in their names lie on top of each other" in refused(stmfg.tl.domains, slices, n_domains=3)
+    slices.write_h5ad(tmp_path / "a.h5ad")
+    record = run(tmp_path / "a.h5ad", tmp_path / "out", n_domains=3, **quick)
+    assert record["options"]["library_key"] == "stmfg_slice"
+    assert list(stmfg.read(tmp_path / "out" / "result.h5ad").obs["stmfg_slice"]) == list(section)
 
 
 def test_slices_that_no_column_tells_are_a_warning(

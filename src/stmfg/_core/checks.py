@@ -33,6 +33,7 @@ logger = logging.getLogger("stmfg")
 
 MIN_OBSERVATIONS: Final = 4
 """Fewer observations than this have no domains to speak of."""
+_COINCIDENT: Final = 0.3
 _RELATIVE_TOLERANCE: Final = 1e-3
 _ROUNDING: Final = 1e-6
 # Half a unit is the most a number can be away from an integer, so that a purely relative tolerance
@@ -83,24 +84,33 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
     InputError
         If ``obs["in_tissue"]`` says that spots are beside it, or a column of slices that overlap is not named.
     """
-    beside = hints.beside_tissue(adata)
+    column, beside = hints.beside_tissue(adata)
     if beside is not None and beside.any():
+        out = adata.obs[column][beside].tolist()[0]
         raise InputError(
-            f"{beside.sum()} of {len(beside)} spots are not in tissue (obs['in_tissue'] is 0) and would be a domain; "
-            "leave them out: adata = adata[adata.obs['in_tissue'].astype(int) == 1].copy()"
+            f"{beside.sum()} of {len(beside)} spots are not in tissue (obs[{column!r}] is {out}), which would be a "
+            f"domain; leave them out: adata = adata[adata.obs[{column!r}] != {out!r}].copy()"
         )
     if library_key is not None:
         return
-    column = hints.overlapping_slices(adata, xy)
-    if column is None and len(hints.coincident(xy)[0]) > 0.3 * min(len(xy), hints.SPOTS):
+    one_tissue = f"{flag('library_key', ONE_SLICE)} if they are one tissue"
+    overlapping = hints.overlapping_slices(adata, xy)
+    if overlapping is not None:
+        raise InputError(
+            f"the slices that obs[{overlapping!r}] names lie on top of each other and would be taken for one tissue; "
+            f"add {flag('library_key', overlapping)}, or {one_tissue}"
+        )
+    names = hints.slices_in_names(adata, xy)
+    if names is not None:
+        shown = ", ".join(map(repr, pd.unique(pd.Series(names))[:3]))
+        raise InputError(
+            f"spots with {shown} in their names lie on top of each other, as slices do; put that into a column of obs "
+            f"and name it with {flag('library_key')}, or give {one_tissue}"
+        )
+    if hints.share_coincident(xy) > _COINCIDENT:
         logger.warning(
             "most spots lie where others do; if these are several slices, name their column of obs with %s",
             flag("library_key"),
-        )
-    if column is not None:
-        raise InputError(
-            f"the slices that obs[{column!r}] names lie on top of each other and would be taken for one tissue; "
-            f"add {flag('library_key', column)}, or {flag('library_key', ONE_SLICE)} if they are one tissue"
         )
 
 
@@ -187,12 +197,14 @@ def _raw(adata: Annotated) -> Any:
     """Return the counts in ``adata.raw`` of the genes that the data have."""
     if adata.raw is None:
         raise InputError("adata.raw is missing; name a layer with raw counts")
-    if adata.raw.var_names.equals(adata.var_names):
-        return adata.raw.X
-    missing = adata.var_names.difference(adata.raw.var_names)
-    if len(missing):
-        raise InputError(f"adata.raw lacks {len(missing)} of the genes (first {missing[0]!r}); name a layer instead")
-    return adata.raw[:, adata.var_names].X
+    columns = hints.genes_in_raw(adata)
+    if columns is None:
+        missing = adata.var_names.difference(adata.raw.var_names)
+        first = f"{len(missing)} of the genes (first {str(missing[0])!r})" if len(missing) else "each gene once"
+        fix = in_words("use it whole: adata = adata.raw.to_adata()", "name a layer instead")
+        raise InputError(f"adata.raw does not have {first}; {fix}")
+    whole = len(columns) == adata.raw.shape[1] and (columns == np.arange(len(columns))).all()
+    return adata.raw.X if whole else adata.raw.X[:, columns]
 
 
 def _instead_of_counts(adata: Annotated, layer: str | None) -> str:
@@ -201,6 +213,9 @@ def _instead_of_counts(adata: Annotated, layer: str | None) -> str:
     if elsewhere is not None:
         where = hints.place_of_layer(adata, elsewhere)
         return f"{where} holds raw counts: use it with {flag('layer', elsewhere)}"
+    if adata.raw is not None and hints.look_like_counts(adata.raw.X):
+        fix = in_words("use it whole: adata = adata.raw.to_adata()", "write them into a file of their own")
+        return f"adata.raw has counts of other genes than the data; {fix}"
     keys = list(hints.embeddings(adata))
     if keys:
         others = f" (obsm has: {', '.join(keys)})" if len(keys) > 1 else ""

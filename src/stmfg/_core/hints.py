@@ -5,6 +5,7 @@ The checks, ``stmfg info`` and a run all ask here, so that they say the same. No
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,8 @@ from stmfg._core.geometry import once_per_place, spacing
 from stmfg._keys import COUNTS, EMBEDDING, FEATURES, IMAGE_FEATURES, SLICE, SPATIAL, VIEW_WEIGHTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from stmfg._core.annotated import Annotated
@@ -36,6 +39,8 @@ _POSITION_COLUMNS: Final = (
     ("centerx_global_px", "centery_global_px"),
     ("pxl_col_in_fullres", "pxl_row_in_fullres"),
     ("imagecol", "imagerow"),
+    ("pxl_col", "pxl_row"),
+    ("pixel_col", "pixel_row"),
     ("x", "y"),
     ("spatial_1", "spatial_2"),
     ("spatial_0", "spatial_1"),
@@ -47,26 +52,36 @@ _NO_POSITION: Final = re.compile("min|max|local|fov|size|std|var|shift|offset|um
 _POSITION_WORDS: Final = {
     *("spatial", "coords", "coord", "coordinates", "coordinate", "xy", "loc", "location", "locations", "position"),
     *("positions", "pos", "center", "centers", "centroid", "centroids", "pixel", "pixels", "px", "um", "global"),
+    *("micron", "microns", "mm", "nm", "spatialcoords", "xyz", "d", "slide", "array"),
 }
 """What names of ``obsm`` for positions are made of, after an ``X_`` in front."""
 _DRAWINGS: Final = ("umap", "tsne", "t-sne", "draw_graph", "phate", "fa2")
 """Parts of the names of embeddings that were made to be looked at."""
-IN_TISSUE: Final = "in_tissue"
+_IN_TISSUE: Final = ("in_tissue", "intissue", "on_tissue", "tissue")
 _INSIDE: Final = ("1", "1.0", "true", "t", "yes", "y", "in", "inside", "on", "")
 _BESIDE: Final = ("0", "0.0", "false", "f", "no", "n", "out", "outside", "off", "not", "notin", "background")
 """What it says, in lower case, without spaces and the word tissue."""
 _VALUES: Final = 100_000
 SPOTS: Final = 20_000
 """Spots that are looked at."""
-_MIXED: Final = 0.3
-"""Share of the spots of a slice that are closer to another slice: few on borders, half where slices overlap."""
-_NEAR: Final = 9
+_FEW: Final = 0.05
+_NEARER: Final = 0.9
+"""Two spots of a slice are nearer than so much of the distance to the next that a few have."""
+_MORE: Final = 3.0
+_ENOUGH: Final = 5
+_EVERYWHERE: Final = 0.8
+_NO_DISTANCE: Final = 0.08
+"""Of places at random, about a tenth of the pairs within a distance are within a third of it."""
+_MIXED: Final = 0.05
+"""Share of the spots of a slice that are so near to another slice: fewer may be where slices touch."""
 _COINCIDENT: Final = 0.02
 """Share of spots at the place of another that one tissue does not have."""
 _MOST_SLICES: Final = 50
 _TOLD_APART: Final = 0.98
-_CLOSER: Final = 0.75
-"""On square grids a place between the spots is at most 0.71 spacings away from the next, on hexagonal ones 0.58."""
+_OFTEN: Final = 0.9
+"""Share of near spots that a column tells apart wherever they are, as one of many values does."""
+_REPEATED: Final = 0.1
+"""Share of names that are those of spots on another slice."""
 
 
 def counts_elsewhere(adata: Annotated, *, besides: str | None = None) -> str | None:
@@ -74,9 +89,28 @@ def counts_elsewhere(adata: Annotated, *, besides: str | None = None) -> str | N
     for layer in sorted(adata.layers, key=lambda name: "count" not in str(name).lower()):
         if layer not in (besides, COUNTS) and look_like_counts(adata.layers[layer]):
             return str(layer)
-    for name, matrix in ((RAW, None if adata.raw is None else adata.raw.X), (IN_X, adata.X)):
+    for name, matrix in ((RAW, None if genes_in_raw(adata) is None else adata.raw.X), (IN_X, adata.X)):
         if name != besides and look_like_counts(matrix):
             return name
+    return None
+
+
+def genes_in_raw(adata: Annotated) -> NDArray[np.intp] | None:
+    """Return the columns of ``adata.raw`` with the genes of the data, (n_vars,); None where not all are there.
+
+    Genes go by their names, or by other names that ``var`` of one of both has for them.
+    """
+    if adata.raw is None:
+        return None
+    if adata.raw.var_names.equals(adata.var_names):
+        return np.arange(len(adata.var_names))
+    ours, theirs = (
+        [frame.index, *(pd.Index(frame[name]) for name in frame if frame[name].dtype.kind == "O")]
+        for frame in (adata.var, adata.raw.var)
+    )
+    for names, known in itertools.product(ours, theirs):
+        if names.is_unique and known.is_unique and (at := known.get_indexer(names)).min(initial=0) >= 0:
+            return np.asarray(at)
     return None
 
 
@@ -108,7 +142,9 @@ def embeddings(adata: Annotated) -> dict[str, int]:
         made_here = key in (EMBEDDING, VIEW_WEIGHTS, IMAGE_FEATURES, FEATURES)
         drawing = any(name in str(key).lower() for name in _DRAWINGS)
         if len(shape) == 2 and shape[1] > 3 and not made_here and not drawing and not sparse.issparse(values):
-            widths[str(key)] = shape[1]
+            numbers = _as_numbers(values)
+            if numbers is None or not are_positions(adata, str(key), numbers):
+                widths[str(key)] = shape[1]
     return dict(sorted(widths.items(), key=lambda item: item[0] != "X_pca"))
 
 
@@ -121,9 +157,9 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
     """Whether values in ``obsm`` are the places of the observations rather than an embedding."""
     if key == SPATIAL:
         return True
-    if values.ndim != 2 or not 1 <= values.shape[1] <= 3:
+    if values.ndim != 2 or not values.shape[1]:
         return False
-    if _sounds_like_positions(key) or SPATIAL in key.lower():
+    if values.shape[1] <= 3 and (_sounds_like_positions(key) or SPATIAL in key.lower()):
         return True
     xy = _as_numbers(adata.obsm[SPATIAL]) if SPATIAL in adata.obsm else None
     if xy is None or len(xy) != len(values) or not (np.isfinite(values).all() and np.isfinite(xy).all()):
@@ -140,22 +176,34 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
 
 def positions_elsewhere(adata: Annotated) -> tuple[str, Any] | None:
     """Return where positions are that are not in ``obsm["spatial"]``, as text, and x and y, (n, 2)."""
-    for key in adata.obsm:
+    for key, values in adata.obsm.items():
         if key != SPATIAL and _sounds_like_positions(str(key)):
-            xy = _as_numbers(adata.obsm[key])
+            xy = table_of_positions(values) if isinstance(values, pd.DataFrame) else _as_numbers(values)
             if xy is not None and xy.ndim == 2 and xy.shape[1] in (2, 3) and np.isfinite(xy).all():
                 return f"obsm[{key!r}]", xy
-    columns = {str(name).lower(): name for name in adata.obs}
+    for x, y in _pairs(adata.obs):
+        numbers = _as_numbers(adata.obs[[x, y]])
+        if numbers is not None and np.isfinite(numbers).all():
+            if (x.lower(), y.lower()) in _GRID_COLUMNS and (numbers.sum(axis=1) % 2 == 0).all():
+                numbers = numbers * [1, np.sqrt(3)]  # every other place: the hexagons of Visium
+            return f"obs[[{x!r}, {y!r}]]", numbers
+    return None
+
+
+def table_of_positions(table: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Return the positions in a table, (n, d), by the names of its columns: some have y before x."""
+    x, y = next(_pairs(table), ("", ""))
+    return _as_numbers(table[[x, y]] if x else table)
+
+
+def _pairs(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Yield pairs of columns that may hold x and y, the likeliest first."""
+    columns = {str(name).lower(): str(name) for name in table}
     likely = sorted(name for name in columns if not _NO_POSITION.search(name))
     pairs = [(name, f"{name[:at]}y{name[at + 1 :]}") for name in likely for at in range(len(name)) if name[at] == "x"]
     for x, y in (*_POSITION_COLUMNS, *pairs, *_GRID_COLUMNS):
         if x in columns and y in columns:
-            numbers = _as_numbers(adata.obs[[columns[x], columns[y]]])
-            if numbers is not None and np.isfinite(numbers).all():
-                if (x, y) in _GRID_COLUMNS and (numbers.sum(axis=1) % 2 == 0).all():
-                    numbers = numbers * [1, np.sqrt(3)]  # every other place: the hexagons of Visium
-                return f"obs[[{columns[x]!r}, {columns[y]!r}]]", numbers
-    return None
+            yield columns[x], columns[y]
 
 
 def _as_numbers(values: Any) -> NDArray[np.float64] | None:
@@ -165,15 +213,20 @@ def _as_numbers(values: Any) -> NDArray[np.float64] | None:
         return None
 
 
-def beside_tissue(adata: Annotated) -> NDArray[np.bool_] | None:
-    """Return which spots ``obs["in_tissue"]`` says lie beside the tissue, (n,); None where it does not tell."""
-    if IN_TISSUE not in adata.obs:
-        return None
-    codes, values = pd.factorize(adata.obs[IN_TISSUE])
-    words = [re.sub("[^a-z0-9.]", "", str(value).lower()).removesuffix("tissue") for value in values]
-    if (codes < 0).any() or not set(words) <= {*_INSIDE, *_BESIDE}:
-        return None
-    return np.isin(words, _BESIDE)[codes]
+def beside_tissue(adata: Annotated) -> tuple[str, NDArray[np.bool_] | None]:
+    """Return the column of ``obs`` that says which spots are in tissue, and those that it says lie beside it, (n,).
+
+    The column is "" where there is none, the spots None where it does not tell.
+    """
+    columns = {str(name).lower(): str(name) for name in reversed(list(adata.obs))}
+    for name in (columns[each] for each in _IN_TISSUE if each in columns):
+        codes, values = pd.factorize(adata.obs[name])
+        words = [re.sub("[^a-z0-9.]", "", str(value).lower()).removesuffix("tissue") for value in values]
+        if (codes >= 0).all() and set(words) <= {*_INSIDE, *_BESIDE}:
+            return name, np.isin(words, _BESIDE)[codes]
+        if name.lower() != "tissue":  # which may be a kind of tissue
+            return name, None
+    return "", None
 
 
 def slice_columns(adata: Annotated) -> list[str]:
@@ -201,41 +254,80 @@ def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
         codes, _ = pd.factorize(np.asarray(adata.obs[column]).astype(str))
         if overlap(xy, codes):
             return column
-    one, other = coincident(xy)
-    if len(one) < _COINCIDENT * min(len(xy), SPOTS):
-        return None
-    # Under any name, what tells slices apart differs wherever two spots are at one place; a type of cells does not.
+    one, other, distance = _nearest(xy)
+    close = distance < 0.1 * spacing(xy)
+    if at_random := close.mean() < _COINCIDENT:
+        close = distance <= min(np.quantile(distance, _COINCIDENT), _NEARER * np.median(distance))
+        if close.sum() < _ENOUGH:
+            return None
+    # Under any name, what tells slices apart differs wherever two spots are closest; a type of cells does not.
     for column in few_valued_columns(adata):
         codes, _ = pd.factorize(np.asarray(adata.obs[column]).astype(str))
-        if (codes[one] != codes[other]).mean() > _TOLD_APART:
+        differ = codes[one] != codes[other]
+        if differ[close].mean() > _TOLD_APART and not (at_random and differ.mean() > _OFTEN):
             return column
     return None
 
 
 @once_per_place
-def coincident(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs of spots at one place, of up to 20,000 spots: in one tissue, spots and cells exclude each other."""
+def _nearest(xy: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return up to 20,000 spots, the nearest other one of each, and how far it is."""
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
     distances, near = cKDTree(xy, balanced_tree=False, compact_nodes=False).query(xy[chosen], k=2)
     itself = near[:, 0] == chosen
-    other, distance = np.where(itself, near[:, 1], near[:, 0]), np.where(itself, distances[:, 1], distances[:, 0])
-    close = distance < 0.1 * spacing(xy)
-    return chosen[close], other[close]
+    return chosen, np.where(itself, near[:, 1], near[:, 0]), np.where(itself, distances[:, 1], distances[:, 0])
+
+
+def share_coincident(xy: NDArray[np.float64]) -> float:
+    """Return the share of spots at the place of another: in one tissue, spots and cells exclude each other."""
+    return float((_nearest(xy)[2] < 0.1 * spacing(xy)).mean())
+
+
+def slices_in_names(adata: Annotated, xy: NDArray[np.float64]) -> NDArray[Any] | None:
+    """Return what is before or behind the names of spots, (n,), if that tells slices apart: ``AC-1`` and ``AC-2``.
+
+    The rest of the names must repeat from slice to slice, which must lie on top of each other.
+    """
+    for end, pattern in ((1, r"^(.+)[-_.:#]([^-_.:#]+)$"), (0, r"^([^-_.:#]+)[-_.:#](.+)$")):
+        for step in (max(1, adata.n_obs // 1000), 1):  # of many names some tell soon enough
+            parts = adata.obs_names[::step].to_series().astype(str).str.extract(pattern)
+            codes, groups = pd.factorize(parts[end])
+            if (codes < 0).any() or not 1 < len(groups) <= _MOST_SLICES:
+                break
+        else:
+            if parts[1 - end].duplicated().mean() > _REPEATED and overlap(xy, codes):
+                return np.asarray(parts[end], dtype=object)
+    return None
 
 
 def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
     """Whether groups, codes (n,), lie on top of each other, as slices that share an origin do.
 
-    In one tissue, spots of another group are no closer than those of the own group, but for cells on borders. Where
-    slices lie on top of each other, the nearest spot is of another slice for about every second one, or closer still.
+    Spots of one tissue keep a distance, whatever their groups are; those of two slices know nothing of each other. So
+    of all near pairs, no larger a share of those of two groups is very near than of those of one group, unless slices
+    overlap, however small a part of them. Where spots keep no distance, groups that are mixed everywhere are slices.
     """
     chosen = np.random.default_rng(0).permutation(len(xy))[:SPOTS]
-    distances, near = cKDTree(xy).query(xy[chosen], k=min(_NEAR, len(xy)))
-    itself = near == chosen[:, None]
-    alike = (codes[near] == codes[chosen][:, None]) & ~itself
-    nearest_alike = np.where(alike, distances, np.inf).min(axis=1)
-    nearest_other = np.where(alike | itself, np.inf, distances).min(axis=1)
-    mixed = nearest_other < _CLOSER * np.minimum(nearest_alike, np.median(nearest_alike))
-    sizes = np.bincount(codes[chosen])
-    shares = np.bincount(codes[chosen], weights=mixed) / np.maximum(sizes, 1)
-    return bool((shares[sizes >= min(20, len(chosen) // len(sizes))] > _MIXED).any())
+    everything = cKDTree(xy)
+    groups = [(cKDTree(xy[codes == code]), xy[chosen[codes[chosen] == code]]) for code in np.unique(codes[chosen])]
+    alone = np.concatenate([tree.query(places, k=2)[0][:, 1] for tree, places in groups])
+    alone = alone[np.isfinite(alone)]
+    if len(alone) < len(chosen) / 2:  # most are all there is of a group
+        return False
+    near = _NEARER * (float(np.quantile(alone, _FEW)) or spacing(xy))
+    alike, others = np.zeros(2), np.zeros(2)  # pairs that are very near, and within three times that
+    touching = False
+    for tree, places in groups:
+        own, of_all = (
+            np.array([each.query_ball_point(places, r, return_length=True) for r in (near, 3 * near)])
+            for each in (tree, everything)
+        )
+        alike += (own - 1).sum(axis=1)
+        others += (of_all - own).sum(axis=1)
+        touching |= bool((of_all > own)[0].sum() > max(_ENOUGH, _MIXED * len(places)))
+    shares = np.array([len(places) for _, places in groups]) / len(chosen)
+    mixed = others[1] > _EVERYWHERE * (1 - (shares**2).sum()) * (others[1] + alike[1])
+    if mixed and alike[0] > _NO_DISTANCE * alike[1]:
+        return True
+    expected = others[1] * (alike[0] + _ENOUGH) / (alike[1] + _ENOUGH)
+    return touching and bool(others[0] > _MORE * expected)

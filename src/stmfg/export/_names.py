@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
 from stmfg.errors import InputError, flag
+from stmfg.io.tables import as_text
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,42 +39,46 @@ class Viewer:
     platforms: tuple[str, ...]
 
 
+_NUMBER: Final = r"-[1-9]\d*"
+"""Behind names; zero is of a tool that put slices together."""
+_COUNTED: Final = r"[1-9]\d*"
+"""A name that is a number; zero is a row, not a cell."""
 LOUPE: Final = Viewer(
     "Loupe Browser",
     ("Barcode", ""),
     (
-        *(r"[ACGT]{16}-\d+", r"s_\d{3}um_\d{5}_\d{5}-\d+", r"cellid_\d{9}-\d+"),
+        *(name + _NUMBER for name in (r"[ACGT]{16}", r"s_\d{3}um_\d{5}_\d{5}", r"cellid_\d{9}")),
         *(r"[ACGT]{16}", r"s_\d{3}um_\d{5}_\d{5}", r"cellid_\d{9}"),
     ),
     "AAACAAGTATCTCCCA-1",
     ("visium", "visiumhd"),
 )
 XENIUM_EXPLORER: Final = Viewer(
-    "Xenium Explorer", ("cell_id", "group"), (r"[a-p]{8}-\d+", r"\d+", r"[a-p]{8}"), "aaaadnje-1", ("xenium",)
+    "Xenium Explorer", ("cell_id", "group"), (r"[a-p]{8}" + _NUMBER, _COUNTED, r"[a-p]{8}"), "aaaadnje-1", ("xenium",)
 )
-_COLUMNS: Final = ("barcode", "barcodes", "cell_id", "original_barcode", "original_name")
-"""Columns of ``obs``, in lower case, in which tools keep the names that the instrument gave."""
 
 
 def instrument_names(adata: AnnData, viewer: Viewer) -> list[str]:
     """Return the names by which a viewer finds the observations.
 
-    Names can be in a column of ``obs``, and other tools put the name of a sample before or behind them. Both is undone
-    where it is the same for all observations.
+    Names can be in any column of ``obs``, and other tools put the name of a sample before or behind them. Both is
+    undone where it is the same for all observations.
 
     Raises
     ------
     InputError
         If there are no such names, or observations of several slices would have the same.
     """
-    columns = [column for column in adata.obs if str(column).lower() in _COLUMNS]
-    candidates = [pd.Series(adata.obs_names), *(adata.obs[column] for column in columns)]
+    columns = [name for name in adata.obs if adata.obs[name].dtype.kind not in "biufcmM" or name == "cell_id"]
+    candidates = [pd.Series(adata.obs_names), *(adata.obs[name] for name in columns)]
     for pattern in viewer.patterns:
         for candidate in candidates:
-            names = candidate.astype(str)
+            if pattern == _COUNTED and candidate.name not in (None, "cell_id"):
+                continue  # any number could be one
+            names = candidate.map(as_text).astype(str)
             # Letters and digits beside a match would be a part of the name, those behind a separator are not.
             parts = names.str.extract(rf"^(.*?)(?<![A-Za-z0-9])({pattern})(?![A-Za-z0-9])(.*)$")
-            if pattern == r"\d+":  # any number could be one: nothing else may be in the name
+            if pattern == _COUNTED:  # nothing else may be in the name
                 parts = names.str.extract(rf"^()({pattern})()$")
             if parts[1].isna().any():
                 continue
@@ -85,7 +89,9 @@ def instrument_names(adata: AnnData, viewer: Viewer) -> list[str]:
                     f"names such as {shown} are of several slices, and {viewer.title} shows one; "
                     f"name it with {flag('slice_name')}, or give the result of one slice"
                 )
-            barcodes = parts[1] if re.search(r"-\\d|^\\d", pattern) else parts[1] + "-1"  # some tools take the end off
+            barcodes = (
+                parts[1] if pattern.endswith((_NUMBER, _COUNTED)) else parts[1] + "-1"
+            )  # some tools take the end off
             return [str(barcode) for barcode in barcodes]
     raise InputError(
         f"spots have names such as {str(adata.obs_names[0])!r}, which {viewer.title} cannot match; it needs "

@@ -9,8 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmfg._core.hints import IN_TISSUE, beside_tissue, positions_elsewhere, slice_columns
-from stmfg._keys import SPATIAL
+from stmfg._core.hints import (
+    beside_tissue,
+    overlapping_slices,
+    positions_elsewhere,
+    slice_columns,
+    slices_in_names,
+    table_of_positions,
+)
+from stmfg._keys import SLICE, SPATIAL
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,24 +37,36 @@ def settle(adata: AnnData, path: Path) -> AnnData:
     if SPATIAL not in adata.obsm and (elsewhere := positions_elsewhere(adata)):
         logger.warning("%s: obsm['spatial'] is missing; positions are taken from %s", path, elsewhere[0])
         adata.obsm[SPATIAL] = np.asarray(elsewhere[1], dtype=np.float64)
-    elif isinstance(places := adata.obsm.get(SPATIAL), pd.DataFrame):
-        # Columns go by their names: some tables have y before x.
-        names = [str(name).lower() for name in places]
-        order = ["x", "y"] if {"x", "y"} <= set(names) else names
-        adata.obsm[SPATIAL] = places.iloc[:, [names.index(name) for name in order]].to_numpy()
+    places = adata.obsm.get(SPATIAL)
+    if isinstance(places, pd.DataFrame) and (xy := table_of_positions(places)) is not None:
+        adata.obsm[SPATIAL] = xy
     name_after_slices(adata, slice_columns(adata), path)
-    beside = beside_tissue(adata)
-    if beside is None and IN_TISSUE in adata.obs:
-        values = ", ".join(map(str, adata.obs[IN_TISSUE].unique()[:3]))
-        logger.warning("%s: obs['in_tissue'] is not 1 or 0 everywhere (%s) and says nothing", path, values)
+    _slices_of_names(adata, path)
+    column, beside = beside_tissue(adata)
+    if beside is None and column:
+        values = ", ".join(map(str, adata.obs[column].unique()[:3]))
+        logger.warning("%s: obs[%r] is not 1 or 0 everywhere (%s) and says nothing", path, column, values)
     if beside is None or not beside.any():
         return adata
+    where = f"obs[{column!r}] is {adata.obs[column][beside].iloc[0]}"
     if beside.all():
-        raise InputError(f"{path}: obs['in_tissue'] is 0 for all {adata.n_obs} spots; correct that column or remove it")
-    logger.warning(
-        "%s: %d of %d spots are not in tissue (obs['in_tissue'] is 0) and are left out", path, beside.sum(), len(beside)
-    )
+        raise InputError(f"{path}: {where} for all {adata.n_obs} spots; correct that column or remove it")
+    logger.warning("%s: %d of %d spots are not in tissue (%s) and are left out", path, beside.sum(), len(beside), where)
     return keep_rows(adata, ~beside)
+
+
+def _slices_of_names(adata: AnnData, path: Path) -> None:
+    """Write the slices that names of spots tell apart, such as ``ACGT-1`` and ``ACGT-2``, where no column does."""
+    xy = np.asarray(adata.obsm.get(SPATIAL, np.zeros((0, 2))))
+    if SLICE in adata.obs or xy.dtype.kind not in "iuf" or xy.ndim != 2 or len(xy) < 2 or not np.isfinite(xy).all():
+        return
+    slices = slices_in_names(adata, xy) if overlapping_slices(adata, xy) is None else None
+    if slices is not None:
+        adata.obs[SLICE] = pd.Categorical(slices)
+        shown = ", ".join(map(repr, adata.obs[SLICE].cat.categories[:3]))
+        logger.warning(
+            "%s: spots with %s in their names overlap and are taken for slices (obs[%r])", path, shown, SLICE
+        )
 
 
 def keep_rows(adata: AnnData, keep: NDArray[np.bool_]) -> AnnData:

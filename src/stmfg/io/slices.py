@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stmfg._core.hints import RAW, look_like_counts
+from stmfg._core.hints import RAW, genes_in_raw, look_like_counts
 from stmfg._keys import COUNTS, PLATFORM, SLICE, SPATIAL
 from stmfg.errors import InputError
 from stmfg.io import sheet as _sheet
@@ -155,8 +155,9 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
     _warn_of_platforms(parts)
     if all(part.raw is not None and RAW not in part.layers for part in parts.values()):
         for part in parts.values():  # joining drops it
-            if part.var_names.isin(part.raw.var_names).all() and not look_like_counts(part.X):
-                part.layers[RAW] = part.raw[:, part.var_names].X
+            columns = genes_in_raw(part)
+            if columns is not None and not look_like_counts(part.X):
+                part.layers[RAW] = part.raw.X[:, columns]
     first = next(iter(parts.values()))
     genes = [gene for gene in first.var_names if gene in shared]
     joined = anndata.concat(
