@@ -171,13 +171,13 @@ def _redraw(halves: _Halves, spots: Tissue, config: Config, random_state: int) -
         # Of much tissue the rotation is known well, and takes long.
         if rotation is None or (not halves.first.mixtures and len(scores) <= FIT_AT_MOST):
             rotation = features.spatial_factors(offsets.centred(scores, libraries), operator, config)[0]
-            groups = offsets.find_groups((scores @ rotation).astype(np.float32), operator, libraries)
+            groups = offsets.find_groups((scores @ rotation).astype(np.float32), libraries)
         values = (scores @ rotation).astype(np.float32)
         if halves.first.mixtures:
             values = components[:, : features.limit_components(features.N_LEADING, len(components))]
-            values = offsets.align(values, operator, libraries, groups)
+            values = offsets.align(values, libraries, groups)
         else:
-            values = offsets.align(values, operator, libraries)
+            values = offsets.align(values, libraries)
         yield halves.first.with_values(values)
 
 
