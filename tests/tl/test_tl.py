@@ -18,11 +18,9 @@ from stmfg import gr, tl
 from stmfg.config import PRESETS
 from stmfg.errors import MissingKeyError
 
-SLOTS = ("obs", "var", "obsm", "varm", "obsp", "layers", "uns")
-
 
 def keys(adata: AnnData) -> dict[str, set[str]]:
-    return {slot: set(getattr(adata, slot)) for slot in SLOTS}
+    return {slot: set(getattr(adata, slot)) for slot in ("obs", "var", "obsm", "varm", "obsp", "layers", "uns")}
 
 
 def same_results(a: AnnData, b: AnnData) -> None:
