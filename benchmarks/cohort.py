@@ -12,10 +12,11 @@ whether the table of domains is that of the run of as many samples before.
 
 ``--agreement`` compares with one joint run of the same slices in one process (ARI over all spots) on the development
 sets: as it is, where all spots fit into what maps and clusterings are fitted on, and with room for a share of the spots
-alone, as a large cohort would have it; ``other_seed`` is the agreement of joint runs with seeds 0 and 1. No labels are
-used. ``--apply`` fits on one slice of a pair and applies that to the other (ARI with its annotation, which this script
-alone sees): ``gaussians``, by ``STMFG.apply``; ``clusterings``, by ``stmfg apply`` on a sheet; ``fitted`` is the ARI of
-the slice that was fitted on. Rows are appended; ``TABLE.md`` is made at the end.
+alone, as a large cohort would have it; ``other_seed`` is the agreement of joint runs with seeds 0 and 1,
+``patches_alone`` that with a joint run of nothing but the spots that are fitted on, over these. No labels are used.
+``--apply`` fits on one slice of a pair and applies that to the other (ARI with its annotation, which this script alone
+sees): ``gaussians``, by ``STMFG.apply``; ``clusterings``, by ``stmfg apply`` on a sheet; ``fitted`` is the ARI of the
+slice that was fitted on. Rows are appended; ``TABLE.md`` is made at the end.
 """
 
 from __future__ import annotations
@@ -27,14 +28,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 
 import stmfg
 import stmfg.workflow
 from stmfg import datasets, metrics
+from stmfg.io import join
+from stmfg.model.graphs import halve
+from stmfg.workflow import _cohort_tasks
+from stmfg.workflow._cohort import choose_patches
 
 HERE = Path(__file__).resolve().parent
 DOMAINS = 7
@@ -139,39 +148,62 @@ def scale(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
     return rows
 
 
-def agreement(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
-    from stmfg.io import join
-    from stmfg.workflow import _cohort_tasks
+def sheet_of(files: list[str], data: Path, folder: Path) -> tuple[Path, dict[str, Path]]:
+    """Return a sheet of development sets, and their files by the names of the samples."""
+    paths = {file.rpartition("/")[2]: (data / f"{file}.h5ad").resolve() for file in files}
+    sheet = folder / f"{'-'.join(paths)}.csv"
+    pd.DataFrame({"sample": list(paths), "path": list(paths.values())}).to_csv(sheet, index=False)
+    return sheet, paths
 
+
+def room_for(spots: int) -> AbstractContextManager[None]:
+    """Leave room for so many spots, in twelve patches, in what is fitted on: a small cohort is then a large one."""
+    limits = {"PATCHES_AT_MOST": spots, "FIT_AT_MOST": spots, "PATCH": max(100, spots // 12)}
+    return mock.patch.multiple(_cohort_tasks, **limits)
+
+
+def agreement(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
     rows = []
     for name in args.sets:
         files, use_rep, k = SETS[name]
-        paths = {path.rpartition("/")[2]: args.agreement / f"{path}.h5ad" for path in files}
+        sheet, paths = sheet_of(files, args.agreement, scratch)
         joined = join({sample: stmfg.read(path) for sample, path in paths.items()}, use_rep=use_rep)
-        sheet = scratch / f"{name}.csv"
-        pd.DataFrame({"sample": list(paths), "path": [p.resolve() for p in paths.values()]}).to_csv(sheet, index=False)
-        joint = []
-        for seed in (0, 1):
-            options = {"use_rep": use_rep, "library_key": "stmfg_slice"}
-            result = stmfg.STMFG(n_domains=k, random_state=seed, finest_level=0).fit(joined, **options).result
-            joint.append(pd.Series(result.labels, index=joined.obs_names))
+        where = {"use_rep": use_rep, "library_key": "stmfg_slice"}
+
+        def fit(seed: int, spots: Any = slice(None)) -> pd.Series:
+            adata = joined[spots].copy()  # noqa: B023
+            result = stmfg.STMFG(n_domains=k, random_state=seed, finest_level=0).fit(adata, **where).result  # noqa: B023
+            return pd.Series(result.labels, index=adata.obs_names)
+
+        joint, other = fit(0), fit(1)
         for part in args.part:
-            if part < 1:
-                room = int(joined.n_obs * part)
-                _cohort_tasks.PATCHES_AT_MOST = _cohort_tasks.FIT_AT_MOST = room
-                _cohort_tasks.PATCH = max(100, room // 12)
-            output = scratch / f"{name}-{part}"
-            stmfg.workflow.run(sheet, output, n_domains=k, use_rep=use_rep, cluster="here")
+            output, fitted = scratch / f"{name}-{part}", joined.obs_names
+            with room_for(int(joined.n_obs * part)) if part < 1 else nullcontext():
+                stmfg.workflow.run(sheet, output, n_domains=k, use_rep=use_rep, cluster="here")
+                if part < 1:
+                    chosen = choose_patches([stmfg.read(path).n_obs for path in paths.values()])
+                    fitted = in_patches(joined, list(paths), chosen, _cohort_tasks.PATCH)
             table = domains(output)
-            in_parts = pd.Series(
-                table["domain"].astype(str).to_numpy(), index=table["spot"] + "_" + table["sample"].astype(str)
-            )
+            names = table["spot"] + "_" + table["sample"].astype(str)
+            whole = pd.Series(table["domain"].astype(str).to_numpy(), index=names)
+            alone = fit(0, fitted)
             rows.append(
                 {"set": name, "part": part, "spots": joined.n_obs, "samples": len(paths)}
-                | {"agreement": metrics.ari(joint[0], in_parts[joined.obs_names]), "other_seed": metrics.ari(*joint)}
+                | {"agreement": metrics.ari(joint, whole[joint.index]), "other_seed": metrics.ari(joint, other)}
+                | {"patches_alone": metrics.ari(joint[fitted], alone)}
             )
             print(rows[-1], flush=True)
     return rows
+
+
+def in_patches(joined: ad.AnnData, names: list[str], chosen: list[list[int]], size: int) -> pd.Index:
+    """Return the spots in the patches that a cohort is fitted on."""
+    spots = []
+    for name, numbers in zip(names, chosen, strict=True):
+        rows = np.flatnonzero(joined.obs["stmfg_slice"] == name)
+        pieces = halve(np.asarray(joined.obsm["spatial"])[rows], np.arange(len(rows)), size)
+        spots += [rows[pieces[number]] for number in numbers]
+    return joined.obs_names[np.sort(np.concatenate(spots))]
 
 
 def transfer(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
@@ -179,14 +211,10 @@ def transfer(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]
     for name in args.sets:
         files, use_rep, k = SETS[name]
         for one, other in (files, files[::-1]) if len(files) == 2 else ():
-            sheets = {}
-            for file in (one, other):
-                sheets[file] = scratch / f"{file}.csv"
-                sheets[file].write_text(f"sample,path\n{file},{(args.apply / f'{file}.h5ad').resolve()}\n")
             model, output = scratch / f"{one}-model", scratch / f"{one}-{other}"
             options = {"n_domains": k, "use_rep": use_rep, "finest_level": 0, "redraws": 0}
-            stmfg.workflow.run(sheets[one], model, cluster="here", **options)
-            stmfg.workflow.run_apply(model, sheets[other], output)
+            stmfg.workflow.run(sheet_of([one], args.apply, scratch)[0], model, cluster="here", **options)
+            stmfg.workflow.run_apply(model, sheet_of([other], args.apply, scratch)[0], output)
 
             def score(file: str, labels: pd.Series) -> float:
                 truth = stmfg.read(args.apply / f"{file}.h5ad").obs["ground_truth"].dropna().astype(str)
@@ -194,15 +222,10 @@ def transfer(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]
 
             adata = stmfg.read(args.apply / f"{other}.h5ad")
             gaussians = pd.Series(stmfg.STMFG.load(model).predict(adata), index=adata.obs_names)
+            in_one, in_other = (domains(folder).set_index("spot")["domain"] for folder in (model, output))
             rows.append(
-                {
-                    "set": name,
-                    "from": one,
-                    "to": other,
-                    "fitted": score(one, domains(model).set_index("spot")["domain"]),
-                }
-                | {"gaussians": score(other, gaussians)}
-                | {"clusterings": score(other, domains(output).set_index("spot")["domain"])}
+                {"set": name, "from": one, "to": other, "fitted": score(one, in_one)}
+                | {"gaussians": score(other, gaussians), "clusterings": score(other, in_other)}
             )
             print(rows[-1], flush=True)
     return rows

@@ -1,6 +1,6 @@
 """Time and memory against the number of cells: simulated tissue, every method under the same limits.
 
-usage: scale.py [-o TABLE.tsv] [--sizes N ...] [--genes N] [--methods NAME ...] [--seeds N] [--cache FOLDER]
+usage: scale.py [-o TABLE.tsv] [--sizes N ...] [--genes N] [--methods NAME ...] [--seeds N] [--draw N] [--cache FOLDER]
                 [--time-limit S] [--memory-limit MB] [--threads N]
 
 One row a run, appended to the table; runs that are there are skipped. For our own method a row per stage follows (name
@@ -37,13 +37,13 @@ TOLD = (10_000_000, 100_000_000)
 FIELDS = ("n", "genes", "method", "version", "seed", "stage", "ari", "wall", "cpu", "peak_mb", "threads", "exit")
 
 
-def tissue(n: int, genes: int, cache: Path) -> tuple[Path, pd.Series]:
+def tissue(n: int, genes: int, cache: Path, draw: int = 0) -> tuple[Path, pd.Series]:
     """Return the unlabelled file of a simulated section of single cells, and its true domains (a file beside it)."""
-    folder = cache / f"cells-{n}x{genes}"
-    truth = cache / f"cells-{n}x{genes}-truth.csv"
+    folder = cache / (f"cells-{n}x{genes}" + f"-{draw}" * (draw > 0))
+    truth = folder.with_name(f"{folder.name}-truth.csv")
     if not truth.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        adata = datasets.simulate(n, genes, n_domains=DOMAINS, layout="cells", random_state=0)
+        adata = datasets.simulate(n, genes, n_domains=DOMAINS, layout="cells", random_state=draw)
         protocol.write_unlabelled(adata, "", folder)
         adata.obs[[protocol.TRUTH]].to_csv(truth)
     return folder / "input.h5ad", pd.read_csv(truth, index_col=0, dtype=str)[protocol.TRUTH]
@@ -155,6 +155,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--genes", type=int, default=500)
     parser.add_argument("--methods", nargs="*", choices=methods.METHODS, default=["floor", "default", "cellcharter"])
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--draw", type=int, default=0, help="seed of the simulated tissue (default: 0)")
     parser.add_argument("--cache", type=Path, help="where to keep the simulated files (default: nowhere)")
     parser.add_argument("--time-limit", type=float, default=900, help="CPU seconds a run (default: 900)")
     parser.add_argument("--memory-limit", type=float, default=8000, help="MB a run (default: 8000)")
@@ -176,15 +177,16 @@ def main(argv: list[str] | None = None) -> None:
         for n in sorted(args.sizes):
             for method in (methods.METHODS[name] for name in args.methods):
                 for seed in range(args.seeds):
-                    key = {"n": n, "genes": args.genes, "method": method.name, "seed": seed}
+                    name = method.name + f", tissue {args.draw}" * (args.draw > 0)
+                    key = {"n": n, "genes": args.genes, "method": name, "seed": seed}
                     if tuple(map(str, key.values())) in done:
                         continue
-                    if any(name == method.name and size < n for name, size in failed):
+                    if any(other == name and size < n for other, size in failed):
                         continue
-                    data = tissue(n, args.genes, args.cache or Path(folder))
+                    data = tissue(n, args.genes, args.cache or Path(folder), args.draw)
                     rows = one(method, data, seed, limits, args.threads)
                     if rows[0]["exit"] != "ok":
-                        failed.add((method.name, n))
+                        failed.add((name, n))
                     key |= {"version": method.version, "threads": args.threads}
                     write([key | row for row in rows], args.output)
                     print(n, method.name, seed, rows[0].get("cpu", ""), rows[0]["exit"], file=sys.stderr)

@@ -15,7 +15,9 @@ import stmfg
 from _finished import finished
 from stmfg import cli, metrics
 from stmfg._core.palette import MISSING
+from stmfg.io import join
 from stmfg.metrics import compare
+from stmfg.workflow import compare_results
 
 ONE = ["1"] * 6 + ["2"] * 4 + ["3"] * 2
 OTHER = ["b"] * 5 + ["a"] * 5 + ["c"] * 2
@@ -144,6 +146,22 @@ def test_where_two_runs_differ_is_written(two_results: tuple[AnnData, AnnData, P
     assert list(table) == ["one", "other", "renamed", "same"]
     assert (~table["same"]).sum() == 5
     assert (tmp_path / "differences" / "differences.png").stat().st_size > 1000
+
+
+def test_a_slice_of_a_joint_result_is_compared_with_the_same_alone(
+    two_results: tuple[AnnData, AnnData, Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = two_results[:2]
+    left_out = one[20:].copy()  # the same barcodes as on any array, but not all of them
+    joint = join({"slice_a": other, "slice_b": left_out})
+    joint.obs["stmfg_domain"] = joint.obs["stmfg_domain"].astype("category")
+    joint.write_h5ad(tmp_path / "joint.h5ad")
+    with caplog.at_level("INFO", "stmfg"):
+        comparison = compare_results(tmp_path / "joint.h5ad", two_results[2], tmp_path / "out")
+    assert "the slice slice_a is compared" in caplog.text
+    assert comparison.n == one.n_obs
+    assert (~comparison.spots["same"]).sum() == 5
+    assert (tmp_path / "out" / "differences.png").exists()
 
 
 def test_results_of_two_slices_share_no_spot(

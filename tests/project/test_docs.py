@@ -52,10 +52,10 @@ def blocks(page: str) -> list[Block]:
     return [Block(*each) for each in re.findall(fenced, text(page), flags=re.DOTALL | re.MULTILINE)]
 
 
-def write_outs(folder: Path) -> None:
+def write_outs(folder: Path, n: int = 250) -> None:
     """Write simulated tissue as a Space Ranger folder."""
-    adata = simulate(250, 80, random_state=2)
-    adata.obs_names = ["".join("ACGT"[i // 4**k % 4] for k in range(16)) + "-1" for i in range(250)]
+    adata = simulate(n, 80, random_state=2)
+    adata.obs_names = ["".join("ACGT"[i // 4**k % 4] for k in range(16)) + "-1" for i in range(n)]
     matrix = folder / "filtered_feature_bc_matrix"
     matrix.mkdir(parents=True)
     (folder / "spatial").mkdir()
@@ -118,6 +118,15 @@ def test_the_page_on_python(place: Path) -> None:
     assert names["embedding"].shape == (names["other"].n_obs, names["adata"].obsm["X_stmfg"].shape[1])
     assert sorted(path.name for path in (place / "model").iterdir()) == ["model.json", "model.safetensors"]
     assert {path.name for path in (place / "next_domains").iterdir()} == set(OUTPUTS)
+
+
+def test_the_tutorials_on_real_tissue(place: Path) -> None:
+    run_page("docs/tutorials/cortex.md")
+    assert (place / "figure.pdf").exists()
+    write_outs(place / "151673" / "outs", 220)
+    write_outs(place / "151676" / "outs")
+    names = run_page("docs/tutorials/cortex-slices.md")
+    assert set(names["shares"]["sample"]) == {"151673", "151676"}
 
 
 def test_coming_from_other_tools(place: Path) -> None:

@@ -358,9 +358,10 @@ def test_a_domain_that_is_rarely_found_again_is_named_first(tmp_path: Path) -> N
     adata = finished(genes=200)
     adata.uns["stmfg"]["halves"] = {"stmfg_domain": {"domains": list("1234"), "found_again": [0.9, 0.36, 0.8, 0.55]}}
     assert warnings(tmp_path, adata) == [
-        "Domain 2 is unstable: found again in half of the molecules with an overlap of 36%.",
-        "Domain 4 is unstable: found again in half of the molecules with an overlap of 55%.",
+        "Domains 2 and 4 are unstable: found again in half of the molecules with an overlap of 36% and 55%."
     ]
+    adata.uns["stmfg"]["use_rep"] = "X_pca"
+    assert "found again in noisier copies of X_pca with" in warnings(tmp_path, adata)[-1]
 
 
 def test_a_warning_of_the_run_is_a_sentence(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
     xy = _as_numbers(adata.obsm[SPATIAL]) if SPATIAL in adata.obsm else None
     if xy is None or len(xy) != len(values) or not (np.isfinite(values).all() and np.isfinite(xy).all()):
         return False
-    # In another unit, turned or mirrored: what straight lines explain.
+    # In another unit, turned or mirrored: what straight lines explain. Embeddings are also stored in half precision.
+    values = values.astype(np.float64)
     with np.errstate(all="ignore"):
         values, xy = values - values.mean(axis=0), xy - xy.mean(axis=0)
         size = np.abs(values).max(initial=0.0)

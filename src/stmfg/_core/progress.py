@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 logger = logging.getLogger("stmfg")
 
@@ -41,6 +41,17 @@ def time_left(seconds: float) -> str:
         return f"about {10 * round(seconds / 10)} s left"
     minutes = round(seconds / 60)
     return f"about {minutes} min left" if minutes < 100 else f"about {minutes / 60:.0f} h left"
+
+
+def tick(bar: tqdm[Any], closed: threading.Event, tell: Callable[[tqdm[Any]], None]) -> None:
+    """Move the clock of a bar on, and what it tells, until it is closed, whatever the program is busy with."""
+
+    def refresh() -> None:
+        while not closed.wait(_REFRESH_SECONDS):
+            tell(bar)
+            bar.refresh()
+
+    threading.Thread(target=refresh, daemon=True).start()
 
 
 class Plan:
@@ -97,14 +108,7 @@ class Stage:
             place = self._plan.place(self._name) if self._plan else ""
             words = WORDS.get(self._name, self._name)
             self._bar = tqdm(desc=f"{words} ({place})" if place else words, bar_format=_NO_STEPS)
-            threading.Thread(target=self._refresh, daemon=True).start()
-
-    def _refresh(self) -> None:
-        """Move the clock of the bar on, while the stage is busy elsewhere."""
-        while not self._closed.wait(_REFRESH_SECONDS):
-            if self._bar is not None:
-                self._tell(self._bar)
-                self._bar.refresh()
+            tick(self._bar, self._closed, self._tell)
 
     def _tell(self, bar: tqdm[Any]) -> None:
         wait = self._plan.wait(self._name, self._done) if self._plan else ""

@@ -55,7 +55,7 @@ class HeldOut:
     """What is to be predicted: the other half of the molecules."""
 
     features: NDArray[np.float32]
-    """Their factors, (n, d)."""
+    """Their factors around each spot, (n, d)."""
     autocorrelation: NDArray[np.float64]
     """How spatial each factor is: its weight in the error, (d,)."""
     counts: csr_matrix | None = None
@@ -118,9 +118,15 @@ def gather_training_data(
         for half in (read, held_out)
     )
     autocorrelation = np.concatenate([m.autocorrelation[m.joining] for m in maps.values()])
-    target = HeldOut(select_inputs(held_out, maps), autocorrelation, counts, depth)
     graphs = build_graphs(spots, read, maps, config)
-    data = TrainingData(select_inputs(read, maps), graphs, spots.surroundings, target, config, device)
+    held_out = select_inputs(held_out, maps)
+    target = walk_operator(spots.surroundings) @ held_out
+    if spots.libraries is not None and not config.stacked and "feature" in graphs:
+        # Tissue does not link slices, expression does: what lies around a spot in tissue alone would be predicted best
+        # by tissue alone, and slices would no longer mix.
+        target = target + walk_operator(graphs["feature"]) @ held_out
+    held = HeldOut(target, autocorrelation, counts, depth)
+    data = TrainingData(select_inputs(read, maps), graphs, spots.surroundings, held, config, device)
     data.set_slices(spots.libraries, n_libraries)
     return data, decoded
 
@@ -147,7 +153,7 @@ class TrainingData:
     graphs
         Symmetric graphs by view name, each (n, n), of the first half.
     near
-        Graph of the surroundings over which the other half is averaged or counted, (n, n).
+        Graph of the surroundings over which the other half is counted, (n, n).
     held_out
         The other half.
     config
@@ -170,11 +176,10 @@ class TrainingData:
         self.set_slices(None, 1)
         self.features = torch.from_numpy(features).to(device)
         self.operators = operators(graphs, config, device)
-        around = walk_operator(near)
-        target = around @ held_out.features
+        target = held_out.features
         target = (target - target.mean(axis=0)) / np.maximum(target.std(axis=0), 1e-6)
         self.target = torch.from_numpy(np.asarray(target, dtype=np.float32)).to(device)
-        """Held-out factors averaged over each spot and its neighbours, columns of unit variance, (n, d)."""
+        """Held-out factors, columns of unit variance, (n, d)."""
         weight = np.maximum(held_out.autocorrelation, 0) + 1e-6
         self.share = torch.from_numpy((weight / weight.sum()).astype(np.float32)).to(device)
         spatial = graphs["spatial"]
@@ -182,7 +187,10 @@ class TrainingData:
         self._links = [graph.indices for graph in graphs.values()]
         self._batch_size = min(config.batch_size or self.n, self.n)
         self.counts = held_out.counts
-        self._around, self._own_depth = around, np.ones(self.n) if held_out.depth is None else held_out.depth
+        self._around, self._own_depth = (
+            walk_operator(near),
+            np.ones(self.n) if held_out.depth is None else held_out.depth,
+        )
         self._around.data[:] = 1.0  # sums over the surroundings: they stay counts
         self._depth = self._around @ self._own_depth
         self._middle = max(float(np.median(self._depth)), 1e-12)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 MAX_ITER = 50
+AVERAGED_OVER = 2  # random-walk steps
 LANDMARKS_AT_MOST = 20_000
 """Spots of other slices that the spots of a slice are linked with."""
 
@@ -102,7 +103,7 @@ class Footing:
         return np.asarray(x - offset, dtype=np.float32)
 
     def _find_offset(self, x: Array, operator: csr_matrix) -> Array:
-        y = np.asarray(walk(operator, x, offsets.N_STEPS), dtype=np.float64)[subsample(len(x), FIT_AT_MOST, 0)]
+        y = np.asarray(walk(operator, x, AVERAGED_OVER), dtype=np.float64)[subsample(len(x), FIT_AT_MOST, 0)]
         offset, shares, labels = y.mean(axis=0) - self.shares @ self.means, self.shares, np.full(len(y), -1)
         for _ in range(MAX_ITER):
             slope, intercept, _ = discriminant(self.means, self.covariance, np.log(shares))
@@ -126,8 +127,8 @@ def fit_footing(
 
     ``whole`` has the codes of slices that are here with all their spots, by name; ``groups`` are those they share.
     """
-    aligned = offsets.align(x, operator, libraries, groups)
-    y = np.asarray(walk(operator, aligned, offsets.N_STEPS), dtype=np.float64)
+    aligned = offsets.align(x, libraries, groups)
+    y = np.asarray(walk(operator, aligned, AVERAGED_OVER), dtype=np.float64)
     y = y[subsample(len(y), FIT_AT_MOST, 0)]
     k = min(offsets.N_COMPONENTS, len(np.unique(y, axis=0)))
     means, covariance, shares = _describe(y, np.asarray(cluster.mixture(y, k), dtype=np.float64))
@@ -286,7 +287,7 @@ def complete_fit(model: STMFG, tissue: Tissue, whole: Collection[str], n_domains
     codes = {name: code for name, code in codes.items() if name in whole}
     x, middle = _apply_map(spots, first, model.config, None)
     source = spots.representation if spots.counts is None else spots.counts
-    groups = features.find_groups(source, first, model.config, operator, libraries)
+    groups = features.find_groups(source, first, model.config, libraries)
     footing, aligned = fit_footing(x, operator, libraries, codes, groups)
     footings, factors = [footing], aligned
     if first.mixtures:

@@ -29,7 +29,7 @@ from stmfg.model.threads import one_thread
 from stmfg.model.train import History, pick_device, train
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from stmfg.model.transfer import DomainMap
 
     Graphs = dict[str, sparse.csr_matrix]
-
-__all__ = ["STMFG"]
 
 ADAPT_FROM = 0.8
 """Share of the model's genes a slice must have for its offset to be told from what is missing."""
@@ -115,6 +113,7 @@ class STMFG:
         self.net: STMFGNet | None = None
         self.domain_map: DomainMap | None = None
         self.result: Result | None = None
+        self.when_described: Callable[[Tissue, NDArray[np.int64], _features.FeatureMap], None] | None = None
 
     def fit(
         self,
@@ -173,6 +172,8 @@ class STMFG:
             with stage("features"):
                 fitted = _features.fit(spots, self.config, self.random_state)
                 self.maps = fitted.maps
+                if self.when_described is not None:
+                    self.when_described(spots, order, self.maps["feature"])
             with stage("graphs"):
                 graphs = build_graphs(spots, fitted.factors, self.maps, self.config)
             with stage("train"):
@@ -264,8 +265,7 @@ class STMFG:
 
         On the fitted data it differs a little from ``result.labels``, which is the vote of all clusterings.
         """
-        labels = self.apply(adata, layer=layer, library_key=library_key).labels
-        return np.asarray(labels)
+        return np.asarray(self.apply(adata, layer=layer, library_key=library_key).labels)
 
     def transform(
         self, adata: Annotated, *, layer: str | None = None, library_key: str | None = None

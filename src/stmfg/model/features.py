@@ -111,8 +111,8 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
     rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config)
     leading = components[:, : limit_components(N_LEADING, len(components))]
     # Factors show domains more clearly than components do: they tell what slices share.
-    groups = _offsets.find_groups((scores @ rotation).astype(np.float32), operator, libraries)
-    components = _offsets.align(leading, operator, libraries, groups)
+    groups = _offsets.find_groups((scores @ rotation).astype(np.float32), libraries)
+    components = _offsets.align(leading, libraries, groups)
     mixtures = config.features == "components" or (
         config.features == "auto"
         and holds_mixtures(components, float(autocorrelation[0]), spots.coordinates, libraries)
@@ -122,17 +122,17 @@ def fit(spots: Tissue, config: Config, random_state: int) -> Fitted:
         to_factors = first.loadings @ rotation if first.loadings.size else rotation
         first = replace(first, spread=measure_spread(leading), to_factors=np.zeros(0) if groups is None else to_factors)
         rotation = np.eye(scores.shape[1], components.shape[1])
-        factors = _offsets.align(describe_spots(leading, first.spread), operator, libraries, groups)
+        factors = _offsets.align(describe_spots(leading, first.spread), libraries, groups)
         spread = walk(operator, factors, max(config.factor_steps - 1, 0))
         autocorrelation = np.maximum(measure_moran(spread, operator), 0)
     else:
-        factors = _offsets.align((scores @ rotation).astype(np.float32), operator, libraries)
+        factors = _offsets.align((scores @ rotation).astype(np.float32), libraries, groups)
     maps = {"feature": _complete(first, rotation, autocorrelation, mixtures=mixtures)}
     columns = [factors]
     for name, x in spots.extra.items():
         _, scores, view = fit_representation(x, libraries, alike=False)
         rotation, autocorrelation = spatial_factors(_offsets.centred(scores, libraries), operator, config, least=1)
-        columns.append(_offsets.align((scores @ rotation).astype(np.float32), operator, libraries))
+        columns.append(_offsets.align((scores @ rotation).astype(np.float32), libraries))
         joining = find_joining_factors(columns[-1], spots.surroundings)
         maps[name] = replace(_complete(view, rotation, autocorrelation), joining=joining)
     return Fitted(maps, np.hstack(columns), components)
@@ -156,16 +156,16 @@ def select_inputs(factors: Features, maps: dict[str, FeatureMap]) -> Features:
 
 def transform(spots: Tissue, maps: dict[str, FeatureMap], config: Config, *, align: bool = True) -> Features:
     """Apply fitted maps to other observations, (n, d); ``align`` takes off what slices differ in as wholes."""
-    operator, libraries = walk_operator(spots.surroundings), spots.libraries if align else None
+    libraries = spots.libraries if align else None
     sources = {"feature": spots.representation if spots.counts is None else spots.counts} | spots.extra
     columns = []
     for name, feature_map in maps.items():
         x = apply_map(feature_map, sources[name], log1p=config.log1p, libraries=libraries, describe=False)
-        groups = find_groups(sources[name], feature_map, config, operator, libraries)
+        groups = find_groups(sources[name], feature_map, config, libraries)
         if feature_map.mixtures:
-            components = _offsets.align(x, operator, libraries, groups)
+            components = _offsets.align(x, libraries, groups)
             x = describe_spots(components[:, : feature_map.width // 2], feature_map.spread)
-        columns.append(_offsets.align(x, operator, libraries, groups))
+        columns.append(_offsets.align(x, libraries, groups))
     return np.hstack(columns)
 
 
@@ -173,7 +173,6 @@ def find_groups(
     x: Counts | NDArray[Any] | None,
     feature_map: FeatureMap,
     config: Config,
-    operator: sparse.csr_matrix,
     libraries: NDArray[np.int64] | None,
 ) -> NDArray[np.float64] | None:
     """Return the groups that slices of spots share, (n, k), in the factors; None where components must tell them."""
@@ -181,7 +180,7 @@ def find_groups(
         return None
     way: dict[str, Any] = {"loadings" if feature_map.loadings.size else "rotation": feature_map.to_factors}
     factors = apply_map(replace(feature_map, mixtures=False, **way), x, log1p=config.log1p, libraries=libraries)
-    return _offsets.find_groups(factors, operator, libraries)
+    return _offsets.find_groups(factors, libraries)
 
 
 def fit_counts(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,17 +16,17 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from stmfg._core.blocks import FIT_AT_MOST, Counts, subsample
-from stmfg.model import cluster, features, offsets, survey
+from stmfg.model import cluster, features
 from stmfg.model.averages import Base, choose_base, list_averages, prepare_inputs
-from stmfg.model.graphs import walk_operator
 from stmfg.model.thinning import Half, split_embedding
 from stmfg.model.threads import beside
 from stmfg.model.vote import Member, cluster_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from stmfg._core.tissue import Tissue
     from stmfg.config import Config
@@ -39,6 +39,10 @@ SHARPNESS = 4
 """Power of the shares of the vote: what most of a few clusterings say, more of them would say more often."""
 NEAR = 10
 """Observations of one domain, the nearest ones, that share what a few redraws say of each."""
+FEW = 2000
+"""Of more observations with counts half as many halves are drawn: their features take most of the time."""
+CLUSTERED = 5000
+"""At most so many observations are clustered in a half, but for the first; of fewer, other domains can come."""
 LEAST_PER_DOMAIN = 10
 """So many observations per domain are clustered, on average."""
 BESIDE_AT_MOST = 100_000
@@ -57,30 +61,21 @@ class Redraws:
     """Mean overlap (Jaccard) of each domain with its match in the redraws, (k,)."""
 
 
-class _Halves(NamedTuple):
-    """Two halves of the molecules."""
-
-    first: Base
-    """What is averaged of the first one."""
-    axes: tuple[NDArray[np.float32], ...]
-    """Both along the axes of the whole, (n, d) each; nothing of an embedding, which is cheap to draw again."""
-
-
 def begin_redraws(
     spots: Tissue,
     n_domains: int | None,
     config: Config,
     random_state: int,
+    mixtures: bool | None = None,
     clusterer: Clusterer | None = None,
     device: torch.device | str = "cpu",
 ) -> Callable[[Codes], Redraws]:
-    """Begin to find domains in halves of the molecules, beside what follows.
+    """Begin to find domains in halves of the molecules, each time from the first step, beside what follows.
 
-    The first half is taken from the first step, with genes, components and averages of its own: nothing of the other
-    half is in it. How far both halves are from their middle, along the principal axes of the whole, is the noise of
-    each spot; with another sign at each spot it is that of a half that could have been drawn as well (the wild
-    bootstrap, Wu 1986), and costs no pass over the counts. No network is trained: the plain averages of a subsample
-    vote, and what redraws say of a spot is the mean over the nearest spots of its domain.
+    Each half has its own genes, components and averages over neighbours: nothing of the other half is in them. No
+    network is trained; the plain averages vote, clustered with as many starts as in a run, all of them of the first
+    half and some of the others. Halves come in pairs that add up to the whole. What they say of a spot is the mean over
+    the nearest spots of its domain.
 
     Parameters
     ----------
@@ -89,9 +84,12 @@ def begin_redraws(
     n_domains
         Number of domains; ``None`` where it is not known yet.
     config
-        ``redraws``, how often, and how features and clusters are found.
+        ``redraws``, the number of halves, and how features and clusters are found; half as many are drawn of counts of
+        more than ``FEW`` observations.
     random_state
         Seed.
+    mixtures
+        Whether observations are mixtures of cells; found in each half when not given.
     clusterer
         A user's, in place of ``config.clusterer``.
     device
@@ -101,87 +99,57 @@ def begin_redraws(
     -------
     What waits for the redraws and matches them with domains, codes (n,) from 0 without gaps.
     """
-    libraries = None if config.stacked else spots.libraries
+    n, libraries = len(spots.coordinates), None if config.stacked else spots.libraries
+    kind = config
+    if mixtures is not None:
+        fewer = min(features.N_LEADING, config.n_components) if mixtures else config.n_components
+        kind = config.replace(features="components" if mixtures else "factors", n_components=fewer)
 
-    def fit_halves() -> _Halves:
-        return _fit_halves(spots, config, random_state)
+    def fit_bases() -> Iterator[Base]:
+        for draw in range(config.redraws if spots.counts is None or n <= FEW else -(-config.redraws // 2)):
+            half = take_half(spots, random_state + draw // 2, other=bool(draw % 2))
+            yield choose_base(features.fit(half, kind, random_state + draw))
 
     def draw_rows(k: int) -> Codes:
-        return subsample(len(spots.coordinates), max(survey.FIT_AT_MOST, LEAST_PER_DOMAIN * k), random_state)
+        return subsample(n, max(CLUSTERED, LEAST_PER_DOMAIN * k), random_state)
 
-    def find(halves: _Halves, k: int) -> list[Shares]:
-        """Return the vote of the first half on all observations, and that of each redraw on some."""
-        averages = list(list_averages(spots.coordinates, k, libraries, device, mixtures=halves.first.mixtures))
-
-        def vote(base: Base, of: Codes | slice, seed: int) -> Shares:
+    def find(bases: Iterable[Base], k: int) -> list[Shares]:
+        """Return the vote of the first half on all observations, and that of each other on some."""
+        averages: list[Callable[[Tensor], Tensor]] = []
+        votes, rows = [], draw_rows(k)
+        for draw, base in enumerate(bases):
+            how: dict[str, Any] = {"libraries": libraries, "device": device, "mixtures": base.mixtures}
+            averages = averages or list(list_averages(spots.coordinates, k, **how))
             inputs = [torch.from_numpy(x).to(device) for x in prepare_inputs(base, plain=libraries is None)]
+            of = rows if draw else slice(None)
             members = (Member(once(once(x))[of], 1) for once in averages for x in inputs)
-            return cluster.consensus(cluster_members(members, k, config, seed, clusterer, device=device))
-
-        rows, redraws = draw_rows(k), enumerate(_redraw(halves, spots, config, random_state))
-        return [
-            vote(halves.first, slice(None), random_state),
-            *(vote(base, rows, random_state + draw) for draw, base in redraws),
-        ]
+            seed = random_state + draw
+            votes.append(cluster.consensus(cluster_members(members, k, config, seed, clusterer, device=device)))
+        return votes
 
     def match(votes: list[Shares], codes: Codes) -> Redraws:
         k = int(codes.max()) + 1
         rows, shared = draw_rows(k), np.zeros((k, k))
-        kept = np.zeros(len(rows))
-        for shares in votes[1:]:
-            matched = _match(shares, codes[rows])
+        kept, first = np.zeros(len(rows)), _match(votes[0], codes)
+        for matched in [first[rows], *(_match(shares, codes[rows]) for shares in votes[1:])]:
             shared += _count_shared(matched.argmax(axis=1), codes[rows], k)
             powers = matched**SHARPNESS
-            kept += powers[np.arange(len(rows)), codes[rows]] / powers.sum(axis=1) / len(votes[1:])
+            kept += powers[np.arange(len(rows)), codes[rows]] / powers.sum(axis=1) / len(votes)
         both = np.diag(shared)
         overlap = both / np.maximum(shared.sum(axis=1) + shared.sum(axis=0) - both, 1)
         confidence = _average_within_domains(kept, rows, codes, spots.coordinates, libraries)
-        return Redraws(_match(votes[0], codes).argmax(axis=1), confidence, overlap)
+        return Redraws(first.argmax(axis=1), confidence, overlap)
 
-    begin = beside if len(spots.coordinates) <= BESIDE_AT_MOST else cache
+    is_safe = clusterer is None and config.clusterer != "leiden" and torch.device(device).type == "cpu"
+    begin = beside if is_safe and len(spots.coordinates) <= BESIDE_AT_MOST else cache
     if n_domains is None:
-        halves = begin(fit_halves)
-        return lambda codes: match(find(halves(), int(codes.max()) + 1), codes)
-    votes = begin(lambda: find(fit_halves(), n_domains))
+        bases = begin(lambda: list(fit_bases()))
+        return lambda codes: match(find(bases(), int(codes.max()) + 1), codes)
+    votes = begin(lambda: find(fit_bases(), n_domains))
     return lambda codes: match(votes(), codes)
 
 
-def _fit_halves(spots: Tissue, config: Config, random_state: int) -> _Halves:
-    halves = [take_half(spots, random_state, other) for other in (False, True)]
-    first = choose_base(features.fit(halves[0], config, random_state))
-    if spots.counts is None:
-        return _Halves(first, ())
-    fewer = min(features.N_LEADING, config.n_components) if first.mixtures else config.n_components
-    whole = features.fit_counts(spots.counts, config.replace(n_components=fewer), random_state, spots.libraries)[2]
-    return _Halves(first, tuple(features.apply_map(whole, half.counts, log1p=config.log1p) for half in halves))
-
-
-def _redraw(halves: _Halves, spots: Tissue, config: Config, random_state: int) -> Iterator[Base]:
-    """Yield what is averaged where half of the molecules are drawn again, in pairs that add up to the whole."""
-    operator, libraries = walk_operator(spots.surroundings), spots.libraries
-    rotation, groups = None, None
-    for draw in range(config.redraws):
-        if halves.axes:
-            one, other = halves.axes
-            signs = np.random.default_rng([random_state, draw // 2]).choice([-0.5, 0.5], (len(one), 1)) * (-1) ** draw
-            components = scores = (one + other) / 2 + signs.astype(np.float32) * (one - other)
-        else:
-            drawn = take_half(spots, random_state + draw // 2, bool(draw % 2)).representation
-            components, scores, _ = features.fit_representation(np.asarray(drawn), libraries)
-        # Of much tissue the rotation is known well, and takes long.
-        if rotation is None or (not halves.first.mixtures and len(scores) <= FIT_AT_MOST):
-            rotation = features.spatial_factors(offsets.centred(scores, libraries), operator, config)[0]
-            groups = offsets.find_groups((scores @ rotation).astype(np.float32), operator, libraries)
-        values = (scores @ rotation).astype(np.float32)
-        if halves.first.mixtures:
-            values = components[:, : features.limit_components(features.N_LEADING, len(components))]
-            values = offsets.align(values, operator, libraries, groups)
-        else:
-            values = offsets.align(values, operator, libraries)
-        yield halves.first.with_values(values)
-
-
-def take_half(spots: Tissue, random_state: int, other: bool) -> Tissue:
+def take_half(spots: Tissue, random_state: int, *, other: bool = False) -> Tissue:
     """Return the observations with one half of the molecules; it and the ``other`` add up to the whole."""
     if spots.counts is not None:
         half: Counts = Half(spots.counts, spots.names, spots.genes, random_state, other=other)

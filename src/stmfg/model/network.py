@@ -6,6 +6,7 @@ every preset; what differs is in :class:`stmfg.config.Config`.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -45,6 +46,10 @@ JITTER = 0.02
 """Standard deviation of what two networks differ in at their start."""
 
 
+_filtering = threading.Lock()
+"""Filters of warnings are those of all threads."""
+
+
 class _SparseProduct(torch.autograd.Function):
     """Sparse times dense with a sparse backward pass; autograd's own would build the gradient of the matrix."""
 
@@ -76,7 +81,7 @@ class Operator:
 
 
 def _to_torch(matrix: csr_matrix, device: torch.device) -> Tensor:
-    with warnings.catch_warnings():
+    with _filtering, warnings.catch_warnings():
         # torch calls its CSR support beta; the one operation used here, the product with a dense matrix, is tested.
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from scipy import linalg, sparse
+from scipy.special import logsumexp
+from scipy.stats import chi2
 
 from stmfg._core.blocks import FIT_AT_MOST, subsample
 from stmfg.config import Config
-from stmfg.model.graphs import walk
 from stmfg.model.kmeans import choose_nearest, draw, find_centers
 from stmfg.model.mixture import FLOOR, START_STEPS, discriminant, softmax
 
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
 
 N_COMPONENTS = 6
 """Components that stand for the tissues' domains; a few too many or too few hardly matter."""
-N_STEPS = 2
-"""Random-walk steps over which features are averaged first: offsets are of regions, not of single cells."""
+ROWS_PER_COMPONENT = 10
+"""A slice of few observations shows fewer components."""
+MATCHED_ON = 1500
+"""Observations of a slice that matches are compared on."""
+N_MATCH_STEPS = 10
+UNMATCHED = 5e-4
+"""An observation further from all components than this share of their own counts as of a domain that is not there."""
 
 
 def means(x: NDArray[Any], libraries: Codes) -> Floats:
@@ -52,12 +58,7 @@ def match_slice_means(x: NDArray[np.float32], whole: NDArray[np.float32], librar
     return np.asarray(x + (means(whole, libraries) - means(x, libraries))[libraries], dtype=np.float32)
 
 
-def align(
-    features: NDArray[np.float32],
-    operator: csr_matrix | None,
-    libraries: Codes | None,
-    groups: Floats | None = None,
-) -> NDArray[np.float32]:
+def align(features: NDArray[np.float32], libraries: Codes | None, groups: Floats | None = None) -> NDArray[np.float32]:
     r"""Take the offset of its slice off the features (n, d) of each observation; the result has mean zero.
 
     Model: :math:`x_i = \mu_{k(i)} + b_{l(i)} + e_i`, a Gaussian mixture with one covariance whose components k all
@@ -69,43 +70,95 @@ def align(
     Without ``libraries`` (codes (n,) from 0 without gaps), nothing changes. ``groups`` are components (n, k) found
     before, in other features: where these show the tissue's domains more clearly, see :func:`find_groups`.
     """
-    if libraries is None or operator is None:
+    if libraries is None:
         return features
-    x, middle, scale = _average(features, operator, libraries)
-    groups = _find_groups(x, libraries) if groups is None else groups
-    offsets = middle + scale * fit_offsets(x, libraries, groups)[1]
-    aligned = features - offsets[libraries]
+    groups = _share_groups(features, libraries) if groups is None else groups
+    x: Floats = np.asarray(features, dtype=np.float64)
+    # Of slices that share no component the solution is the nearest to what it is given: to centred slices.
+    middle = means(x, libraries)
+    aligned = x - (middle + fit_offsets(x - middle[libraries], libraries, groups)[1])[libraries]
     return np.asarray(aligned - aligned.mean(axis=0), dtype=np.float32)
 
 
-def find_groups(features: NDArray[np.float32], operator: csr_matrix | None, libraries: Codes | None) -> Floats | None:
-    """Return the components of the mixture of :func:`align` that each observation belongs to, (n, k)."""
-    if libraries is None or operator is None:
-        return None
-    return _find_groups(_average(features, operator, libraries)[0], libraries)
+def find_groups(features: NDArray[np.float32], libraries: Codes | None) -> Floats | None:
+    """Return the components of the mixture of :func:`align` that each observation belongs to, (n, k); None of one."""
+    return None if libraries is None else _share_groups(features, libraries)
 
 
-def _average(features: NDArray[np.float32], operator: csr_matrix, libraries: Codes) -> tuple[Floats, Floats, float]:
-    """Average features (n, d) in tissue and centre slices; with what was taken off, (n_slices, d), and the scale."""
-    x = np.asarray(walk(operator, features, N_STEPS), dtype=np.float64)
-    middle = means(x, libraries)
-    x -= middle[libraries]
-    scale = max(float(x.std()), 1e-12)
-    return x / scale, middle, scale
+def _share_groups(features: NDArray[np.float32], libraries: Codes) -> Floats:
+    """Fit the mixture to features (n, d); posteriors (n, k).
 
-
-def _find_groups(x: Floats, libraries: Codes) -> Floats:
-    """Posteriors (n, k) of the mixture above, of centred slices x (n, d) of unit variance."""
+    Observations are taken as they are: averaged over their surroundings they would no longer be independent, and the
+    mixture would rather give each slice components of its own than have it share them.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    x = x - means(x, libraries)[libraries]
+    x /= max(float(x.std()), 1e-12)
     sample = subsample(len(x), FIT_AT_MOST, 0)
     if len(np.unique(libraries[sample])) <= libraries.max():  # a slice too small to be drawn
         sample = np.arange(len(x))
     y, codes = x[sample], libraries[sample]
-    k = min(N_COMPONENTS, len(np.unique(y, axis=0)))
-    values = torch.from_numpy(y.astype(np.float32))
+    _, slope, intercept = _fit_mixture(y, _match_slices(y, codes), codes)
+    return np.asarray(softmax(x @ slope + intercept[libraries])[0])
+
+
+def _match_slices(x: Floats, libraries: Codes) -> Floats:
+    """First posteriors (n, k) of centred slices x (n, d): each is laid over the largest where it fits best.
+
+    Every component of a slice on every one of the largest is tried: expectation maximisation alone stays where it
+    starts, and slices of different make-up that start with equal means end with one domain on another.
+    """
+    by_slice = [x[libraries == code] for code in range(int(libraries.max()) + 1)]
+    mixtures = [_fit_slice(y) for y in by_slice]
+    largest = int(np.argmax([len(y) for y in by_slice]))
+    shares = np.bincount(libraries) / len(x)
+    within = np.einsum("s,sij->ij", shares, np.stack([covariance for _, covariance in mixtures]))
+    whiten = np.linalg.cholesky(np.linalg.inv(within))
+    components = mixtures[largest][0] @ whiten
+    posterior = np.zeros((len(x), len(components)))
+    for code, (y, (centres, _)) in enumerate(zip(by_slice, mixtures, strict=True)):
+        white, shift = y @ whiten, np.zeros(x.shape[1])
+        if code != largest:
+            tried = ((centres @ whiten)[:, None] - components).reshape(-1, x.shape[1])
+            shift = _find_shift(white[subsample(len(white), MATCHED_ON, 0)], components, tried)
+        posterior[libraries == code] = _assign((white - shift)[None], components)[0][0]
+    return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))
+
+
+def _fit_slice(y: Floats) -> tuple[Floats, Floats]:
+    """Fit a mixture with one covariance to a slice (n, d): means (k, d) and the covariance (d, d)."""
+    k = max(1, min(N_COMPONENTS, len(y) // ROWS_PER_COMPONENT, len(np.unique(y, axis=0))))
+    values, alone = torch.from_numpy(y.astype(np.float32)), np.zeros(len(y), dtype=np.int64)
     centers = find_centers(values, draw(range(Config.n_starts), 1, k), max_iter=START_STEPS)
     starts = choose_nearest(centers, values).transpose(1, 2).double().numpy()
-    slope, intercept = max((_fit_mixture(y, start, codes) for start in starts), key=lambda fit: fit[0])[1:]
-    return np.asarray(softmax(x @ slope + intercept[libraries])[0])
+    _, slope, intercept = max((_fit_mixture(y, start, alone) for start in starts), key=lambda fit: fit[0])
+    posterior = softmax(y @ slope + intercept)[0]
+    sizes = posterior.sum(axis=0) + 1e-9
+    centres = posterior.T @ y / sizes[:, None]
+    return centres, (y.T @ y - (sizes * centres.T) @ centres) / len(y) + FLOOR * np.eye(y.shape[1])
+
+
+def _find_shift(y: Floats, components: Floats, shifts: Floats) -> Floats:
+    """Improve shifts (c, d) of a slice y (n, d), and return the one that brings most of it onto components (k, d)."""
+    shifts = np.vstack([np.zeros((1, y.shape[1])), shifts])
+    for _ in range(N_MATCH_STEPS):
+        posterior, evidence = _assign(y - shifts[:, None], components)
+        sizes = posterior.sum(axis=1)  # (c, k)
+        moved = np.einsum("cn,nd->cd", posterior.sum(axis=2), y) - sizes @ components
+        shifts = moved / (sizes.sum(axis=1, keepdims=True) + 1e-9)
+    return np.asarray(shifts[evidence.mean(axis=1).argmax()])
+
+
+def _assign(y: Floats, components: Floats) -> tuple[Floats, Floats]:
+    """Posterior (c, n, k) of white components (k, d) given y (c, n, d), and the log-evidence of each row (c, n).
+
+    Rows beyond all components belong to none of them, and count as if they lay at a fixed distance.
+    """
+    beyond = -0.5 * chi2.isf(UNMATCHED, y.shape[2])
+    square = (y**2).sum(axis=2)[..., None] - 2 * y @ components.T + (components**2).sum(axis=1)
+    logits = -0.5 * square
+    evidence = np.logaddexp(logsumexp(logits, axis=2) - np.log(len(components)), beyond)
+    return np.exp(logits - np.log(len(components)) - evidence[..., None]), evidence
 
 
 def _fit_mixture(

@@ -73,6 +73,8 @@ def survey(
     libraries: NDArray[np.int64] | None,
     numbers: Iterable[int],
     n_clusterings: int = N_CLUSTERINGS,
+    *,
+    random_state: int = 0,
 ) -> Survey:
     """Cluster a subsample at several numbers.
 
@@ -90,6 +92,8 @@ def survey(
         Numbers of clusters; those above the number of observations, and above ``MOST``, are left out.
     n_clusterings
         At least so many of each number, each average as often as the others.
+    random_state
+        Seed of the starts. It is no seed of a run, whose number of domains does not hang on chance.
     """
     # Taken in the order of their places, which no seed has a part in.
     rows = np.lexsort(coordinates.T)[subsample(len(coordinates), FIT_AT_MOST, 0)]
@@ -102,7 +106,7 @@ def survey(
         which, (i, values) = task
         x = torch.from_numpy(values - values.mean(axis=0)).float()
         x /= max(float(x.std(correction=0)), 1e-12)
-        seeds = [1000 * (len(members) * which + i) + k for k in numbers]
+        seeds = [1000 * (len(members) * which + i) + k + 1_000_000 * random_state for k in numbers]
         posteriors = fit_mixtures(x, numbers, seeds).assign(x)[0].numpy()
         return [posterior[:k].T for posterior, k in zip(posteriors, numbers, strict=True)]
 

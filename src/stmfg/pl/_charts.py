@@ -119,7 +119,8 @@ def markers(
     adata
         Annotated data with raw counts.
     genes
-        Genes to draw; by default the `n_genes` best of :func:`stmfg.tl.markers` for every domain.
+        Genes to draw; by default the `n_genes` best of :func:`stmfg.tl.markers` for every domain, as far as their
+        adjusted p-value is below 0.05.
     n_genes
         How many markers of each domain, where `genes` is not given.
     color
@@ -135,14 +136,14 @@ def markers(
         table = adata.uns.get(MARKERS) if color == DOMAIN else None
         if table is None or not set(table["domain"]) <= set(moments.domains):
             table = _marker_tests.rank(moments, adata.var_names, n_genes)
-        best = table.groupby("domain", sort=False).head(n_genes)["gene"]
+        best = _marker_tests.beyond_chance(table).groupby("domain", sort=False).head(n_genes)["gene"]
         order = list(dict.fromkeys(adata.var_names.get_indexer(best[best.isin(adata.var_names)])))
     else:
         order = list(adata.var_names.get_indexer(list(genes)))
         if -1 in order:
             raise InputError(f"gene {list(genes)[order.index(-1)]!r} is not in var_names; check the spelling")
     if not order:
-        raise InputError("there are no marker genes to draw, expected at least two domains and one expressed gene")
+        raise InputError("no gene is higher in a domain beyond chance; name the genes to draw: genes=[...]")
     mean, share = moments.log_mean[:, order], moments.share[:, order]
     relative = mean / np.maximum(mean.max(axis=0), np.finfo(float).tiny)
     ax = ax or new_axes(2.5 + 0.28 * len(order), 1.6 + 0.35 * len(mean))

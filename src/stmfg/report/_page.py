@@ -31,7 +31,7 @@ from stmfg.report._study import describe_slices
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
-from stmfg.tl._summary import describe_unstable
+from stmfg.tl._summary import describe_redraws, describe_unstable
 
 if TYPE_CHECKING:
     import os
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 
     from stmfg._core.spots import Spots
 
-_CERTAINTY = {
-    True: "probability to stay in the domain when half of the molecules are drawn again",
-    False: "share of votes for the domain",
-}
 _PLANES = {
     "pca": (
         "Scatter plot of the first two principal components of the embedding",
@@ -137,6 +133,8 @@ def _content(
     record = adata.uns.get(UNS, {})
     options = run.get("options", {})
     halves = record.get("halves", {}).get(DOMAIN)
+    use_rep = options.get("use_rep", record.get("use_rep"))
+    redraws = describe_redraws(use_rep)
     library_key = options.get("library_key", record.get("library_key"))
     where = spots(adata, library_key=library_key)
     certain = np.asarray(adata.obs[CONFIDENCE]) if CONFIDENCE in adata.obs else None
@@ -165,7 +163,7 @@ def _content(
         "embedding": None if plane is None else _map_data.pack_places(plane, chosen),
         "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
         "levels": _levels.pack_levels(adata, domains, chosen),
-        "certainty": _CERTAINTY[halves is not None],
+        "certainty": f"probability to stay in the domain in {redraws}" if halves else "share of votes for the domain",
         "confidence": None if certain is None else _map_data.pack_shares(certain[chosen]),
         "genes": packed and packed.index,
         "depth": None if depth is None else _map_data.pack_bytes(depth[chosen].round().astype("<u4")),
@@ -186,7 +184,7 @@ def _content(
     sizes = _count_spots(domains, certain, halves)
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
     if halves is not None:
-        more += describe_unstable({row["domain"]: row["again"] for row in sizes})
+        more += describe_unstable({row["domain"]: row["again"] for row in sizes}, use_rep)
     stages = [dict(stage) | {"name": WORDS.get(stage["name"], stage["name"])} for stage in run.get("stages", [])]
     trained = int(np.asarray(adata.var[HIGHLY_VARIABLE]).sum()) if HIGHLY_VARIABLE in adata.var else None
     content = {
@@ -195,13 +193,13 @@ def _content(
         "n_obs": adata.n_obs,
         "n_seen": n_expressed,
         "n_trained": trained,
-        "use_rep": options.get("use_rep", record.get("use_rep")),
+        "use_rep": use_rep,
         "domains": listed,
         "number": _levels.describe_number(record),
         "slices": list(where.slices),
         "study": describe_slices(adata, where, library_key, shades, run),
         "sizes": sizes,
-        "redrawn": halves is not None,
+        "redrawn": None if halves is None else redraws,
         "median_confidence": None if certain is None else float(np.median(certain)),
         "uncertain": None if certain is None else float((certain < UNCERTAIN).mean()),
         "threshold": UNCERTAIN,
@@ -354,7 +352,7 @@ def _list_markers(adata: AnnData, counts: Any, domains: pd.Categorical[Any]) -> 
         table = table.set_axis(genes.get_indexer(table["gene"].astype(str)), axis=0)
     if table is None or not {"specific", "gene"} <= set(table) or (table.index == -1).any() or not genes.is_unique:
         table = _marker_tests.rank(moments, adata.var_names.to_numpy(), _MARKERS)
-    table = table[~(table["p_adjusted"] >= _marker_tests.LEVEL)].groupby("domain", sort=False).head(_MARKERS)
+    table = _marker_tests.beyond_chance(table).groupby("domain", sort=False).head(_MARKERS)
     table = table.assign(
         rank=table.groupby("domain").cumcount(),
         domain=names.get_indexer(pd.Index(table["domain"].astype(str))),

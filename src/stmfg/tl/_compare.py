@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     Result: TypeAlias = "AnnData | pd.Series[Any] | str | Path"
 
+logger = logging.getLogger("stmfg")
+
+_NEARLY_ALL = 0.95  # share of the spots of a result that a slice must have to be taken for the same
 _TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
 
 
@@ -30,7 +34,7 @@ def compare(a: Result, b: Result, *, key: str = DOMAIN) -> Comparison:
         Annotated data, a pandas Series of labels by the names of spots, or a path: the folder of a run, an ``.h5ad`` or
         ``.zarr``, or a table (``.csv``) with the name of the spot first and its label in the column ``domain`` or else
         the second. Spots of several slices have the slice after their name, as ``SPOT_SLICE``, or in a column
-        ``slice``.
+        ``slice``. Of several slices beside a result of one of them, that slice is compared.
     key
         Column of ``obs`` with the domains, where annotated data are given.
 
@@ -46,10 +50,27 @@ def compare(a: Result, b: Result, *, key: str = DOMAIN) -> Comparison:
     """
     one, other = read_labels(a, key), read_labels(b, key)
     if one.index.intersection(other.index).empty:
+        one, other = _take_slice(one, other, _name(a, "a")), _take_slice(other, one, _name(b, "b"))
+    if one.index.intersection(other.index).empty:
         first = f"first: {one.index[0]} and {other.index[0]}"
         raise InputError(f"{_name(a, 'a')} and {_name(b, 'b')} share no spot ({first}); give results of one slice")
     every = one.index.union(other.index, sort=False)
     return compare_labels(one.reindex(every), other.reindex(every))
+
+
+def _take_slice(several: pd.Series[Any], single: pd.Series[Any], name: str) -> pd.Series[Any]:
+    """Return the labels of the slice whose spots another result has; all labels where there is no such slice."""
+    known = set(single.index)
+    endings = [
+        (spot, spot[i + 1 :]) for spot in several.index for i, c in enumerate(spot) if c == "_" and spot[:i] in known
+    ]
+    counts = pd.Series([ending for _, ending in endings], dtype=object).value_counts()
+    # Barcodes are the same on every array: the slice is the one that has most of them, by itself and nearly all.
+    if counts.empty or counts.iloc[0] < _NEARLY_ALL * len(single) or (counts == counts.iloc[0]).sum() > 1:
+        return several
+    logger.info("of %s the slice %s is compared, which has the spots of the other", name, counts.index[0])
+    part = several[[spot for spot, ending in endings if ending == counts.index[0]]]
+    return part.set_axis(part.index.str.removesuffix(f"_{counts.index[0]}"))
 
 
 def read_labels(result: Result, key: str = DOMAIN) -> pd.Series[Any]:

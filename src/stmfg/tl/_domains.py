@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stmfg._core import checks
 from stmfg._core.progress import asked_for
-from stmfg._core.timing import stage
 from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, HALF, UNLIKE, UNS
 from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.model.domains import Result, find_domains
-from stmfg.model.halves import BESIDE_AT_MOST
 from stmfg.model.plugins import Plugins
-from stmfg.model.threads import count_cores, one_thread
+from stmfg.model.threads import one_thread
 from stmfg.tl._halves import begin_redraws, write_redraws
 from stmfg.tl._write import read_embedding, trained_config, write_domains, write_embedding, write_level
 
@@ -179,6 +176,7 @@ def domains(
 
     adata = adata.copy() if copy else adata
     numbers = checks.levels(n_domains, adata.n_obs)
+    begun: list[Begun] = []
     if key_added != DOMAIN:
         options["finest_level"] = 0
     if EMBEDDING in adata.obsm:
@@ -192,35 +190,23 @@ def domains(
         plugins, options = Plugins.split(options)
         config = trained_config(adata, preset, use_rep, options)
         embedded, seed = read_embedding(adata, library_key), checks.random_state(random_state)
-        result, begun = find_domains(embedded, numbers, config, seed, plugins.clusterer, pick_device(device)), None
+        result = find_domains(embedded, numbers, config, seed, plugins.clusterer, pick_device(device))
         where = {"layer": layer, "library_key": library_key}
     else:
         settings: dict[str, Any] = {"preset": preset or "default", "random_state": random_state, "device": device}
         model = STMFG(n_domains=numbers, **settings, **options)
         where = {"layer": layer, "library_key": library_key}
-        begun = _begin_redraws(adata, model, use_rep=use_rep, **where)
+        begin_redraws(adata, model, begun)
         with asked_for(progress):
             model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
         result = _write(adata, model, denoised=denoised, **where)
         config, seed, plugins = model.config, model.random_state, model.plugins
     write_domains(adata, result, key_added)
-    write_redraws(adata, key_added, config, seed, plugins, device=device, begun=begun, **where)
+    mixtures = None if result.base is None else result.base.mixtures
+    write_redraws(adata, key_added, config, seed, plugins, device=device, begun=begun, mixtures=mixtures, **where)
     for level in numbers[1:] if isinstance(numbers, tuple) else ():
         write_level(adata, result, level, f"{key_added}_{level}", key_added)
     return adata if copy else None
-
-
-def _begin_redraws(adata: AnnData, model: STMFG, **where: str | None) -> Begun | None:
-    """Begin with the halves of the molecules while the model is fitted, where a core is free and data are small."""
-    config, k, plugins = model.config, model.n_domains, model.plugins
-    is_safe = plugins.clusterer is None and config.clusterer != "leiden" and model.device.type == "cpu"
-    if not config.redraws or not is_safe or count_cores() == 1 or adata.n_obs > BESIDE_AT_MOST:
-        return None
-    how: dict[str, Any] = {"device": str(model.device), "given": model._given} | where
-    known = min(k) if isinstance(k, tuple) else k if isinstance(k, int) else None
-    with stage("check"), suppress(InputError):  # which the model will raise
-        return begin_redraws(adata, known, config, model.random_state, plugins, **how)
-    return None
 
 
 def apply(

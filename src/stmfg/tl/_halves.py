@@ -19,12 +19,15 @@ from stmfg.model.thinning import Half
 from stmfg.tl._marker_tests import moments, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from stmfg._core.tissue import Tissue
     from stmfg.config import Config
+    from stmfg.model.estimator import STMFG
+    from stmfg.model.features import FeatureMap
     from stmfg.model.plugins import Plugins
 
     Begun = tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], halves.Redraws]]
@@ -37,31 +40,16 @@ def name_half(key: str) -> str:
     return HALF if key == DOMAIN else f"{key}_half"
 
 
-def begin_redraws(
-    adata: AnnData,
-    n_domains: int | None,
-    config: Config,
-    random_state: int,
-    plugins: Plugins,
-    device: str,
-    **where: Any,
-) -> Begun:
-    """Begin to find domains in halves of the molecules that :func:`stmfg._core.tissue.read_tissue` reads by ``where``.
+def begin_redraws(adata: AnnData, model: STMFG, begun: list[Begun]) -> None:
+    """Let a model begin with the halves of the molecules as soon as it has described the spots, where these are few."""
+    k = min(model.n_domains) if isinstance(model.n_domains, tuple) else model.n_domains
 
-    See :func:`stmfg.model.halves.begin_redraws`.
-    """
-    from stmfg.model.train import pick_device
+    def begin(spots: Tissue, order: NDArray[np.int64], whole: FeatureMap) -> None:
+        how = model.config, model.random_state, whole.mixtures, model.plugins.clusterer, model.device
+        begun.append((order, halves.begin_redraws(spots, None if isinstance(k, str) else k, *how)))
 
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # the warnings are given where the domains are found
-    try:
-        tissue = read_tissue(adata, config=config, **where)
-        config = config.replace(**tissue.graph_options)
-        spots, order = prepare(tissue, config)
-    finally:
-        logger.setLevel(level)
-    how: dict[str, Any] = {"clusterer": plugins.clusterer, "device": pick_device(device)}
-    return order, halves.begin_redraws(spots, n_domains, config, random_state, **how)
+    if model.config.redraws and adata.n_obs <= halves.BESIDE_AT_MOST:
+        model.when_described = begin
 
 
 def write_redraws(
@@ -72,10 +60,16 @@ def write_redraws(
     plugins: Plugins,
     *,
     device: str,
-    begun: Begun | None,
-    **where: str | None,
+    begun: Sequence[Begun] = (),
+    mixtures: bool | None = None,
+    **where: Any,
 ) -> None:
-    """Find the domains of ``key`` again in halves of the molecules; write their labels and the confidence."""
+    """Find the domains of ``key`` again in halves of the molecules; write their labels and the confidence.
+
+    Parameters as of :func:`stmfg.model.halves.begin_redraws`, and those of :func:`stmfg._core.tissue.read_tissue`.
+    """
+    from stmfg.model.train import pick_device
+
     half = name_half(key)
     adata.obs.drop(columns=half, errors="ignore", inplace=True)  # of earlier domains
     record: dict[str, Any] = adata.uns[UNS]
@@ -88,13 +82,24 @@ def write_redraws(
     domains = labels(adata, key)
     codes = np.array(domains.codes, dtype=np.int64)
     where |= {"library_key": where["library_key"] or record.get("library_key"), "use_rep": use_rep}
+    level, problem = logger.level, None
     with stage("halves"):
+        logger.setLevel(logging.ERROR)  # the warnings were given where the domains were found
         try:
-            order, match = begun or begin_redraws(adata, None, config, random_state, plugins, device, **where)
+            if begun:
+                order, match = begun[0]
+            else:
+                spots, order = prepare(read_tissue(adata, config=config, **where), config)
+                how = config, random_state, mixtures, plugins.clusterer, pick_device(device)
+                match = halves.begin_redraws(spots, None, *how)
             redraws = match(codes[order])
         except InputError as error:  # the counts are no longer there, or half of the molecules are too few
-            logger.info("confidence is the share of the vote, for halves of the molecules cannot be used: %s", error)
-            return
+            problem = error
+        finally:
+            logger.setLevel(level)
+    if problem is not None:
+        logger.info("confidence is the share of the vote, for halves of the molecules cannot be used: %s", problem)
+        return
     codes[order] = redraws.labels
     if use_rep is None:
         adata.obs[half] = pd.Categorical.from_codes(codes, categories=domains.categories)

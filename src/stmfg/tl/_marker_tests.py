@@ -175,6 +175,11 @@ def rank(
     return pd.concat(tables)
 
 
+def beyond_chance(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of genes that are higher in their domain beyond chance, and those where nothing was tested."""
+    return table[~(table["p_adjusted"] >= LEVEL)]
+
+
 def summarise(table: pd.DataFrame, domains: Sequence[str]) -> pd.DataFrame:
     """Say of every domain (rows) how many genes of a whole table of :func:`rank` are specific to it, and which.
 

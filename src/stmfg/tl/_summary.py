@@ -84,7 +84,8 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     if again is not None:
         overlap = pd.Series(np.asarray(again["found_again"]), index=[str(name) for name in again["domains"]])
         table["found again"] = overlap.groupby(level=0).min().reindex(table.index)
-        sentences += describe_unstable({str(name): value for name, value in table["found again"].items()})
+        found_again = {str(name): value for name, value in table["found again"].items()}
+        sentences += describe_unstable(found_again, adata.uns[UNS].get("use_rep"))
     confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
     if confidence in adata.obs:
         certain = pd.Series(np.asarray(adata.obs[confidence], dtype=float)).groupby(np.asarray(domains.codes))
@@ -112,13 +113,20 @@ def _describe_number(adata: AnnData) -> list[str]:
     return [f"The number of domains, {int(choice['chosen'])}, was given, not chosen by the data."]
 
 
-def describe_unstable(overlap: Mapping[str, float]) -> list[str]:
-    """Name the domains that half of the molecules do not show again, by their overlap (Jaccard index) there."""
-    return [
-        f"Domain {name} is unstable: found again in half of the molecules with an overlap of {value:.0%}."
-        for name, value in sorted(overlap.items(), key=lambda item: item[1])
-        if value < UNSTABLE
-    ]
+def describe_redraws(use_rep: str | None) -> str:
+    """Say what the domains were found again in."""
+    return "half of the molecules" if use_rep is None else f"noisier copies of {use_rep}"
+
+
+def describe_unstable(overlap: Mapping[str, float], use_rep: str | None) -> list[str]:
+    """Name the domains that are not found again, by their overlap (Jaccard index) with what is found there."""
+    unstable = {name: value for name, value in overlap.items() if value < UNSTABLE}
+    if not unstable:
+        return []
+    names = sorted(unstable, key=lambda name: unstable[name])
+    values = _enumerate([f"{unstable[name]:.0%}" for name in names])
+    subject = f"Domain {names[0]} is" if len(names) == 1 else f"Domains {_enumerate(names)} are"
+    return [f"{subject} unstable: found again in {describe_redraws(use_rep)} with an overlap of {values}."]
 
 
 def describe_markers(summary: pd.DataFrame) -> list[str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tqdm import tqdm
 
 from stmfg._core import checks
-from stmfg._core.progress import is_watched, time_left
+from stmfg._core.progress import is_watched, tick, time_left
 from stmfg.errors import SHELL, InputError
 from stmfg.io.sheet import read_samples
 from stmfg.workflow import _workers
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["BatchResult", "batch"]
 
 logger = logging.getLogger("stmfg")
+
+_BAR: Final = "{n_fmt} of {total_fmt} samples |{bar:20}| {elapsed}{postfix}"
 
 
 class BatchResult(NamedTuple):
@@ -139,18 +142,32 @@ def _collect(results: _workers.Results, names: list[str], jobs: int, progress: b
     """Wait for the samples to end, say which run and how long it may take, and return why some failed."""
     failures: dict[str, Failure] = {}
     waiting, began = list(names), time.monotonic()
-    with closing(results), tqdm(total=len(names), unit="sample", disable=not (progress and is_watched())) as bar:
-        bar.set_postfix_str(f"running {', '.join(waiting[:jobs])}")
-        for name, failure in results:
-            waiting.remove(name)
-            if failure is not None:
-                failures[name] = failure
-                logger.warning("%s: %s", name, failure.reason)
-            n_done = len(names) - len(waiting)
-            left = (time.monotonic() - began) / n_done * len(waiting)
-            if progress and not is_watched():
-                ended = "finished" if failure is None else "failed"
-                logger.info("%s: %s, %d of %d samples, %s", name, ended, n_done, len(names), time_left(left))
-            bar.update()
-            bar.set_postfix_str(f"running {', '.join(waiting[:jobs])}" if waiting else "")
+
+    def wait() -> str:
+        n_done = len(names) - len(waiting)
+        return time_left((time.monotonic() - began) / n_done * len(waiting)) if n_done and waiting else ""
+
+    def tell(bar: tqdm[Any]) -> None:
+        running = f"running {', '.join(waiting[:jobs])}" if waiting else ""
+        bar.set_postfix_str(", ".join(filter(None, (running, wait()))), refresh=False)
+
+    closed, shown = threading.Event(), progress and is_watched()
+    with closing(results), tqdm(total=len(names), bar_format=_BAR, disable=not shown) as bar:
+        if shown:
+            tell(bar)
+            tick(bar, closed, tell)
+        try:
+            for name, failure in results:
+                waiting.remove(name)
+                if failure is not None:
+                    failures[name] = failure
+                    logger.warning("%s: %s", name, failure.reason)
+                if progress and not shown:
+                    ended = "finished" if failure is None else "failed"
+                    count = f"{len(names) - len(waiting)} of {len(names)} samples"
+                    logger.info("%s", ", ".join(filter(None, (f"{name}: {ended}", count, wait()))))
+                tell(bar)
+                bar.update()
+        finally:
+            closed.set()
     return failures

@@ -31,16 +31,18 @@ def compare_results(a: str | Path, b: str | Path, output: str | Path | None = No
     checks.writable(output)
     output.mkdir(parents=True, exist_ok=True)
     comparison.spots.to_csv(output / "differences.csv", index_label="spot")
-    for result in (a, b):
-        path = Path(result).expanduser()
-        path = path / "result.h5ad" if (path / "result.h5ad").is_file() else path
-        if path.suffix in (".h5ad", ".zarr"):
-            _draw(path, comparison, output / "differences.png")
-            break
+    paths = [path for result in (a, b) if (path := _find_data(Path(result).expanduser())).suffix in (".h5ad", ".zarr")]
+    if paths and not any(_draw(path, comparison, output / "differences.png") for path in paths):
+        raise InputError(f"{paths[0]} names its spots otherwise than its domains.csv; compare the two result.h5ad")
     return comparison
 
 
-def _draw(path: Path, comparison: Comparison, file: Path) -> None:
+def _find_data(path: Path) -> Path:
+    return path / "result.h5ad" if (path / "result.h5ad").is_file() else path
+
+
+def _draw(path: Path, comparison: Comparison, file: Path) -> bool:
+    """Draw where the spots of a result differ, and return whether they are those that were compared."""
     from matplotlib.figure import Figure
 
     from stmfg import pl
@@ -49,8 +51,9 @@ def _draw(path: Path, comparison: Comparison, file: Path) -> None:
 
     adata = read(path)
     if not adata.obs_names.isin(comparison.spots.index).any():
-        raise InputError(f"{path} names its spots otherwise than its domains.csv; compare the two result.h5ad")
+        return False
     figure = Figure(figsize=(8, 7), layout="constrained")
     library_key = SLICE if SLICE in adata.obs else None
     pl.differences(adata, comparison, library_key=library_key, ax=figure.add_subplot())
     figure.savefig(file, dpi=150)
+    return True
