@@ -249,6 +249,15 @@ def few_valued_columns(adata: Annotated) -> list[str]:
     return sorted(few, key=lambda name: few[name])
 
 
+def column_of_repeats(adata: Annotated) -> str | None:
+    """Return the column of ``obs`` that tells spots of one name apart; None where none does."""
+    for column in (*slice_columns(adata), *few_valued_columns(adata)):
+        names = pd.DataFrame({"spot": adata.obs_names, "slice": adata.obs[column].to_numpy()})
+        if not names.duplicated().any():
+            return column
+    return None
+
+
 def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:
     """Return the column of ``obs`` that tells slices apart whose places lie on top of each other."""
     for column in slice_columns(adata):
