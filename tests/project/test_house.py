@@ -210,3 +210,12 @@ def test_most_tests_use_public_names() -> None:
             if full.startswith("stmfg.") and any(part.startswith("_") for part in full.split(".")[1:]):
                 private.add(path.name)
     assert len(private) <= 15, private
+
+
+def test_no_module_that_computes_knows_of_labels() -> None:
+    mentions = set()
+    for path in PACKAGE.rglob("*"):
+        if path.suffix in {".py", ".j2", ".html", ".js"} and "ground_truth" in path.read_text(encoding="utf-8"):
+            mentions.add(path.relative_to(PACKAGE).as_posix())
+    # The simulation makes them, and the demo compares with them when everything is done.
+    assert mentions <= {"datasets.py", "cli/_commands.py"}

@@ -194,9 +194,12 @@ def test_slices_are_chosen(browser: Any, tmp_path: Path) -> None:
 
 
 def test_spots_can_be_faded_over_the_tissue(page: Any) -> None:
+    assert share(pixels(page), ORANGE) > 0.01
+    page.find_element(By.ID, "names").send_keys(Keys.SPACE)
     page.find_element(By.ID, "opacity").send_keys(Keys.HOME)
-    canvas = page.find_element(By.CSS_SELECTOR, "#tissue-map canvas")
-    assert canvas.value_of_css_property("opacity") == "0"
+    assert (pixels(page)[..., 3] == 0).all()
+    page.find_element(By.ID, "outlines").send_keys(Keys.SPACE)
+    assert share(pixels(page), ORANGE) > 0.001  # borders of the domains stay over the tissue
 
 
 @pytest.mark.parametrize(("theme", "dark"), [("light", False), ("dark", True)])

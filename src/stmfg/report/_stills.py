@@ -26,7 +26,7 @@ _DPI = 200
 def tissue_picture(where: Spots, pixels: int = LARGE) -> str:
     """Return the tissue image inside the bounds of the spots, as a data address."""
     figure, ax = _panel(where, pixels)
-    draw_spots(ax, where).remove()
+    draw_spots(ax, replace(where, slices={}, frame=where.bounds())).remove()  # names are on the picture of the spots
     return data_address(figure, quality=85)
 
 

@@ -43,6 +43,7 @@ export class SpotMap {
     this.view = null; // pixels of the page: x * k + tx, y * k + ty
     this.drawn = null; // the view of the last drawing
     this.cost = 0; // milliseconds of the last drawing
+    this.opacity = 1; // of the spots; what is drawn over them stays as it is
     this.spot = -1; // the one that is looked at
     this.tool = "move"; // or "rectangle", "lasso"
     this.trace = []; // corners drawn so far, in the tissue
@@ -133,6 +134,12 @@ export class SpotMap {
     const { k, tx, ty } = this.view;
     this.context.save();
     this.context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    if (this.opacity < 1) {
+      this.context.globalCompositeOperation = "destination-in";
+      this.context.fillStyle = `rgb(0 0 0 / ${this.opacity})`;
+      this.context.fillRect(0, 0, this.width, this.height);
+      this.context.globalCompositeOperation = "source-over";
+    }
     this.decorate(this.context, { k, tx, ty, width: this.width, height: this.height });
     this.context.restore();
     this.drawn = this.view;

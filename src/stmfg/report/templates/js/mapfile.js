@@ -97,7 +97,8 @@ export function drawMap({ map, groups, scale, title, paths, labels, image, dark 
     );
   });
   for (const [x, y, text, align] of labels) {
-    const [fill, stroke] = align ? [ink, paper] : ["#14171b", "#ffffff"]; // a slice's name stands beside its spots
+    const onPaper = align && !image.address; // a slice's name stands beside its spots
+    const [fill, stroke] = onPaper ? [ink, paper] : ["#14171b", "#ffffff"];
     parts.push(
       `<text x="${x.toFixed(1)}" y="${(y + 4.5).toFixed(1)}" text-anchor="${align ? "start" : "middle"}" font-size="13" font-weight="600" fill="${fill}" stroke="${stroke}" stroke-width="3.5" stroke-linejoin="round" paint-order="stroke">${escapeXml(text)}</text>`,
     );

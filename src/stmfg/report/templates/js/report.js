@@ -242,7 +242,7 @@ class Page {
     });
     for (const [x, y, text, align] of this.labels()) {
       context.textAlign = align ?? "center";
-      const onPaper = align && dark.matches; // a slice's name stands beside its spots
+      const onPaper = align && dark.matches && !this.tissue.under.src; // a slice's name stands beside its spots
       context.strokeStyle = onPaper ? "rgb(20 23 27 / 90%)" : "rgb(255 255 255 / 90%)";
       context.fillStyle = onPaper ? "#e7eaee" : "#14171b";
       context.strokeText(text, x, y);
@@ -297,7 +297,8 @@ class Page {
     const image = find("#map .still .tissue");
     if (image) this.tissue.under.src = image.src;
     find("#opacity")?.addEventListener("input", ({ target }) => {
-      this.tissue.canvas.style.opacity = String(target.valueAsNumber / 100);
+      this.tissue.opacity = target.valueAsNumber / 100;
+      this.tissue.request();
     });
     find("#outlines").addEventListener("change", () => this.redraw());
     find("#names").addEventListener("change", ({ target }) => {
@@ -340,7 +341,7 @@ class Page {
       title: [this.data.title, this.slices.name, shown].filter(Boolean).join(", "),
       paths: this.outlined().map(([, colour, loops]) => [path(loops), colour]),
       labels: this.labels().filter(inside),
-      image: { address: this.tissue.under.src, spots: this.tissue.canvas.style.opacity || 1 },
+      image: { address: this.tissue.under.src, spots: this.tissue.opacity },
       dark: dark.matches,
     });
   }
