@@ -157,9 +157,7 @@ def test_an_image_that_cannot_be_placed_is_left_out(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_rows_without_an_element_are_left_out(
-    table: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_rows_without_an_element_are_left_out(table: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_store(tmp_path / "a.zarr", table.copy())
     stored = zarr.open_group(tmp_path / "a.zarr" / "tables" / "table")
     del stored["obsm/spatial"]
