@@ -17,7 +17,7 @@ from stmfg.datasets import simulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from _data import write_space_ranger
-from _platforms import WRITERS, write_curio, write_gem, write_matched_slideseq, write_square_gef
+from _platforms import WRITERS, write_cosmx, write_curio, write_gem, write_matched_slideseq, write_square_gef
 from _tenx import write_aggregated, write_hd_cells, write_xenium
 
 N_SPOTS, N_GENES, N_DOMAINS = 300, 100, 4
@@ -74,8 +74,8 @@ def _h5ad_gz(folder: Path) -> None:
     _compress(folder / "plain.h5ad", folder / "input.h5ad.gz")
 
 
-def _zarr_zip(folder: Path) -> None:
-    _spatialdata(folder)
+def _zarr_zip(folder: Path, write: Callable[[Path], None] = _spatialdata) -> None:
+    write(folder)
     shutil.make_archive(str(folder / "input.zarr"), "zip", folder / "input.zarr")
     shutil.rmtree(folder / "input.zarr")
 
@@ -114,6 +114,9 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "visiumhd cells": _instrument(write_hd_cells),
     "h5ad.gz": _h5ad_gz,
     "zarr.zip": _zarr_zip,
+    "zarr.zip with an image": lambda folder: _zarr_zip(folder, _spatialdata_image),
+    "cosmx text": _instrument(lambda folder, adata: write_cosmx(folder, adata, gz=False, beside=True)),
+    "stereoseq release": _instrument(lambda f, adata: write_gem(f / "GEM_CellBin.tsv", adata, cells=True, new=False)),
     "visium, all compressed": _compressed,
     **{name: _instrument(write) for name, write in WRITERS.items()},
 }

@@ -72,12 +72,23 @@ def test_positions_of_other_tools_are_found(
     assert f"positions are taken from {where}" in caplog.text
 
 
-def test_columns_of_positions_go_by_their_names(written: Callable[..., Path], section: AnnData) -> None:
-    xy = section.obsm["spatial"].copy()
-    turned = pd.DataFrame(xy[:, ::-1], index=section.obs_names, columns=["Y", "X"])
-    np.testing.assert_array_equal(
-        stmfg.read(written(lambda a: a.obsm.__setitem__("spatial", turned))).obsm["spatial"], xy
-    )
+@pytest.mark.parametrize("key", ["spatial", "coords_um"])
+@pytest.mark.parametrize(
+    "names", [("Y", "X"), ("imagerow", "imagecol"), ("y_centroid", "x_centroid"), ("pxl_row", "pxl_col")]
+)
+def test_columns_of_positions_go_by_their_names(
+    names: tuple[str, str], key: str, written: Callable[..., Path], section: AnnData
+) -> None:
+    xy = section.obsm.pop("spatial")
+    turned = pd.DataFrame(xy[:, ::-1], index=section.obs_names, columns=names)
+    np.testing.assert_array_equal(stmfg.read(written(lambda a: a.obsm.__setitem__(key, turned))).obsm["spatial"], xy)
+
+
+@pytest.mark.parametrize(("column", "n"), [("In_Tissue", 280), ("on_tissue", 280), ("tissue", 280), ("inside", 300)])
+def test_what_the_column_of_tissue_is_called(
+    column: str, n: int, written: Callable[..., Path], section: AnnData
+) -> None:
+    assert stmfg.read(written(lambda a: a.obs.__setitem__(column, [0] * 20 + [1] * 280))).n_obs == n
 
 
 def test_rows_and_columns_of_visium_are_hexagons(written: Callable[..., Path], section: AnnData) -> None:

@@ -130,6 +130,9 @@ def test_what_people_have_in_memory_is_written(kind: str, section: AnnData, mode
     [
         (lambda a: a.uns.__setitem__("mine", {"deep": object()}), "uns['mine']['deep'] cannot be written"),
         (lambda a: a.layers.__setitem__("a/b", a.X), "rename it: adata.layers['a_b'] = adata.layers.pop('a/b')"),
+        (lambda a: a.layers.__setitem__(3, a.X), "adata.layers['3'] = adata.layers.pop(3)"),
+        (lambda a: a.layers.__setitem__("c", a.X.toarray().astype(object)), "layers['c'] cannot be written"),
+        (lambda a: setattr(a, "obs", pd.concat([a.obs, a.obs], axis=1)), "has the column 'ground_truth' twice"),
         (lambda a: a.obsm.__setitem__("a/b", a.obsm["spatial"]), "obsm has the name 'a/b', which in a file"),
     ],
 )

@@ -111,13 +111,16 @@ def test_a_graph_of_another_tool_is_used_and_it_is_said(
     assert any("of another tool, is used" in line for line in again["warnings"])  # of the result, too
 
 
-@pytest.mark.parametrize("graph", ["empty", "diagonal", "not a number", "negative", "another order", "all with all"])
+@pytest.mark.parametrize(
+    "graph", ["empty", "diagonal", "not a number", "negative", "another order", "all with all", "a part"]
+)
 def test_a_graph_that_is_not_one_of_neighbours_is_replaced(
     graph: str, section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     given, order = foreign(section).obsp[GRAPH], np.random.default_rng(0).permutation(300)
     made = {
         "negative": -given,
+        "a part": given.multiply(np.arange(300)[:, None] < 100).multiply(np.arange(300) < 100).tocsr(),
         "another order": given[order][:, order],
         "all with all": sparse.csr_matrix(1 - np.eye(300)),
         "empty": sparse.csr_matrix((300, 300)),

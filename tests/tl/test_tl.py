@@ -346,8 +346,9 @@ def test_bad_data_are_refused_and_nothing_is_written(section: AnnData, refused: 
         assert keys(bad) == before
 
 
-def test_an_embedding_takes_the_place_of_counts(section: AnnData, quick: dict[str, Any]) -> None:
-    section.obsm["X_pca"] = np.random.default_rng(0).normal(size=(section.n_obs, 7))
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_an_embedding_takes_the_place_of_counts(section: AnnData, quick: dict[str, Any], dtype: str) -> None:
+    section.obsm["X_pca"] = np.random.default_rng(0).normal(size=(section.n_obs, 7)).astype(dtype)
     without = AnnData(obs=section.obs, obsm=dict(section.obsm))
     assert without.X is None
     for adata in (section, without):

@@ -11,6 +11,7 @@ from typing import Any
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import sparse
@@ -51,6 +52,15 @@ def raw_of_more_genes(adata: AnnData) -> AnnData:
     return adata[:, ::-1][:, 5:].copy()
 
 
+def raw_of_other_names(adata: AnnData) -> None:
+    raw = adata[:, ::-1].copy()
+    raw.var = pd.DataFrame(
+        {"feature_name": pd.Categorical(raw.var_names)}, index=[f"ENSG{i}" for i in range(raw.n_vars)]
+    )
+    adata.raw = raw
+    adata.X = adata.X.log1p()
+
+
 def scaled_layer_of_counts(adata: AnnData) -> None:
     adata.layers["counts"] = adata.X.log1p()
 
@@ -70,6 +80,7 @@ def layer(name: str) -> Callable[[AnnData], None]:
     [
         (raw_of_all_genes, "raw", "adata.raw"),
         (raw_of_more_genes, "raw", "adata.raw"),
+        (raw_of_other_names, "raw", "adata.raw"),
         (scaled_layer_of_counts, "X", "X"),
         (layer("umis"), "umis", "layers['umis']"),
         (layer("raw_counts"), "raw_counts", "layers['raw_counts']"),
@@ -105,6 +116,13 @@ def test_counts_are_found_offered_and_used(
     result = stmfg.read(tmp_path / "out" / "result.h5ad")
     assert list(result.obs["stmfg_domain"]) == list(expected.obs["stmfg_domain"])
     np.testing.assert_array_equal(result.X.toarray(), section.X.toarray())  # untouched
+
+
+def test_raw_that_lacks_genes_is_not_offered(section: AnnData, refused: Callable[..., str]) -> None:
+    section.raw = section[:, 5:].copy()
+    section.X = section.X.log1p()
+    assert refused(stmfg.tl.domains, section, n_domains=3).endswith("adata = adata.raw.to_adata()")
+    assert "does not have 5 of the genes" in refused(stmfg.tl.domains, section, n_domains=3, layer="raw")
 
 
 def test_messages_speak_python_in_python(section: AnnData, refused: Callable[..., str]) -> None:
@@ -299,7 +317,15 @@ def test_spots_beside_the_tissue_are_no_domain(section: AnnData, refused: Callab
     assert fixed.n_obs == 290
 
 
-@pytest.mark.parametrize("make", [lambda xy: xy, lambda xy: xy[:, ::-1] * 0.5, lambda xy: np.c_[xy, xy[:, 0]] - 7])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda xy: xy,
+        lambda xy: xy[:, ::-1] * 0.5,
+        lambda xy: np.c_[xy, xy[:, 0]] - 7,
+        lambda xy: np.c_[xy, xy.sum(axis=1), xy - 5],
+    ],
+)
 def test_positions_are_no_embedding(
     make: Callable[..., Any], section: AnnData, tmp_path: Path, refused: Callable[..., str], stmfg_shell: Call
 ) -> None:

@@ -57,21 +57,12 @@ def names(adata: Annotated) -> None:
     duplicated = adata.obs_names.duplicated()
     if duplicated.any():
         fix = in_words("adata.obs_names_make_unique()", "give every spot of the file a name of its own")
-        if column := column_of_repeats(adata):
+        if column := hints.column_of_repeats(adata):
             fix = in_words(f"adata.obs_names += '_' + adata.obs[{column!r}].astype(str)", flag("library_key", column))
         raise InputError(
             f"{duplicated.sum()} of {adata.n_obs} spot names repeat an earlier one "
             f"(first {str(adata.obs_names[duplicated][0])!r}); names must be unique: {fix}"
         )
-
-
-def column_of_repeats(adata: Annotated) -> str | None:
-    """Return the column of ``obs`` that tells spots of one name apart; None where none does."""
-    for column in (*hints.slice_columns(adata), *hints.few_valued_columns(adata)):
-        names = pd.DataFrame({"spot": adata.obs_names, "slice": adata.obs[column].to_numpy()})
-        if not names.duplicated().any():
-            return column
-    return None
 
 
 def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -> None:
@@ -182,7 +173,7 @@ def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | On
     elif layer == hints.RAW and layer not in adata.layers:
         matrix, where = _raw(adata), hints.place_of_layer(adata, layer)
     else:
-        matrix = require(adata, "layers", layer, "name one of these layers, or put raw counts there")
+        matrix = require(adata, "layers", layer, _known(adata.layers, "layer"))
         where = hints.place_of_layer(adata, layer)
     try:
         if matrix is None or adata.n_vars == 0:
@@ -193,14 +184,19 @@ def counts(adata: Annotated, layer: str | None = None) -> sparse.csr_matrix | On
         raise InputError(f"{error}; {_instead_of_counts(adata, layer)}") from error
 
 
+def _known(names: Any, option: str) -> str:
+    shown = ", ".join(map(str, names))
+    return f"name one of these: {shown}" if shown else f"leave {flag(option)} out, since there is nothing to name"
+
+
 def _raw(adata: Annotated) -> Any:
     """Return the counts in ``adata.raw`` of the genes that the data have."""
     if adata.raw is None:
         raise InputError("adata.raw is missing; name a layer with raw counts")
     columns = hints.genes_in_raw(adata)
     if columns is None:
-        missing = adata.var_names.difference(adata.raw.var_names)
-        first = f"{len(missing)} of the genes (first {str(missing[0])!r})" if len(missing) else "each gene once"
+        missing = list(adata.var_names.difference(adata.raw.var_names).astype(str))
+        first = f"{len(missing)} of the genes (first {missing[0]!r})" if missing else "each gene once"
         fix = in_words("use it whole: adata = adata.raw.to_adata()", "name a layer instead")
         raise InputError(f"adata.raw does not have {first}; {fix}")
     whole = len(columns) == adata.raw.shape[1] and (columns == np.arange(len(columns))).all()
@@ -256,7 +252,7 @@ def representation(adata: Annotated, key: str) -> NDArray[np.float32]:
     """Return a checked copy of an embedding ``obsm[key]``, float32 (n_obs, d), finite, and no positions."""
     where = f"obsm[{key!r}]"
     fix = "give an embedding with one row of numbers per spot, for example PCA"
-    values = _numbers(require(adata, "obsm", key, "name one of these keys"), where, fix)
+    values = _numbers(require(adata, "obsm", key, _known(hints.embeddings(adata), "use_rep")), where, fix)
     if hints.are_positions(adata, key, values):
         others = ", ".join(hints.embeddings(adata)) or "none"
         raise InputError(f"{where} holds the positions of the spots, not an embedding; {fix} (obsm has: {others})")

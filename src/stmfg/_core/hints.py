@@ -164,7 +164,8 @@ def are_positions(adata: Annotated, key: str, values: NDArray[Any]) -> bool:
     xy = _as_numbers(adata.obsm[SPATIAL]) if SPATIAL in adata.obsm else None
     if xy is None or len(xy) != len(values) or not (np.isfinite(values).all() and np.isfinite(xy).all()):
         return False
-    # In another unit, turned or mirrored: what straight lines explain.
+    # In another unit, turned or mirrored: what straight lines explain. Embeddings are also stored in half precision.
+    values = values.astype(np.float64)
     with np.errstate(all="ignore"):
         values, xy = values - values.mean(axis=0), xy - xy.mean(axis=0)
         size = np.abs(values).max(initial=0.0)
@@ -246,6 +247,15 @@ def few_valued_columns(adata: Annotated) -> list[str]:
         if (not is_number or (column == np.rint(column)).all()) and 1 < (n := column.nunique()) <= _MOST_SLICES:
             few[str(name)] = n
     return sorted(few, key=lambda name: few[name])
+
+
+def column_of_repeats(adata: Annotated) -> str | None:
+    """Return the column of ``obs`` that tells spots of one name apart; None where none does."""
+    for column in (*slice_columns(adata), *few_valued_columns(adata)):
+        names = pd.DataFrame({"spot": adata.obs_names, "slice": adata.obs[column].to_numpy()})
+        if not names.duplicated().any():
+            return column
+    return None
 
 
 def overlapping_slices(adata: Annotated, xy: NDArray[np.float64]) -> str | None:

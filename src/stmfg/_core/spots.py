@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stmfg._core.checks import library_names
 from stmfg._core.geometry import spacing
 from stmfg._keys import SPATIAL
-from stmfg.errors import InputError, require
+from stmfg.errors import InputError, in_words, require
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,7 +24,6 @@ logger = logging.getLogger("stmfg")
 
 _FILL = 0.9  # diameter in spacings where the true one is unknown: a tissue without holes, spots still told apart
 _MOSAIC = 3_000  # pixels of the longer side of the images of several slices, joined to one
-_WITHOUT = "remove it, or draw without: image=False"
 
 
 @dataclass(frozen=True)
@@ -156,17 +155,21 @@ def _mapping(library: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return the images or scale factors of a library."""
     entries = library.get(name, {})
     if not isinstance(entries, Mapping):
-        raise InputError(f"{name} in uns['spatial'] is not a mapping of names; {_WITHOUT}")
+        raise InputError(f"{name} in uns['spatial'] is not a mapping of names; {_without()}")
     return entries
+
+
+def _without() -> str:
+    return in_words("remove it, or draw without: image=False", "remove it from the file")
 
 
 def _factor(factors: Mapping[str, Any], name: str) -> float:
     """Return a scale factor, 0 where there is none."""
     try:
-        return float(factors.get(name, 0.0))
+        return float(np.asarray(factors.get(name, 0.0)).item())
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{name} in uns['spatial'] is {str(factors[name])[:50]!r}, not a number; {_WITHOUT}"
+            f"{name} in uns['spatial'] is {str(factors[name])[:50]!r}, not a number; {_without()}"
         ) from error
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from stmfg._keys import EMBEDDING, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
-from stmfg.errors import InputError, flag
+from stmfg.errors import InputError, flag, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,6 +35,8 @@ OPTIONS: Final[dict[str, type[int] | type[float]]] = {"spatial_neighbors": int, 
 """Hyperparameters that say how a graph is built."""
 _FAR: Final = 0.7
 """Length of links in that of links between any spots from which on they are not those of neighbours."""
+_ALONE: Final = 0.2
+"""Share of spots without a link from which on a graph is not that of the tissue."""
 _WHERE: Final = f"obsp[{SPATIAL_GRAPH!r}]"
 
 
@@ -181,6 +183,8 @@ def _foreign(
         problem = "holds NaN or infinity"
     elif (links.data < 0).any():
         problem = "has negative weights"
+    elif (alone := graph.shape[0] - len(np.unique(np.concatenate([rows, columns])))) > _ALONE * graph.shape[0]:
+        problem = f"leaves {alone} of {graph.shape[0]} spots without a link"
     elif libraries is not None and (across := int((libraries[rows] != libraries[columns]).sum())):
         problem = f"has {across} links from slice to slice"
     elif _typical_length(coordinates, rows, columns) > _FAR * _typical_length(coordinates, rows, _shuffled(columns)):
@@ -189,9 +193,9 @@ def _foreign(
         logger.warning("%s %s; the spatial graph is built anew", _WHERE, problem)
         return StoredGraph()
     if contradicting := [name for name in OPTIONS if name in given]:
+        fix = in_words(f"leave it out, or remove the graph: del adata.{_WHERE}", "leave it out")
         raise InputError(
-            f"{_WHERE} is of another tool and would be used, so {flag(contradicting[0])} has no effect; "
-            f"leave it out, or remove the graph: del adata.{_WHERE}"
+            f"{_WHERE} is of another tool and would be used, so {flag(contradicting[0])} has no effect; {fix}"
         )
     logger.warning(
         "the spatial graph in %s, of another tool, is used (%.1f links a spot); remove it to have one built",

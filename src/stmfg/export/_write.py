@@ -158,7 +158,8 @@ def _choose_slice(adata: AnnData, name: str | None) -> AnnData:
         return _without_slice(adata, names[0]) if column == SLICE and names else adata
     if name not in names:
         known = ", ".join(names) or "it has none"
-        raise InputError(f"{flag('slice_name')} is {name!r}; name one slice of the result ({known})")
+        given = f"{flag('slice_name')} is {name!r}" if name is not None else f"{flag('slice_name')} is needed"
+        raise InputError(f"{given}; name one slice of the result ({known})")
     part = adata[(adata.obs[column].astype(str) == name).to_numpy()].copy()
     return _without_slice(part, str(name)) if column == SLICE else part
 

@@ -163,6 +163,12 @@ def _read_path(
     files = [entry for entry in names if entry.lower().endswith((".h5ad", ".h5ad.gz", ".zarr", ".zarr.zip"))]
     if len(files) == 1:
         raise InputError(f"{path} is a folder with one file that stMFG reads; give that: {path / files[0]}")
+    if files:
+        shown = ", ".join(files[:5])
+        raise InputError(
+            f"{path} is a folder with {len(files)} files that stMFG reads ({shown}); give one, such as "
+            f"{path / files[0]}, or several as slices"
+        )
     inside = [each.name for each in entries(path) if each.is_dir() and _is_readable(each)]
     if inside:
         raise InputError(
@@ -175,7 +181,8 @@ def _read_path(
 def _is_readable(folder: Path) -> bool:
     """Whether a folder, or files in it, are what some platform writes."""
     try:
-        return recognise(folder) is not None
+        match = recognise(folder)
+        return match is not None and match.whole
     except InputError:  # it holds several samples
         return True
     except OSError:
@@ -191,6 +198,8 @@ def _hint(path: Path) -> str:
         )
     if name.endswith((".tar", ".tar.gz", ".tgz", ".zip")):
         return " (unpack it, and give the folder)"
+    if name.endswith((".loom", ".h5mu")):
+        return " (read it in Python, and write the table with counts with adata.write_h5ad)"
     return " (convert it to .h5ad in R)" if name.endswith((".rds", ".rdata", ".h5seurat")) else ""
 
 

@@ -30,12 +30,15 @@ def make_writable(adata: AnnData) -> None:
     What has no form in a file is refused by its name.
     """
     for name in _KEYED:
-        for key in getattr(adata, name):
-            if "/" in str(key):
+        for key, value in getattr(adata, name).items():
+            if not isinstance(key, str) or "/" in key:
+                why = "in a file would be a folder" if isinstance(key, str) else "is no text"
                 raise InputError(
-                    f"{name} has the name {str(key)[:50]!r}, which in a file would be a folder; "
+                    f"{name} has the name {str(key)[:50]!r}, which {why}; "
                     f"rename it: adata.{name}[{str(key).replace('/', '_')!r}] = adata.{name}.pop({key!r})"
                 )
+            if isinstance(value, np.ndarray) and value.dtype.kind == "O" and (problem := _problem(value)):
+                raise InputError(f"{name}[{key!r}] cannot be written ({problem}); remove it: del adata.{name}[{key!r}]")
     frames = [(adata.obs, "obs"), (adata.var, "var")]
     if adata.raw is not None:
         frames.append((adata.raw.var, "raw.var"))
@@ -56,6 +59,10 @@ def make_writable(adata: AnnData) -> None:
 
 def _make_frame_writable(frame: pd.DataFrame, where: str) -> None:
     """Convert index and columns that cannot be written, in place."""
+    if twice := frame.columns[frame.columns.duplicated()].tolist():
+        raise InputError(f"{where} has the column {twice[0]!r} twice; rename or remove one of them")
+    if isinstance(frame.index, pd.MultiIndex):
+        frame.index = pd.Index(["_".join(map(str, name)) for name in frame.index])
     if not isinstance(frame.index.dtype, np.dtype) or frame.index.dtype.kind not in "OU":
         frame.index = pd.Index(frame.index.astype(str).to_numpy(dtype=object), name=frame.index.name)
     names = ["index_" if name == "_index" else str(name) for name in frame.columns]

@@ -57,7 +57,7 @@ class FeatureMap:
     loadings: NDArray[Any]
     rotation: NDArray[np.float64]
     autocorrelation: NDArray[np.float64]
-    joining: NDArray[np.bool_]
+    joining: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     """Which columns the network reads, (d,): all of the expression, and of a further view those with separate modes."""
     mixtures: bool = False
     """Whether the columns are leading components of spots, plain and with rows of unit length, not factors."""
@@ -203,10 +203,13 @@ def fit_counts(
     if libraries is not None:
         middle = Middle(_offsets.slice_means(x, libraries[rows]), libraries[rows])
     # Started alike for every seed: else the axes, and with them the number of domains, would differ in fine digits.
-    loadings = principal_axes(standardize(x, center, scale), middle / scale, config.n_components, 0)
-    none, all_ones = np.zeros((0, 0)), np.ones(loadings.shape[1])
-    feature_map = FeatureMap(genes, target, center, scale, loadings, none, all_ones, all_ones.astype(bool))
-    components = apply_map(feature_map, counts, log1p=config.log1p)
+    x = standardize(x, center, scale)
+    loadings = principal_axes(x, middle / scale, config.n_components, 0)
+    feature_map = FeatureMap(genes, target, center, scale, loadings, np.zeros((0, 0)), np.ones(loadings.shape[1]))
+    if len(rows) < counts.shape[0]:
+        components = apply_map(feature_map, counts, log1p=config.log1p)
+    else:
+        components = (x @ loadings.astype(np.float32) - (center / scale) @ loadings).astype(np.float32)
     return components, components, feature_map
 
 
@@ -218,10 +221,8 @@ def fit_representation(
     if not alike:
         deviation = x.std(axis=0, dtype=np.float64)
         scale = np.where(deviation > 1e-6 * np.maximum(np.abs(center), 1.0), deviation, 1.0)
-    all_ones = np.ones(x.shape[1])
-    feature_map = FeatureMap(
-        np.arange(x.shape[1]), 0.0, center, scale, np.zeros((0, 0)), np.eye(x.shape[1]), all_ones, all_ones.astype(bool)
-    )
+    d = x.shape[1]
+    feature_map = FeatureMap(np.arange(d), 0.0, center, scale, np.zeros((0, 0)), np.eye(d), np.ones(d))
     components = ((x - center) / scale).astype(np.float32)
     scores = compress(_offsets.centred((x - center) / scale, libraries)).astype(np.float32)
     return components, scores, feature_map

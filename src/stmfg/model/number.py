@@ -66,7 +66,7 @@ def _join(numbers: NDArray[np.int64]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def choose_number(surveyed: Survey) -> Choice:
+def choose_number(surveyed: Survey, most: int = MOST, least_per_domain: int = LEAST_PER_DOMAIN) -> Choice:
     """Choose the number of domains.
 
     What clusterings of different averages share grows with the number of domains: fast while these are in the data,
@@ -75,7 +75,7 @@ def choose_number(surveyed: Survey) -> Choice:
     differ by less than the standard error, by a jackknife over the averages, or over
     the clusterings where there are next to no averages.
     """
-    most = max(4, min(MOST, len(surveyed.rows) // LEAST_PER_DOMAIN))
+    most = max(4, min(most, len(surveyed.rows) // least_per_domain))
     numbers = np.array([k for k in sorted(surveyed.posteriors) if k <= most])
     pairs = np.stack([measure_shared(surveyed.posteriors[k]) for k in numbers])
     parts = surveyed.of_member

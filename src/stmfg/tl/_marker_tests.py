@@ -92,15 +92,13 @@ def moments(counts: Any, domains: Any) -> Moments:
     scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
     sums = np.zeros((4, k, genes))
     for rows, part in blocks:
-        block = sparse.csr_array(part, dtype=np.float64, copy=True)
-        block.eliminate_zeros()
-        size = block.shape[0]
-        member = sparse.csr_array((np.ones(size), (codes[rows], np.arange(size))), shape=(k, size))
-        normalised = block.data * np.repeat(scale[rows], np.diff(block.indptr))
+        block = sparse.csr_array(part)
+        entries = np.diff(block.indptr)
+        place = np.repeat(codes[rows].astype(np.int64) * genes, entries) + block.indices
+        normalised = block.data * np.repeat(scale[rows], entries)
         logs = np.log1p(normalised)
-        for i, data in enumerate((logs, logs**2, normalised, np.ones_like(logs))):
-            block.data = data
-            sums[i] += (member @ block).toarray()
+        for total, values in zip(sums, (logs, logs**2, normalised, block.data != 0), strict=True):
+            total += np.bincount(place, weights=values, minlength=k * genes).reshape(k, genes)
     sizes = np.bincount(codes, minlength=k).astype(np.float64)
     return Moments([str(c) for c in labels.categories], sizes, *sums)
 

@@ -87,7 +87,7 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
     inspection = Inspection(path, options=[] if platform is None else ["--platform", platform])
     inspection.facts.append(("kind", _kind(adata, Path(path))))
     inspection.facts.append(("size", f"{adata.n_obs:,} spots or cells, {adata.n_vars:,} genes"))
-    if (column := checks.column_of_repeats(adata)) and adata.obs_names.has_duplicates:
+    if (column := hints.column_of_repeats(adata)) and adata.obs_names.has_duplicates:
         inspection.need("--library-key", column, f"names of spots repeat, and obs[{column!r}] tells them apart")
     elif problem := _problem(checks.observations, adata):
         inspection.problems.append(problem)
