@@ -157,6 +157,18 @@ def test_an_image_that_cannot_be_placed_is_left_out(
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_rows_without_an_element_are_left_out(table: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_store(tmp_path / "a.zarr", table.copy())
+    stored = zarr.open_group(tmp_path / "a.zarr" / "tables" / "table")
+    del stored["obsm/spatial"]
+    stored["obs/instance"][:5] = "none"
+    adata = stmfg.read(tmp_path / "a.zarr")
+    assert list(adata.obs_names) == list(table.obs_names[5:])
+    np.testing.assert_allclose(adata.obsm["spatial"], table.obsm["spatial"][5:])
+    assert "5 of 200 have no element and are left out" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_run_on_a_store_draws_its_image(table: AnnData, tmp_path: Path) -> None:
     write_store(tmp_path / "a.zarr", table, TURN)
     with warnings.catch_warnings():

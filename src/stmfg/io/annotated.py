@@ -11,6 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from stmfg._core.blocks import BLOCK
 from stmfg._keys import SPATIAL, SPATIALDATA
 from stmfg.errors import InputError, MissingDependencyError
@@ -125,7 +127,13 @@ def _read_store(
         adata = _read_lazily(group, on_disk) if on_disk else anndata.read_zarr(path)
         guard.check_matrices(adata, shown)
     if SPATIALDATA in adata.uns:
-        systems = place_by_elements(adata, store) if SPATIAL not in adata.obsm else {}
+        systems = {}
+        if SPATIAL not in adata.obsm:
+            systems = place_by_elements(adata, store)
+            known = np.isfinite(adata.obsm[SPATIAL]).all(axis=1)
+            if known.any() and not known.all():
+                logger.warning("%s: %d of %d have no element and are left out", shown, (~known).sum(), len(known))
+                adata = adata[known].copy()
         if images:
             add_images(adata, store, shown, systems, fetch)
     return adata
