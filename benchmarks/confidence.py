@@ -89,11 +89,11 @@ def measure(source: protocol.Source, data: Path, work: Path, wanted: tuple[int, 
     return True
 
 
-def compare(source: protocol.Source, work: Path, wanted: tuple[int, int]) -> tuple[pd.DataFrame, dict[str, float]]:
+def compare(source: protocol.Source, work: Path, seeds: int) -> tuple[pd.DataFrame, dict[str, float]]:
     """Return the reliability curve over all seeds of a set, and its line of the table."""
-    reruns = [np.load(work / f"{source.name}-rerun-{i}.npz")["labels"] for i in range(1, wanted[1] + 1)]
+    reruns = [np.load(path)["labels"] for path in sorted(work.glob(f"{source.name}-rerun-*.npz"))]
     curves, rows = [], []
-    for i in range(1, wanted[0] + 1):
+    for i in range(1, seeds + 1):
         run = np.load(work / f"{source.name}-run-{i}.npz")
         kept = np.array([keeps(run["labels"], other) for other in reruns])
         third = max(1, len(kept) // 3)
@@ -104,7 +104,7 @@ def compare(source: protocol.Source, work: Path, wanted: tuple[int, int]) -> tup
         curves.append(curve.assign(set=source.name, seed=i - 1))
     mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
     names = ("confidence", "kept", "deviation", "worst", "floor")
-    return pd.concat(curves), dict(zip(names, mean, strict=True)) | {"spread": float(spread[2])}
+    return pd.concat(curves), dict(zip(names, mean, strict=True)) | {"spread": float(spread[2]), "runs": len(reruns)}
 
 
 def bins_of(confidence: np.ndarray, kept: np.ndarray) -> pd.DataFrame:
@@ -143,19 +143,19 @@ def main() -> None:
         if not all(pool.map(measure, sources, *how)):
             print("there is more to run: give the command again")
             return
-    curves, rows = zip(*(compare(source, args.work, wanted) for source in sources), strict=True)
+    curves, rows = zip(*(compare(source, args.work, args.seeds) for source in sources), strict=True)
     columns = ["set", "seed", "from", "to", "spots", "confidence", "kept"]
     pd.concat(curves)[columns].to_csv(args.output / "confidence.tsv", sep="\t", index=False, float_format="%.4f")
-    row = "| {} | {confidence:.3f} | {kept:.3f} | {deviation:.3f} ± {spread:.3f} ({worst:.2f}) | {floor:.3f} |"
+    row = "| {} | {runs} | {confidence:.3f} | {kept:.3f} | {deviation:.3f} ± {spread:.3f} ({worst:.2f}) | {floor:.3f} |"
     text = [
-        f"The default preset, K given, {args.seeds} seeds, and {args.reruns} further whole runs on half of the",
-        "molecules with other seeds (`benchmarks/confidence.py`). Deviation: mean distance of the reliability",
-        "curve from the diagonal over spots, mean and standard deviation over seeds; in brackets the largest of",
-        f"bins with at least {LEAST:.0%} of the spots. Floor: the deviation where {args.reruns // 3} of the further",
-        "runs take the place of the confidence.",
+        f"The default preset, K given, {args.seeds} seeds, and further whole runs on half of the molecules with other",
+        "seeds (`benchmarks/confidence.py`). Deviation: mean distance of the reliability curve from the diagonal over",
+        "spots, mean and standard deviation over seeds; in brackets the largest of bins with at least",
+        f"{LEAST:.0%} of the spots. Floor: the deviation where a third of the further runs take the place of the",
+        "confidence.",
         "",
-        "| set | mean confidence | kept | deviation | floor |",
-        "|---|---|---|---|---|",
+        "| set | further runs | mean confidence | kept | deviation | floor |",
+        "|---|---|---|---|---|---|",
         *(row.format(source.name, **values) for source, values in zip(sources, rows, strict=True)),
         "",
         f"Mean {np.mean([row['deviation'] for row in rows]):.3f}; within .05 on "

@@ -56,7 +56,10 @@ def test_what_excel_writes_is_read(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("", r"has no column 'sample' \(first line: nothing\)"),
-        ("sample;path\na;b\n", r"has no column 'sample' \(first line: sample;path\); separate columns by commas"),
+        (
+            "sample;path\na;b\n",
+            r"has no column 'sample' \(first line: sample;path\); name the columns there",
+        ),
         ("sample,file\na,b\n", r"has no column 'path'"),
         ("sample,path,N domain\na,b,7\n", r"has the column 'N domain'; did you mean 'n_domains'\?"),
         ("sample,path,\na,b,7\n", r"a column without a name"),

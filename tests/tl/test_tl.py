@@ -268,8 +268,8 @@ def test_a_second_call_without_the_graph_says_what_is_missing(
     solved: AnnData, quick: dict[str, Any], refused: Callable[..., str]
 ) -> None:
     del solved.obsp["spatial_connectivities"]
-    said = refused(tl.domains, solved, n_domains=3, refine=1.0, kind=MissingKeyError, **quick)
-    assert "stmfg.gr.spatial(adata)" in said
+    message = refused(tl.domains, solved, n_domains=3, refine=1.0, kind=MissingKeyError, **quick)
+    assert "stmfg.gr.spatial(adata)" in message
 
 
 def test_denoised_expression_on_request(section: AnnData, quick: dict[str, Any]) -> None:
@@ -280,9 +280,8 @@ def test_denoised_expression_on_request(section: AnnData, quick: dict[str, Any])
     before["obsp"] |= {"spatial_connectivities"}
     before["uns"] |= {"stmfg"}
     assert keys(section) == before
-    denoised = section.layers["stmfg_denoised"]
-    assert denoised.dtype == np.float32
-    assert (denoised > 0).all()
+    assert section.layers["stmfg_denoised"].dtype == np.float32
+    assert (section.layers["stmfg_denoised"] > 0).all()
 
 
 def test_domains_denoise_where_they_train(section: AnnData, quick: dict[str, Any], refused: Callable[..., str]) -> None:

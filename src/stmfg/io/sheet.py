@@ -83,7 +83,8 @@ def _check_columns(path: Path, columns: list[str], options: Collection[str]) -> 
         if name not in columns:
             first_line = ", ".join(columns[:8]) or "nothing"
             raise InputError(
-                f"sheet {path} has no column {name!r} (first line: {first_line}); separate columns by commas"
+                f"sheet {path} has no column {name!r} (first line: {first_line}); "
+                "name the columns there, separated by commas"
             )
     for name in columns:
         # An option that is misspelt would be missing from hundreds of runs.

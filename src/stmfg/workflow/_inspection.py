@@ -81,6 +81,8 @@ def inspect_input(path: str | Path, *, platform: str | None = None) -> Inspectio
     InputError
         If it cannot be read.
     """
+    if Path(path).suffix.lower() == ".csv":
+        raise InputError(f"{path} is no data; a sheet of samples is checked as a whole by stmfg batch {path} -o OUTDIR")
     adata = read(path, platform=platform, images=False)
     inspection = Inspection(path, options=[] if platform is None else ["--platform", platform])
     inspection.facts.append(("kind", _kind(adata, Path(path))))

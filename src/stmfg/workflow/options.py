@@ -160,7 +160,7 @@ class RunOptions:
     device: str = _option(
         "auto", "DEVICE", "where to compute", "run batch apply", False, ("auto", "cpu", "cuda"), "domains"
     )
-    joint: bool = _option(False, "", "samples of a sheet have common domains, as they have without it", "run")
+    joint: bool = _option(False, "", "samples of a sheet have common domains (what a run does anyway)", "run")
     cluster: str | None = _option(
         None, "WHERE", f"samples of a sheet one at a time in memory, by: {CLUSTERS}", "run apply"
     )
