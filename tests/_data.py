@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -144,3 +145,14 @@ def write_zarr(adata: AnnData, path: Path, version: int = 3) -> None:
     with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=version):
         warnings.simplefilter("ignore")
         adata.write_zarr(path)
+
+
+def text(change: Callable[[str], str]) -> Callable[[bytes], bytes]:
+    """Change the text in a file, compressed or not."""
+
+    def edit(content: bytes) -> bytes:
+        packed = content.startswith(b"\x1f\x8b")
+        edited = change((gzip.decompress(content) if packed else content).decode()).encode()
+        return gzip.compress(edited) if packed else edited
+
+    return edit

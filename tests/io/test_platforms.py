@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import pytest
 from anndata import AnnData
 
 import stmfg
-from _data import write_space_ranger
+from _data import text, write_space_ranger
 from _platforms import (
     WRITERS,
     write_cell_gef,
@@ -248,17 +247,6 @@ GEF = "feature_expression/C04.cellbin.gef"
 
 def half(content: bytes) -> bytes:
     return content[: len(content) // 2]
-
-
-def text(change: Callable[[str], str]) -> Callable[[bytes], bytes]:
-    """Change the text in a file, compressed or not."""
-
-    def edit(content: bytes) -> bytes:
-        packed = content.startswith(b"\x1f\x8b")
-        edited = change((gzip.decompress(content) if packed else content).decode()).encode()
-        return gzip.compress(edited) if packed else edited
-
-    return edit
 
 
 def swap(old: str, new: str) -> Callable[[bytes], bytes]:

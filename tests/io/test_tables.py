@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +14,7 @@ import pytest
 from anndata import AnnData
 
 import stmfg
+from _data import text
 from _platforms import WRITERS, write_cosmx, write_gem
 from _tenx import Expected, check, expected, write_visium, write_xenium
 
@@ -29,12 +29,9 @@ def tissue() -> AnnData:
     return stmfg.datasets.simulate(60, 24, n_domains=3, layout="cells", random_state=4)
 
 
-def text(change: Callable[[str], str]) -> Callable[[Path], None]:
+def lines(change: Callable[[str], str]) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
-        content = path.read_bytes()
-        packed = content.startswith(b"\x1f\x8b")
-        edited = change((gzip.decompress(content) if packed else content).decode()).encode()
-        path.write_bytes(gzip.compress(edited) if packed else edited)
+        path.write_bytes(text(change)(path.read_bytes()))
 
     return edit
 
@@ -50,9 +47,9 @@ FORMS: dict[str, Callable[[Path], None]] = {
     "tabs": table(lambda t: t, sep="\t"),
     "semicolons": table(lambda t: t, sep=";"),
     "quotes": table(lambda t: t, quoting=1),
-    "other system": text(lambda t: "\ufeff" + t.replace("\n", "\r\n")),
-    "blank lines": text(lambda t: f"\n{t}\n"),
-    "R": text(lambda t: t.partition(",")[2] if t.startswith((",", "Row,", "cell,", "EntityID,", "gene")) else t),
+    "other system": lines(lambda t: "\ufeff" + t.replace("\n", "\r\n")),
+    "blank lines": lines(lambda t: f"\n{t}\n"),
+    "R": lines(lambda t: t.partition(",")[2] if t.startswith((",", "Row,", "cell,", "EntityID,", "gene")) else t),
     "row numbers": table(lambda t: t, index=True),
     "columns in another order": table(lambda t: t[t.columns[::-1]]),
     "more columns": table(lambda t: t.assign(volume="100.5", fov=t.get("fov", "3"))),
@@ -74,7 +71,7 @@ TABLES: dict[str, Callable[[Path, AnnData], Expected]] = {
 def test_a_table_in_another_form(kind: str, form: str, tissue: AnnData, tmp_path: Path) -> None:
     truth = TABLES[kind](tmp_path / "run", tissue)
     if kind == "stereoseq":
-        text(lambda t: t.replace("\t", ",").partition("OffsetY=0\n")[2])(tmp_path / "run" / "C04.gem.csv")
+        lines(lambda t: t.replace("\t", ",").partition("OffsetY=0\n")[2])(tmp_path / "run" / "C04.gem.csv")
     for path in [p for p in (tmp_path / "run").rglob("*.csv*") if "images" not in p.parts]:
         if path.name != "MappedDGEForR.csv" or form not in ("row numbers", "columns in another order", "more columns"):
             FORMS[form](path)
@@ -171,5 +168,5 @@ def test_lists_of_names_that_r_wrote(tissue: AnnData, run: Path) -> None:
     folder = run / "filtered_feature_bc_matrix"
     for path, header in ((folder / "barcodes.tsv.gz", '"x"\n'), (folder / "features.tsv.gz", '"V1"\t"V2"\t"V3"\n')):
         quoted = partial(re.sub, "[^\t\n]+", r'"\g<0>"')
-        text(lambda t, header=header, quoted=quoted: header + quoted(t))(path)
+        lines(lambda t, header=header, quoted=quoted: header + quoted(t))(path)
     check(stmfg.read(run), tissue, truth)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SPACE: Final = re.compile(r"[\s,]*")
 _CHARACTERS: Final = 2**20
+_FARTHEST: Final = 1e12  # pixels
 _LONGEST: Final = 2**26  # characters of one cell
 
 
@@ -77,6 +78,8 @@ def _centre(geometry: dict[str, Any]) -> tuple[float, float]:
     best, centre = -1.0, (np.nan, np.nan)
     for ring in rings:
         points = np.array(ring, dtype=np.float64)[:, :2]
+        if not (np.abs(points) < _FARTHEST).all():
+            raise TypeError("no place in an image")
         origin = points[0]
         x, y = (points - origin).T
         cross = x * np.roll(y, -1) - np.roll(x, -1) * y

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import warnings
+import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -236,7 +237,15 @@ def _read_images(match: Match) -> dict[str, NDArray[np.uint8]]:
     from PIL import Image
 
     # Pillow only warns of an image large enough to fill the memory; such an image is left out, too.
-    problems = (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+    problems = (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    )
     images = {}
     for size in ("hires", "lowres"):
         path = match.path(f"{size} image")
