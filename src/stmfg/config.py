@@ -80,7 +80,7 @@ class Config:
     """Weight of the error of each layer in predicting the held-out factors around a spot; it moves the attention."""
     reconstruction_weight: float = 1.0
     """Weight of the likelihood of the held-out counts around a spot (zero-inflated negative binomial). Where held-out
-    factors are in the loss it trains the decoder alone."""
+    factors are in the loss and nothing but attention is trained, it trains the decoder alone."""
     contrastive_weight: float = 0.1
     """Weight of the contrast between the dimensions of the views of each layer."""
     spatial_weight: float = 0.1
@@ -152,7 +152,6 @@ class Config:
                 feature_neighbors=14,
                 n_layers=2,
                 convolution="relu",
-                held_out_weight=0.0,
                 epochs=100,
                 learning_rate=1e-2,
                 n_votes=12,

@@ -159,9 +159,10 @@ def compute_losses(
     if config.held_out_weight and layers:
         losses["held_out"] = held_out_error(layers, data.target, data.share)
     if config.reconstruction_weight:
-        # Attention learns from the held-out factors alone, where these are in the loss: counts sum over neighbours, so
-        # that their likelihood would draw it to the spatial view whatever the others say.
-        z = (encoded.embedding.detach() if config.held_out_weight else encoded.embedding)[batch.spots]
+        # Where only attention is trained it learns from the held-out factors alone: counts sum over neighbours, so that
+        # their likelihood would draw it to the spatial view whatever the others say.
+        apart = config.held_out_weight and config.convolution == "linear"
+        z = (encoded.embedding.detach() if apart else encoded.embedding)[batch.spots]
         if data.counts is not None:
             losses["reconstruction"] = zinb_nll(batch.target, *net.decoder(z, batch.size, batch.library))
         else:
