@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from anndata import AnnData
 
 import stmfg
+from _optional import optional
 from stmfg import datasets, export, pl, tl
 
 OPTIONS = {"epochs": 2, "n_layers": 2, "n_votes": 2, "n_starts": 1, "redraws": 2}
@@ -196,3 +198,15 @@ def test_spots_without_counts_are_in_a_leaf_of_their_domain(section: AnnData) ->
     tl.domains(section, n_domains=3, **OPTIONS)
     parts = section.obs["stmfg_leaf"].astype(str).str.split(".").str[0]
     assert parts.tolist() == section.obs["stmfg_domain"].tolist()
+
+
+@pytest.mark.filterwarnings("ignore")  # of those packages
+@pytest.mark.parametrize("name", ["stmfg_domain", "stmfg_domain_7", "stmfg_leaf"])
+def test_any_level_is_plotted_by_scanpy_and_squidpy(solved: AnnData, name: str) -> None:
+    names = {str(domain) for domain in solved.obs[name].cat.categories}
+    _, (left, right) = plt.subplots(1, 2)
+    optional("scanpy").pl.embedding(solved, "spatial", color=name, ax=left, show=False)
+    optional("squidpy").pl.spatial_scatter(solved, color=name, shape=None, ax=right)
+    for axes in (left, right):
+        assert {text.get_text() for text in axes.get_legend().get_texts()} == names
+    plt.close("all")
