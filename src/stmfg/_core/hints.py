@@ -328,13 +328,13 @@ def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
     alike, others = np.zeros(2), np.zeros(2)  # pairs that are very near, and within three times that
     touching = False
     for tree, places in groups:
-        own, of_all = (
+        within, of_all = (
             np.array([each.query_ball_point(places, r, return_length=True) for r in (near, 3 * near)])
             for each in (tree, everything)
         )
-        alike += (own - 1).sum(axis=1)
-        others += (of_all - own).sum(axis=1)
-        touching |= bool((of_all > own)[0].sum() > max(_ENOUGH, _MIXED * len(places)))
+        alike += (within - 1).sum(axis=1)
+        others += (of_all - within).sum(axis=1)
+        touching |= bool((of_all > within)[0].sum() > max(_ENOUGH, _MIXED * len(places)))
     shares = np.array([len(places) for _, places in groups]) / len(chosen)
     mixed = others[1] > _EVERYWHERE * (1 - (shares**2).sum()) * (others[1] + alike[1])
     if mixed and alike[0] > _NO_DISTANCE * alike[1]:
