@@ -15,7 +15,8 @@ COLORS = (
     *("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31", "#7F7F7F", "#B2B200"),
     *("#6A3D9A", "#A6761D"),
 )
-MARKERS = "osD^vP*Xhdp8"
+MARKERS = "osD^vP*Xhdp"
+"""One fewer than colours: no two methods look alike before 132 of them."""
 
 
 def styles(names: list[str]) -> dict[str, dict[str, str]]:
