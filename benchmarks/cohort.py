@@ -1,12 +1,15 @@
 """Cohorts: memory of a worker, of the scheduler, and time, against the number of samples and of workers.
 
 usage: cohort.py [-o TABLE.tsv] [--samples N ...] [--cells N] [--genes N] [--workers N ...] [--kill] [--cache FOLDER]
+                 [--drawn N]
        cohort.py --agreement DATA [--part SHARE ...] [--sets NAME ...] [-o TABLE.tsv]
        cohort.py --apply DATA [--sets NAME ...] [-o TABLE.tsv]
 
-Simulated samples of single cells, joint domains by ``stmfg run SHEET --joint --cluster local:N``. One row a run: peak
+Simulated samples of single cells, joint domains by ``stmfg run SHEET --joint --cluster local:N``; with ``--drawn N``
+those beyond the N-th are earlier ones that lost molecules, which is faster to make. One row a run: peak
 MB (1e6 bytes, ``VmHWM``) of the largest worker; of the process that holds the scheduler until the last sample is
-labelled, and to its end, when it has made the report; wall and CPU seconds; ARI with the simulated domains. With
+labelled, and to its end, when it has made the report; wall and CPU seconds, and CPU seconds of the workers alone; ARI
+with the simulated domains; ``drawn`` is N. With
 ``--kill`` a worker is killed (SIGKILL) when a third of the work is done and another one at two thirds; ``same`` says
 whether the table of domains is that of the run of as many samples before.
 
@@ -55,19 +58,37 @@ SETS = {
 }
 
 
-def simulate(n_samples: int, cells: int, genes: int, cache: Path) -> Path:
+def simulate(n_samples: int, cells: int, genes: int, cache: Path, drawn: int | None = None) -> Path:
     """Return the sheet of simulated samples; those that are there are not made again."""
     folder = cache / f"{cells}x{genes}"
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"slice{i + 1}" for i in range(n_samples)]
-    if not all((folder / f"{name}.h5ad").exists() for name in names):
+    drawn = min(drawn or n_samples, n_samples)
+
+    def write(name: str, adata: ad.AnnData) -> None:
+        adata.write_h5ad(folder / f"{name}.partial")
+        (folder / f"{name}.partial").rename(folder / f"{name}.h5ad")
+
+    if not all((folder / f"{name}.h5ad").exists() for name in names[:drawn]):
         kind = ("cortex", "cells")
-        for name, adata in datasets.draw_slices(n_samples, cells, genes, DOMAINS, kind, 1.0, 0.3, random_state=0):
-            adata.write_h5ad(folder / f"{name}.partial")
-            (folder / f"{name}.partial").rename(folder / f"{name}.h5ad")
+        for name, adata in datasets.draw_slices(drawn, cells, genes, DOMAINS, kind, 1.0, 0.3, random_state=0):
+            write(name, adata)
+    for i, name in enumerate(names[drawn:], drawn):
+        if not (folder / f"{name}.h5ad").exists():
+            write(name, lose_molecules(ad.read_h5ad(folder / f"{names[i % drawn]}.h5ad"), np.random.default_rng(i)))
     sheet = folder / f"{n_samples}.csv"
     pd.DataFrame({"sample": names, "path": [f"{name}.h5ad" for name in names]}).to_csv(sheet, index=False)
     return sheet
+
+
+def lose_molecules(adata: ad.AnnData, rng: np.random.Generator) -> ad.AnnData:
+    """Thin the counts of a sample, of every gene to another share."""
+    kept = np.exp(-0.3 * np.abs(rng.standard_normal(adata.n_vars))).astype(np.float32)[adata.X.indices]
+    single = adata.X.data == 1
+    adata.X.data[single] = rng.random(int(single.sum()), dtype=np.float32) < kept[single]
+    adata.X.data[~single] = rng.binomial(adata.X.data[~single].astype(np.int64), kept[~single])
+    adata.X.eliminate_zeros()
+    return adata
 
 
 def peak_mb(pid: int) -> float:
@@ -75,6 +96,14 @@ def peak_mb(pid: int) -> float:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
+        return 0.0
+
+
+def cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
         return 0.0
 
 
@@ -97,6 +126,7 @@ def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) 
     command = ["run", str(sheet), "-o", str(output), "--joint", "--cluster", f"local:{workers}", "--quiet"]
     command += ["--n-domains", str(DOMAINS)]
     work, largest, scheduler, whole, kills = output / ".cohort", 0.0, 0.0, 0.0, [1 / 3, 2 / 3] if kill else []
+    busy: dict[int, float] = {}
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "stmfg", *command])
     while True:
@@ -112,6 +142,7 @@ def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) 
         except OSError:
             present = []
         largest = max([largest, *map(peak_mb, present)])
+        busy |= {pid: seconds for pid in present if (seconds := cpu_seconds(pid))}
         if kills and present and n_done >= kills[0] * 2 * n_samples:
             os.kill(present[0], signal.SIGKILL)
             kills.pop(0)
@@ -120,6 +151,7 @@ def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) 
     if process.returncode:
         raise SystemExit(f"the run ended with status {process.returncode}")
     numbers = {"wall": time.perf_counter() - started, "cpu": used.ru_utime + used.ru_stime}
+    numbers["workers_cpu"] = sum(busy.values())
     return numbers | {"worker_mb": largest, "scheduler_mb": scheduler, "main_mb": whole, "kills": 2 * kill - len(kills)}
 
 
@@ -130,7 +162,7 @@ def domains(output: Path) -> pd.DataFrame:
 def scale(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
     rows = []
     for n_samples in args.samples:
-        sheet = simulate(n_samples, args.cells, args.genes, args.cache or scratch)
+        sheet = simulate(n_samples, args.cells, args.genes, args.cache or scratch, args.drawn)
         first = None
         for workers, kill in [(n, False) for n in args.workers] + [(args.workers[-1], True)] * args.kill:
             output = scratch / f"{n_samples}-{workers}-{kill}"
@@ -144,6 +176,7 @@ def scale(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
             row["same"] = "" if first is None else bool(table.equals(first))
             first = table if first is None else first
             rows.append({"samples": n_samples, "cells": args.cells, "genes": args.genes, "workers": workers} | row)
+            rows[-1]["drawn"] = args.drawn or n_samples
             print(rows[-1], flush=True)
     return rows
 
@@ -248,6 +281,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, nargs="*", default=[10, 20])
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--genes", type=int, default=300)
+    parser.add_argument("--drawn", type=int, help="samples to draw; further ones are these with fewer molecules")
     parser.add_argument("--workers", type=int, nargs="*", default=[2])
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--cache", type=Path, help="where to keep the simulated files (default: nowhere)")
