@@ -126,6 +126,8 @@ def connect(cluster: str | None, n_parts: int, *, progress: bool = False) -> Ite
         fix = _SLURM if kind == "slurm" else f"give {CLUSTERS}"
         raise InputError(f"cluster {cluster!r} cannot be used ({reason}); {fix}") from error
     try:
+        if not client.scheduler_info()["workers"]:
+            logger.info("no worker is there yet; waiting for the first")
         yield Workers(client, progress=progress)
     finally:
         client.close()
