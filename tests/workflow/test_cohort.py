@@ -127,7 +127,7 @@ def test_jobs_of_slurm(sheet: Path, whole: Path, tmp_path: Path, monkeypatch: py
     pytest.importorskip("dask_jobqueue", reason='needs pip install "stmfg[cohort]"')
     commands = {
         "sbatch": 'nohup bash -c "$(cat $1)" > /dev/null 2>&1 &\necho Submitted batch job $!',
-        "scancel": "pkill -P $1",
+        "scancel": "kill $1 $(pgrep -P $1)",
     }
     for name, command in commands.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{command}\n")
