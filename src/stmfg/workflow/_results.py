@@ -34,6 +34,7 @@ from stmfg.workflow._earlier import (
     RECORD,
     refuse_earlier,
 )
+from stmfg.workflow._room import check_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,6 +139,7 @@ def write(
             if MARKERS not in tables:
                 record["summary"].append(f"There is no {MARKERS}: the input has no raw counts to rank genes by.")
             record["domains"] = json.loads(summarised.table.to_json(orient="index"))
+        check_room(adata, output, record["options"].get("layer"), is_done=True)
         with stage("figures"):
             for name, table in tables.items():
                 if name == "domains.csv":

@@ -20,6 +20,7 @@ from stmfg.io.sheet import describe_spots
 from stmfg.workflow._earlier import CHECKPOINT, refuse_earlier
 from stmfg.workflow._input import add_image_features, check_input, read_input
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
+from stmfg.workflow._room import check_room
 from stmfg.workflow.options import RunOptions
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def run(
             describe_spots(adata.obs, options.metadata, str(source))
             add_image_features(adata, options.config)
             check_input(adata, options)
+            check_room(adata, output, options.layer)
         with showing(show=progress and is_watched()), stage("libraries"):
             from stmfg.model.threads import one_thread  # loads torch, so after what can be refused without
             from stmfg.model.train import pick_device
