@@ -7,6 +7,7 @@ but not the noise: how much of one half's components do those of the other expla
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stmfg._core.tissue import Tissue
+
+logger = logging.getLogger("stmfg")
 
 WIDTHS_OF_SPOTS = (6, 18, 50)
 """Nearest neighbours averaged over on a grid of spots: one ring of a hexagonal grid, two, nearly four."""
@@ -84,9 +87,12 @@ def describe(
     """
     fitted = fit(spots, config, random_state)
     if config.neighborhoods == "auto":
-        is_narrow = fitted.maps["feature"].mixtures and spots.counts is not None
-        is_narrow = is_narrow and measure_kept(spots, fitted.components) < LEAST_KEPT
-        config = config.replace(neighborhoods="narrow" if is_narrow else "wide")
+        kept = 1.0
+        if fitted.maps["feature"].mixtures and spots.counts is not None:
+            kept = measure_kept(spots, fitted.components)
+        if kept < LEAST_KEPT:
+            logger.info("averages over tissue keep %.0f %% of what spots show: neighbourhoods are narrow", 100 * kept)
+        config = config.replace(neighborhoods="narrow" if kept < LEAST_KEPT else "wide")
     is_free = config.spatial_neighbors == Config.spatial_neighbors and not config.spatial_radius
     if config.neighborhoods == "narrow" and is_free and given_graph is None:
         config = config.replace(spatial_neighbors=LINKED_IF_NARROW)
