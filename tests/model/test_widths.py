@@ -58,6 +58,11 @@ def test_what_is_given_is_kept() -> None:
     adata = make_layers(2)
     assert find(adata, spatial_neighbors=12)[0] == "narrow"
     assert adata.uns["stmfg"]["params"]["spatial_neighbors"] == 12
+    linked = make_layers(2)
+    stmfg.gr.spatial(linked)
+    graph = linked.obsp["spatial_connectivities"].copy()
+    assert find(linked)[0] == "narrow"
+    assert (linked.obsp["spatial_connectivities"] != graph).nnz == 0
     assert find(make_layers(6), neighborhoods="narrow")[0] == "narrow"
 
 
