@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.special import ndtri
 
-from stmfg._core.blocks import Counts, OnDisk
+from stmfg._core.blocks import FIT_AT_MOST, Counts, OnDisk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stmfg._core.blocks import Rows
+    from stmfg._core.tissue import Tissue
 
     Keys = NDArray[np.uint64]
 
-__all__ = ["Half", "split_embedding", "thin_counts"]
+__all__ = ["Half", "split_embedding", "take_half", "thin_counts"]
 
 _WORD = 64
 _LARGE = 4096
@@ -140,6 +142,18 @@ def _mix(x: Keys) -> Keys:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def take_half(spots: Tissue, random_state: int, *, other: bool = False) -> Tissue:
+    """Return the observations with one half of the molecules; it and the ``other`` add up to the whole."""
+    if spots.counts is not None:
+        half: Counts = Half(spots.counts, spots.names, spots.genes, random_state, other=other)
+        if half.shape[0] <= FIT_AT_MOST:
+            half = Counts(half.rows(slice(None)))  # read twice, dealt once
+        return replace(spots, counts=half)
+    if spots.representation is None:
+        raise ValueError("there is nothing to take half of")
+    return replace(spots, representation=split_embedding(spots.representation, spots.surroundings, random_state)[other])
 
 
 def split_embedding(
