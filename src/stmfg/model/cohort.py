@@ -214,7 +214,7 @@ class Fit:
         if spots.counts is not None:
             counts, maps["feature"] = _genes.matched(spots.counts, tissue.genes, model.genes, maps["feature"])
             spots = replace(spots, counts=counts)
-        first = maps["feature"]
+        first, narrow = maps["feature"], model.config.neighborhoods == "narrow"
         unplaced, _ = _apply_map(spots, first, model.config, self.middle)
         x = self.footings[0].place(unplaced, operator, name)
         factors, unplaced = x, unplaced - self.footings[0].center.astype(np.float32)
@@ -224,10 +224,10 @@ class Fit:
         n = len(factors)
         spots, factors = self.landmarks.join(spots, factors, name)
         graphs = build_graphs(spots, factors, maps, model.config)
-        result = model._encode(tissue, order, factors, graphs, Base(x, first.mixtures))
+        result = model._encode(tissue, order, factors, graphs, Base(x, first.mixtures, narrow=narrow))
         if name in self.embedded:
             embedding, values = np.split(self.embedded[name], [result.embedding.shape[1]], axis=1)
-            result = replace(result, embedding=embedding, base=Base(values, first.mixtures))
+            result = replace(result, embedding=embedding, base=Base(values, first.mixtures, narrow=narrow))
         if name:
             return result, result.embedding
         return result, model._encode(tissue, order, np.vstack([unplaced, factors[n:]]), graphs).embedding

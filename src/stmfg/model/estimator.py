@@ -27,6 +27,7 @@ from stmfg.model.network import CountDecoder, STMFGNet, build_network
 from stmfg.model.plugins import Plugins
 from stmfg.model.threads import one_thread
 from stmfg.model.train import History, pick_device, train
+from stmfg.model.widths import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -99,7 +100,7 @@ class STMFG:
         **options: Any,
     ) -> None:
         self.plugins, options = Plugins.split(options)
-        self.config = (config or Config.preset(preset)).replace(**options)
+        self.config = self._asked = (config or Config.preset(preset)).replace(**options)
         self._given = frozenset(options)
         self.n_domains = None if n_domains is None else checks.levels(n_domains)
         self.random_state = checks.random_state(random_state)
@@ -162,7 +163,7 @@ class STMFG:
         self.use_rep, self.net, self.domain_map, self.result = use_rep, None, None, None
         with stage("check"):
             tissue = self._read(adata, layer, library_key, self._given)
-            self.config = self.config.replace(**tissue.graph_options)
+            self.config = self._asked.replace(**tissue.graph_options)
             spots, order = prepare(tissue, self.config)
             if self.n_domains is not None:
                 checks.levels(self.n_domains, len(order))
@@ -170,7 +171,7 @@ class STMFG:
             self.genes = tissue.genes
         with one_thread():
             with stage("features"):
-                fitted = _features.fit(spots, self.config, self.random_state)
+                spots, fitted, self.config = describe(spots, self.config, self.random_state, tissue.spatial_graph)
                 self.maps = fitted.maps
                 if self.when_described is not None:
                     self.when_described(spots, order, self.maps["feature"])
@@ -179,7 +180,7 @@ class STMFG:
             with stage("train"):
                 self._train(spots, fitted.factors, checkpoint, progress=progress)
             with stage("embedding"):
-                result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
+                result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted, self.config))
                 del spots, fitted, graphs  # of a million cells they fill half a gigabyte
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
