@@ -129,8 +129,6 @@ def test_no_runner_names_the_annotation_or_reads_another_file() -> None:
 def test_labels_stay_for_the_maps_if_they_are_a_result(task: Any) -> None:
     write = "import anndata, sys, pandas; names = anndata.read_h5ad(sys.argv[1]).obs_names; "
     write += "pandas.DataFrame({'domain': 'a'}, index=names).to_csv(sys.argv[2])"
-    one(script("raise SystemExit(3)"), task)
-    assert not kept(task).exists()
     one(script(write), task)
     assert pd.read_csv(kept(task) / "section" / "script-0.csv")["domain"].eq("a").all()
 
@@ -151,9 +149,12 @@ def test_the_time_limit_counts_the_work_of_every_process_and_not_the_wait(tmp_pa
     assert used.wall < 10
 
 
-def test_a_set_that_is_absent_is_named_and_left_out(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_set_that_is_absent_is_named_and_a_changed_one_refused(data: Path, tmp_path: Path, capsys: Any) -> None:
+    (source,) = protocol.manifest(data / "manifest.tsv")
+    with (data / source.file).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(protocol.ProtocolError, match="checksum"):
+        protocol.prepare(source, data, tmp_path)
     (data / "section.h5ad").unlink()
     call = [str(data), "-o", str(tmp_path / "t.tsv"), "--manifest", str(data / "manifest.tsv")]
     with pytest.raises(SystemExit, match="none of the data sets"):
@@ -161,14 +162,6 @@ def test_a_set_that_is_absent_is_named_and_left_out(
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("x: not in")
     assert second.startswith("section: no section.h5ad in")
-
-
-def test_a_changed_data_set_is_refused(data: Path, tmp_path: Path) -> None:
-    (source,) = protocol.manifest(data / "manifest.tsv")
-    with (data / source.file).open("ab") as file:
-        file.write(b" ")
-    with pytest.raises(protocol.ProtocolError, match="checksum"):
-        protocol.prepare(source, data, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +172,7 @@ def test_a_changed_data_set_is_refused(data: Path, tmp_path: Path) -> None:
         ("raise MemoryError", "out of memory"),
         ("raise ValueError('no file /some/where/x.h5ad')", "crash: ValueError: no file x.h5ad"),
         ("raise SystemExit(3)", "crash: exit status 3"),
+        ("import sys; open(sys.argv[2], 'w').write('spot,domain\\nnobody,1\\n')", "bad output: ProtocolError"),
     ],
 )
 def test_a_failure_is_a_row(code: str, expected: str, task: Any) -> None:
@@ -186,6 +180,7 @@ def test_a_failure_is_a_row(code: str, expected: str, task: Any) -> None:
     row = one(script(code), task, limits)
     assert row["exit"] == expected
     assert "ari" not in row
+    assert not kept(task).exists()
 
 
 def test_memory_and_time_are_of_the_whole_process_tree(tmp_path: Path) -> None:
@@ -198,16 +193,10 @@ def test_memory_and_time_are_of_the_whole_process_tree(tmp_path: Path) -> None:
     assert 0.05 < used.cpu < used.wall + 5
 
 
-def test_labels_for_some_spots_only_are_no_result(task: Any) -> None:
-    code = "import sys; open(sys.argv[2], 'w').write('spot,domain\\nnobody,1\\n')"
-    assert one(script(code), task)["exit"] == "bad output: ProtocolError"
-
-
 def test_a_method_that_needs_counts_is_skipped_without_them(task: Any) -> None:
     source = accuracy.dataclasses.replace(task.source, rep="X_pca")
     task = accuracy.dataclasses.replace(task, source=source)
-    row = one(script("", needs_counts=True), task)
-    assert row["exit"] == "skipped: needs counts"
+    assert one(script("", needs_counts=True), task)["exit"] == "skipped: needs counts"
 
 
 def test_an_interrupted_benchmark_continues_where_it_stopped(data: Path, tmp_path: Path) -> None:

@@ -286,9 +286,7 @@ def test_from_address_to_scores(section: AnnData, server: Server, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["osmfish_somatosensory_cortex", "starmap_mpfc_BZ5_public"])
-def test_a_file_of_another_form_is_refused(
-    name: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_another_form_is_refused(name: str, server: Server, tmp_path: Path, capsys: Any) -> None:
     server.pages["/cells"] = b"<html>moved</html>"
     table = tmp_path / "files.tsv"
     table.write_text(

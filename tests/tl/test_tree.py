@@ -70,7 +70,7 @@ def test_a_part_keeps_the_colour_of_its_domain(solved: AnnData) -> None:
     pl.domains(solved, color="fine")
 
 
-def test_without_a_tree_the_fix_is_named(solved: AnnData, refused: Callable[..., str]) -> None:
+def test_without_a_tree_the_fix_is_named(solved: AnnData, refused: Any) -> None:
     assert "no level of 30 domains; give one from 2 to 15" in refused(tl.cut, solved, 30)
     tl.domains(solved, n_domains=3, finest_level=0)
     assert "finest_level=15" in refused(tl.levels, solved)
@@ -126,9 +126,7 @@ def test_edits_go_with_the_result(solved: AnnData, tmp_path: Path, end: str) -> 
     assert {"Layer 1"} == {name.split(".")[0] for name in tl.cut(back, 15)[solved.obs["stmfg_domain"] == "Layer 1"]}
 
 
-def test_the_edits_of_a_report_are_made_all_or_none(
-    solved: AnnData, tmp_path: Path, refused: Callable[..., str]
-) -> None:
+def test_the_edits_of_a_report_are_made_all_or_none(solved: AnnData, tmp_path: Path, refused: Any) -> None:
     edits: dict[str, Any] = {
         "stmfg_edits": 1,
         "merge": [["2", "3"]],
@@ -182,12 +180,12 @@ def test_another_slice_gets_the_names_of_the_edits(solved: AnnData, tmp_path: Pa
     ],
 )
 def test_edits_that_cannot_be_made_are_refused(
-    solved: AnnData, refused: Callable[..., str], call: Callable[[AnnData], Any], message: str
+    solved: AnnData, refused: Any, call: Callable[[AnnData], Any], message: str
 ) -> None:
     assert message in refused(call, solved)
 
 
-def test_a_leaf_is_not_split_and_the_way_to_split_it_is_named(solved: AnnData, refused: Callable[..., str]) -> None:
+def test_a_leaf_is_not_split_and_the_way_to_split_it_is_named(solved: AnnData, refused: Any) -> None:
     tl.cut(solved, 15, key_added="leaves")
     leaf = solved.obs["leaves"].cat.categories[0]
     assert "subdomains" in refused(tl.split, solved, leaf, key="leaves")
