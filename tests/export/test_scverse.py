@@ -34,26 +34,22 @@ def drawn(axes: Any, n: int) -> list[list[str]]:
     return [[to_hex(colour) for colour in each] for each in colours if len(each) == n]
 
 
-def expected(solved: AnnData) -> list[str]:
-    return [PALETTE[:4][code] for code in solved.obs["stmfg_domain"].cat.codes]
-
-
-def test_scanpy_draws_domains_in_our_colours(solved: AnnData) -> None:
-    axes = optional("scanpy").pl.embedding(solved, basis="spatial", color="stmfg_domain", sort_order=False, show=False)
-    assert drawn(axes, solved.n_obs)[-1] == expected(solved)
+@pytest.mark.parametrize("key", ["stmfg_domain", "stmfg_leaf", "seven"])
+def test_scanpy_and_squidpy_draw_any_level_in_our_colours(solved: AnnData, key: str) -> None:
+    tl.cut(solved, 7, key_added="seven")
     assert list(solved.uns["stmfg_domain_colors"]) == PALETTE[:4]
+    _, (left, right) = plt.subplots(1, 2)
+    optional("scanpy").pl.embedding(solved, "spatial", color=key, sort_order=False, ax=left, show=False)
+    optional("squidpy").pl.spatial_scatter(solved, color=key, shape=None, ax=right)
+    level = solved.obs[key].cat
+    for axes in (left, right):
+        assert drawn(axes, solved.n_obs)[-1] == [solved.uns[f"{key}_colors"][code] for code in level.codes]
+        assert {text.get_text() for text in axes.get_legend().get_texts()} == set(level.categories)
 
 
 def test_scanpy_ranks_the_genes_of_domains(solved: AnnData) -> None:
     optional("scanpy").tl.rank_genes_groups(solved, "stmfg_domain", method="t-test")
     assert set(solved.uns["rank_genes_groups"]["names"].dtype.names) == {"1", "2", "3", "4"}
-
-
-def test_squidpy_draws_domains_in_our_colours(solved: AnnData) -> None:
-    figure, axes = plt.subplots()
-    optional("squidpy").pl.spatial_scatter(solved, color="stmfg_domain", shape=None, ax=axes)
-    assert drawn(axes, solved.n_obs)[-1] == expected(solved)
-    plt.close(figure)
 
 
 def test_squidpy_works_on_our_graph(solved: AnnData) -> None:

@@ -74,16 +74,6 @@ def test_the_slice_it_was_trained_on_gets_its_own_domains_back(slices: tuple[Ann
     assert 0.2 < again.obs["stmfg_unlike"].mean() < 0.6  # a little more typical than new spots of the same tissue
 
 
-def test_order_of_spots_and_genes_does_not_matter(slices: tuple[AnnData, AnnData]) -> None:
-    reference, new = slices
-    rng = np.random.default_rng(0)
-    shuffled = new[rng.permutation(new.n_obs), rng.permutation(new.n_vars)].copy()
-    tl.apply(new, reference)
-    tl.apply(shuffled, reference)
-    assert (shuffled.obs["stmfg_domain"][new.obs_names] == new.obs["stmfg_domain"]).all()
-    np.testing.assert_allclose(shuffled.obs["stmfg_unlike"][new.obs_names], new.obs["stmfg_unlike"], atol=1e-3)
-
-
 @pytest.mark.parametrize(("share", "least"), [(0.9, 0.6), (0.6, 0.25)])
 def test_missing_genes(slices: tuple[AnnData, AnnData], share: float, least: float) -> None:
     reference, new = slices

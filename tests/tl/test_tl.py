@@ -171,24 +171,6 @@ def test_nothing_hangs_on_the_number_of_cores(
     np.testing.assert_array_equal(kept[0].obsm["X_stmfg"], kept[1].obsm["X_stmfg"])
 
 
-@pytest.mark.parametrize("refine", [0.0, 2.0])
-@pytest.mark.parametrize("empty", [[], [0, 20, 140, 141, 299]], ids=["", "empty spots"])
-def test_permuted_spots_get_permuted_domains(
-    section: AnnData, quick: dict[str, Any], refine: float, empty: list[int]
-) -> None:
-    counts = section.X.toarray()
-    counts[empty] = 0
-    section.X = sparse.csr_matrix(counts)
-    permuted = section[np.random.default_rng(0).permutation(section.n_obs)].copy()
-    for adata in (section, permuted):
-        tl.domains(adata, n_domains=4, refine=refine, **quick)
-    aligned = section[permuted.obs_names].copy()
-    assert stmfg.metrics.ari(aligned.obs["stmfg_domain"], permuted.obs["stmfg_domain"]) == 1
-    np.testing.assert_allclose(aligned.obs["stmfg_confidence"], permuted.obs["stmfg_confidence"], atol=1e-6)
-    np.testing.assert_allclose(aligned.obsm["X_stmfg"], permuted.obsm["X_stmfg"], atol=1e-6)
-    assert (aligned.obsp["spatial_connectivities"] != permuted.obsp["spatial_connectivities"]).nnz == 0
-
-
 @pytest.mark.filterwarnings("ignore:zarr v3 autosharding:UserWarning")  # anndata's own news
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 def test_results_go_through_files(section: AnnData, quick: dict[str, Any], form: str, tmp_path: Path) -> None:
@@ -361,15 +343,3 @@ def test_spots_left_out_take_the_domain_of_their_own_slice(section: AnnData, qui
     assert len(own) >= 6
     assert not set(domain[own]) & set(domain[own - section.n_obs])  # or the test would show nothing
     assert domain[section.n_obs + 29] in set(domain[own])
-
-
-def test_labels_never_matter(section: AnnData, quick: dict[str, Any]) -> None:
-    permuted, without, missing = section.copy(), section.copy(), section.copy()
-    truth = section.obs["ground_truth"].to_numpy()
-    permuted.obs["ground_truth"] = np.random.default_rng(0).permutation(truth)
-    missing.obs["ground_truth"] = pd.Categorical(np.where(np.arange(len(truth)) % 3 == 0, None, truth))
-    del without.obs["ground_truth"]
-    for adata in (section, permuted, missing, without):
-        tl.domains(adata, n_domains=4, **quick)
-    for adata in (permuted, missing, without):
-        same_results(section, adata)
