@@ -49,8 +49,11 @@ class Config:
     """At most this many factors."""
 
     # Graphs.
+    neighborhoods: Literal["auto", "wide", "narrow"] = "auto"
+    """How wide neighbourhoods are, in the graph and in the averages that vote; ``"auto"`` takes narrow ones where what
+    spots show is lost in their surroundings, as layers a spot or two wide are, see :mod:`stmfg.model.widths`."""
     spatial_neighbors: int = 18
-    """Nearest neighbours in tissue, symmetrised with OR."""
+    """Nearest neighbours in tissue, symmetrised with OR; 6 in narrow neighbourhoods, unless given."""
     spatial_radius: float = 0.0
     """Radius of the spatial view in spot spacings, used instead of the nearest neighbours when positive."""
     stacked: bool = False

@@ -89,7 +89,7 @@ def test_options_that_contradict_a_graph_are_refused(section: AnnData, quick: di
 def test_moved_positions_after_gr_spatial(section: AnnData, quick: dict[str, Any], caplog: Any) -> None:
     stmfg.gr.spatial(section, n_neighbors=6)
     section.obsm["spatial"] = section.obsm["spatial"][::-1] ** 1.1
-    stmfg.tl.domains(section, n_domains=3, **quick)
+    stmfg.tl.domains(section, n_domains=3, neighborhoods="wide", **quick)
     assert "was made from other positions or slices; it is built anew" in caplog.text
     assert section.uns["stmfg"]["params"]["spatial_neighbors"] == 18
 
@@ -123,7 +123,7 @@ def test_a_graph_that_is_not_one_of_neighbours_is_replaced(
         "not a number": given * np.nan,
     }
     section.obsp[GRAPH] = made[graph]
-    stmfg.tl.domains(section, n_domains=3, **quick)
+    stmfg.tl.domains(section, n_domains=3, neighborhoods="wide", **quick)
     assert "is built anew" in caplog.text
     assert 17 < links(section) < 30
 

@@ -33,6 +33,7 @@ from stmfg.model.plugins import Plugins
 from stmfg.model.threads import one_thread
 from stmfg.model.train import History, pick_device, train
 from stmfg.model.transfer import DomainMap
+from stmfg.model.widths import describe
 
 Graphs = dict[str, sparse.csr_matrix]
 Begun = tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], Redraws]]
@@ -96,7 +97,7 @@ class STMFG:
         **options: Any,
     ) -> None:
         self.plugins, options = Plugins.split(options)
-        self.config = (config or Config.preset(preset)).replace(**options)
+        self.config = self._asked = (config or Config.preset(preset)).replace(**options)
         self._given = frozenset(options)
         self.n_domains = None if n_domains is None else checks.levels(n_domains)
         self.random_state = checks.random_state(random_state)
@@ -160,7 +161,7 @@ class STMFG:
         self.use_rep, self.net, self.domain_map, self.result = use_rep, None, None, None
         with stage("check"):
             tissue = self._read(adata, layer, library_key, self._given)
-            self.config = self.config.replace(**tissue.graph_options)
+            self.config = self._asked.replace(**tissue.graph_options)
             spots, order = prepare(tissue, self.config)
             if self.n_domains is not None:
                 checks.levels(self.n_domains, len(order))
@@ -168,7 +169,7 @@ class STMFG:
             self.genes = tissue.genes
         with one_thread():
             with stage("features"):
-                fitted = _features.fit(spots, self.config, self.random_state)
+                spots, fitted, self.config = describe(spots, self.config, self.random_state, tissue.spatial_graph)
                 self.maps = fitted.maps
                 self.begun = self._begin_redraws(spots, order) if self.begins_redraws else None
             with stage("graphs"):
@@ -176,7 +177,7 @@ class STMFG:
             with stage("train"):
                 self._train(spots, fitted.factors, checkpoint, progress=progress)
             with stage("embedding"):
-                result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
+                result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted, self.config))
                 del spots, fitted, graphs  # of a million cells they fill half a gigabyte
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
@@ -187,11 +188,10 @@ class STMFG:
 
     def _begin_redraws(self, spots: Tissue, order: NDArray[np.int64]) -> Begun | None:
         """Begin with halves of the molecules beside the training, where they are few enough to be interrupted."""
-        if not self.config.redraws or len(order) > BESIDE_AT_MOST:
-            return None
         k = min(self.n_domains) if isinstance(self.n_domains, tuple) else self.n_domains
         how = self.config, self.random_state, self.maps["feature"].mixtures, self.plugins.clusterer, self.device
-        return order, begin_redraws(spots, None if isinstance(k, str) else k, *how)
+        few = self.config.redraws and len(order) <= BESIDE_AT_MOST
+        return (order, begin_redraws(spots, None if isinstance(k, str) else k, *how)) if few else None
 
     def _read(self, adata: Annotated, layer: str | None, key: str | None, given: Collection[str] = ()) -> Tissue:
         where: dict[str, Any] = {"use_rep": self.use_rep, "layer": layer, "library_key": key}

@@ -24,6 +24,7 @@ from stmfg._core.progress import WORDS
 from stmfg._core.spots import Spots, spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MARKERS, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError, MissingDependencyError
+from stmfg.model.threads import beside
 from stmfg.pl._charts import counts_or_none
 from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
@@ -141,6 +142,14 @@ def _content(
     chosen = subsample(adata.n_obs, _map_data.SPOTS, 0)
     slices = None if library_key is None else library_codes(adata, library_key)
     places = _map_data.name_places(where, domains.codes, len(names), slices)
+    stills = beside(
+        _draw_stills,
+        where.part(chosen),
+        plane and plane.part(chosen),
+        to_rgba_array([*shades.values(), MISSING])[domains.codes][chosen],
+        None if certain is None else certain[chosen],
+        [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
+    )
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
     markers, depth, packed, n_expressed = None, None, None, None
@@ -175,7 +184,6 @@ def _content(
             "dark": _ramp(LinearSegmentedColormap.from_list("dark", EXPRESSION_DARK)),
         },
     }
-    of_spots = to_rgba_array([*shades.values(), MISSING])[domains.codes][chosen]
     warnings = [str(w) for w in run.get("warnings", [])]
     sizes = summary(adata).table.rename(columns={"median confidence": "confidence", "found again": "again"})
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
@@ -200,13 +208,7 @@ def _content(
         "uncertain": None if certain is None else float((certain < UNCERTAIN).mean()),
         "threshold": UNCERTAIN,
         "warnings": [as_sentence(w) for w in warnings + [w for w in more if w not in warnings]],
-        "stills": _draw_stills(
-            where.part(chosen),
-            plane and plane.part(chosen),
-            of_spots,
-            None if certain is None else certain[chosen],
-            [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
-        ),
+        "stills": stills(),
         "map": drawn,
         "plane": _PLANES[projection],
         "map_genes": [str(adata.var_names[gene]) for gene in on_map],

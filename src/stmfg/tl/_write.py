@@ -80,7 +80,8 @@ def read_embedding(adata: AnnData, library_key: str | None = None) -> Result:
         )
     base = None
     if COMPONENTS in adata.obsm and "mixtures" in trained:
-        base = Base(np.asarray(adata.obsm[COMPONENTS]), bool(trained["mixtures"]), int(trained["n_joined"]))
+        narrow = trained["params"].get("neighborhoods") == "narrow"
+        base = Base(np.asarray(adata.obsm[COMPONENTS]), bool(trained["mixtures"]), int(trained["n_joined"]), narrow)
     return Result(
         embedding=embedding,
         view_weights=np.asarray(adata.obsm.get(VIEW_WEIGHTS, embedding[:, :0])),
@@ -100,6 +101,9 @@ def trained_config(adata: AnnData, preset: str | None, use_rep: str | None, opti
     stored = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in record["params"].items()}
     trained = Config.from_dict(stored)
     wanted = (trained if preset is None else Config.preset(preset)).replace(**options)
+    if wanted.neighborhoods == "auto":  # what the data decided
+        decided = {"neighborhoods": trained.neighborhoods, "spatial_neighbors": trained.spatial_neighbors}
+        wanted = wanted.replace(**decided | options)
     differing = [
         f"{name}={getattr(trained, name)!r}, not {value!r}"
         for name, value in vars(wanted).items()

@@ -111,19 +111,24 @@ def _read(part: Part, job: Job) -> tuple[AnnData, Tissue]:
         raise InputError(f"sample {part.name!r}: {error}") from error
 
 
-def scan(part: Part, options: RunOptions) -> Content:
-    """Return the genes and the size of a sample; its counts are not read."""
-    adata = open_sample(part, options)
+def scan(part: Part, job: Job) -> int:
+    """Write the genes of a sample and return its size; its counts are not read."""
+    adata = open_sample(part, job.options)
     if adata.n_obs == 0:
         raise InputError(f"sample {part.name!r} has no spots; leave it out")
-    return Content(adata.var_names.tolist(), {part.name: adata.n_obs})
+    with replacing(job.file("genes", part.name, ".json")) as file:
+        file.write_text(json.dumps(adata.var_names.tolist()), encoding="utf-8")
+    return int(adata.n_obs)
 
 
-def join_contents(contents: list[Content]) -> Content:
-    """Return what samples hold together: genes in the order of the first."""
-    shared = set(contents[0].genes).intersection(*(content.genes for content in contents[1:]))
-    sizes = {name: size for content in contents for name, size in content.sizes.items()}
-    return Content([gene for gene in contents[0].genes if gene in shared], sizes)
+def join_contents(sizes: dict[str, int], job: Job) -> None:
+    """Write what samples of these sizes hold together: genes in the order of the first."""
+    lists = (json.loads(job.file("genes", name, ".json").read_text(encoding="utf-8")) for name in sizes)
+    genes = next(lists)
+    for others in map(set, lists):
+        genes = [gene for gene in genes if gene in others]
+    with replacing(job.folder / "content.json") as file:  # where it is, nothing is scanned again
+        file.write_text(json.dumps(Content(genes, sizes)._asdict()), encoding="utf-8")
 
 
 def n_patches(n: int) -> int:
