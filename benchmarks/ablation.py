@@ -38,15 +38,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "expression view only": {"views": ("feature",)},
     "one layer": {"n_layers": 1},
     "trained weights (relu)": {"convolution": "relu"},
-    # The loss.
+    # The loss, but for the likelihood of counts: that trains the decoder alone.
     "no held-out factors": {"held_out_weight": 0.0},
-    "no likelihood of counts": {"reconstruction_weight": 0.0},
     "no contrastive term": {"contrastive_weight": 0.0},
     "no spatial term": {"spatial_weight": 0.0},
     # Features and vote.
     "factors everywhere": {"features": "factors"},
     "components everywhere": {"features": "components"},
-    "one start": {"n_starts": 1},
     "a single clustering": {"averages": False, "scales": "embedding", "n_votes": 1},
     "k-means in place of the mixture": {"clusterer": "kmeans"},
 }

@@ -160,10 +160,11 @@ def runs(parts: list[str], data: Path, seed: int, before: Path | None) -> Iterat
 
 
 def view_runs(name: str, view: str, adata: ad.AnnData, truth: pd.Series, options: dict[str, object]) -> Iterator[Run]:
-    """Yield a run with a third view, and the same with equal weights of all three."""
+    """Yield runs with a third view, trained and with equal weights of all three; also where only the network votes."""
     options = options | {"views": ("spatial", "feature", VIEWS[view])}
-    yield Run("views", name, view, adata, truth, options, view=view)
-    yield Run("views", name, view + UNTRAINED, adata, truth, options | {"epochs": 0}, view=view)
+    for variant, more in ((view, {}), (f"{view}, network alone", {"averages": False})):
+        for ending, epochs in (("", {}), (UNTRAINED, {"epochs": 0})):
+            yield Run("views", name, variant + ending, adata, truth, options | more | epochs, view=view)
 
 
 def run(one: Run, seed: int) -> dict[str, object]:

@@ -9,14 +9,8 @@ import numpy as np
 import torch
 
 from stmfg._core.blocks import Counts
-from stmfg.model.features import (
-    FeatureMap,
-    apply_map,
-    most_variable,
-    select_inputs,
-    sort_genes,
-    take_genes,
-)
+from stmfg.model.features import FeatureMap, apply_map, select_inputs
+from stmfg.model.genes import most_variable, sort_genes, take_genes
 from stmfg.model.graphs import patches, walk_operator
 from stmfg.model.inputs import build_graphs
 from stmfg.model.kind import describe_spots

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from stmfg._core.blocks import Counts, OnDisk, row_blocks, row_sums
+from stmfg._core.blocks import BLOCK, Counts, OnDisk, row_blocks, row_sums
 from stmfg._core.false_discoveries import adjust_p
 from stmfg.errors import InputError
 
@@ -85,7 +85,7 @@ def moments(counts: Any, domains: Any) -> Moments:
     if n == 0 or codes.min() < 0:
         raise InputError("markers need a label for every spot, and at least one spot; leave the others out first")
     k = len(labels.categories)
-    if not isinstance(counts, (Counts, OnDisk)):
+    if not isinstance(counts, (Counts, OnDisk, sparse.csr_matrix)):
         counts = sparse.csr_matrix(counts)
     blocks, depth = _blocks_and_depth(counts)
     target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
@@ -107,6 +107,8 @@ def _blocks_and_depth(counts: Any) -> tuple[Iterator[tuple[Any, Any]], Floats]:
     """Return the rows in blocks with their places, and the sum of every row, (n,)."""
     if not isinstance(counts, Counts):
         return row_blocks(counts), row_sums(counts)[1]
+    if counts.shape[0] <= BLOCK:
+        counts = Counts(counts.rows(slice(None)))  # read twice, dealt once
     depth = np.empty(counts.shape[0])
     for rows, part in counts.blocks():
         depth[rows] = np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()

@@ -24,6 +24,8 @@ _ENTRY: Final = 8
 """Bytes of a count and its place."""
 _PLACE, _TEXT = 1_500, 32
 """Bytes of an HDF5 file for each array and for each text, besides what they hold."""
+_ASKED: Final = 100
+"""Texts whose length tells that of all."""
 _OF_SPOT, _OF_GENE = 700, 200
 """Bytes that a run adds to the AnnData: embedding, components and graph, and the model."""
 _PAGE, _PAGE_OF_SPOT, _PAGE_OF_ENTRY = 500_000, 150, 1
@@ -75,5 +77,6 @@ def _count_bytes(value: Any) -> float:
         value = pd.Categorical(value)
         return _count_bytes(value.codes) + _count_bytes(value.categories)
     if isinstance(kind, pd.StringDtype) or (kind is not None and kind.kind == "O"):
-        return _PLACE + sum(_TEXT + len(str(text)) for text in value)
-    return float(_PLACE + getattr(value, "nbytes", len(str(value))))
+        first = list(value[:_ASKED])
+        return _PLACE + len(value) * (_TEXT + sum(len(str(text)) for text in first) / max(len(first), 1))
+    return float(_PLACE + (value.nbytes if hasattr(value, "nbytes") else len(str(value))))
