@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stmfg._core.files import fingerprint
-from stmfg._core.stored_graph import OPTIONS
+from stmfg._core.stored_graph import OPTIONS, TRAINING
 from stmfg._keys import SLICE
 from stmfg.errors import InputError, MissingDependencyError, in_shell
 from stmfg.workflow._earlier import MARKERS, OUTPUTS
@@ -50,7 +50,7 @@ def finished_record(task: Task) -> dict[str, Any] | None:
         if recorded.library_key == SLICE and options.library_key is None:  # reading found slices
             recorded = replace(recorded, library_key=None)
         # The data decide how wide neighbourhoods are, and a graph that they bring has hyperparameters of its own.
-        skipped = ("neighborhoods", *OPTIONS)
+        skipped = "neighborhoods", *(() if record.get("spatial_graph", TRAINING) == TRAINING else OPTIONS)
         params = [
             {k: v for k, v in each.items() if k not in skipped} for each in (record["params"], options.config.to_dict())
         ]
