@@ -102,8 +102,7 @@ def trained_config(adata: AnnData, preset: str | None, use_rep: str | None, opti
     trained = Config.from_dict(stored)
     wanted = (trained if preset is None else Config.preset(preset)).replace(**options)
     if wanted.neighborhoods == "auto":  # what the data decided
-        decided = {"neighborhoods": trained.neighborhoods, "spatial_neighbors": trained.spatial_neighbors}
-        wanted = wanted.replace(**decided | options)
+        wanted = wanted.replace(neighborhoods=trained.neighborhoods)
     differing = [
         f"{name}={getattr(trained, name)!r}, not {value!r}"
         for name, value in vars(wanted).items()

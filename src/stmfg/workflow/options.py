@@ -367,4 +367,5 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is of data that were in memory; give INPUT too")
     if record.get("version") != __version__:
         logger.warning("the record is of stmfg %s, this is %s", record.get("version"), __version__)
-    return {"source": record["input"]} | options | {k: v for k, v in params.items() if v != preset[k]}
+    params["neighborhoods"] = preset["neighborhoods"]  # the data decide again
+    return {"source": record["input"]} | {k: v for k, v in params.items() if v != preset[k]} | options
