@@ -19,6 +19,8 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from stmfg.errors import InputError, closest
 
 PRESETS: Final = ("default", "paper")
+LINKED_IF_NARROW: Final = 6
+"""Neighbours that a narrow spatial graph links."""
 PLUG_IN: Final = "plug-in "
 """What the name of a user's own part begins with; see ``docs/extend.md``."""
 
@@ -189,6 +191,12 @@ class Config:
         """
         values = {name: value for name, value in values.items() if _RETIRED.get(name, _NEVER) != value}
         return cls().replace(**values)
+
+    @property
+    def n_linked(self) -> int:
+        """Nearest neighbours in tissue that are linked: in narrow neighbourhoods fewer, unless a number is given."""
+        is_narrow = self.neighborhoods == "narrow" and self.spatial_neighbors == Config.spatial_neighbors
+        return LINKED_IF_NARROW if is_narrow else self.spatial_neighbors
 
     @property
     def view_names(self) -> tuple[str, ...]:

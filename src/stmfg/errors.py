@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 SHELL: Final[ContextVar[bool]] = ContextVar("shell", default=False)
@@ -76,6 +76,19 @@ class MissingDependencyError(StmfgError, ImportError):
 
 class TrainingError(StmfgError, RuntimeError):
     """Training cannot go on, for example because a loss term is no longer finite."""
+
+
+def make_all(*calls: Callable[[], Any]) -> list[Any]:
+    """Return what every call returns, or refuse in one line with all that they refuse."""
+    results, faults = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError("; ".join(faults))
+    return results
 
 
 def require(adata: object, attr: str, key: str, hint: str) -> Any:

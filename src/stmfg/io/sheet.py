@@ -106,14 +106,14 @@ def _is_filled(where: str, row: dict[str, Any]) -> bool:
 
 
 def _sample(where: str, sheet: Path, row: dict[str, str], columns: Collection[str]) -> Sample:
-    for column in REQUIRED:
-        if not row[column]:
-            raise InputError(f"{where} has no {column}; fill it in or remove the line")
     name = row["sample"]
+    faults = [f"{where} has no {column}; fill it in or remove the line" for column in REQUIRED if not row[column]]
     if name.startswith(".") or not name.isprintable() or set(name) & set('/\\:*?"<>|') or len(name) > _LONGEST_NAME:
-        raise InputError(f"{where}: sample {name!r} cannot be the name of a folder; use letters, digits, - and _")
+        faults.append(f"{where}: sample {name!r} cannot be the name of a folder; use letters, digits, - and _")
     if name.casefold() in _RESERVED:
-        raise InputError(f"{where}: sample {name!r} is the name of a file of the batch; give it another")
+        faults.append(f"{where}: sample {name!r} is the name of a file of the batch; give it another")
+    if faults:
+        raise InputError("; ".join(faults))
     source = Path(os.path.abspath(sheet.parent / Path(row["path"]).expanduser()))  # noqa: PTH100 - links stay links
     options = {column: text for column, text in row.items() if text and column in columns}
     others = {column: text for column, text in row.items() if column not in (*REQUIRED, *DESCRIBING, *columns)}

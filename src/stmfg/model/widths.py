@@ -33,8 +33,6 @@ WIDTHS_OF_CELLS = (6, 18, 50, 120)
 """The same of cells, of which a spot of an array holds several."""
 NARROW_WIDTHS = (0, 4)
 """The same of spots in narrow neighbourhoods: a spot alone, and the nearest of a square grid."""
-LINKED_IF_NARROW = 6
-"""Neighbours that a narrow spatial graph links."""
 PART_OF_DOMAIN = 6
 """A neighbourhood holds at most that part of an average domain: small tissue gets narrow ones."""
 LEAST_WIDTH = 6
@@ -93,9 +91,7 @@ def describe(
         if kept < LEAST_KEPT:
             logger.info("averages over tissue keep %.0f %% of what spots show: neighbourhoods are narrow", 100 * kept)
         config = config.replace(neighborhoods="narrow" if kept < LEAST_KEPT else "wide")
-    is_free = config.spatial_neighbors == Config.spatial_neighbors and not config.spatial_radius
-    if config.neighborhoods == "narrow" and is_free and given_graph is None:
-        config = config.replace(spatial_neighbors=LINKED_IF_NARROW)
+    if given_graph is None and config.n_linked < config.spatial_neighbors:
         spots = replace(spots, spatial_graph=build_spatial_graph(spots, config))
         fitted = fit(spots, config, random_state)
     return spots, fitted, config

@@ -132,7 +132,8 @@ def _work(
         else:  # a model of one run: its domains as Gaussians
             model, label = tasks.load_model(job), tasks.apply_model
         with stage("label"):
-            return model, workers.each("label", label, parts, job)
+            workers.each("label", label, parts, job)
+        return model, [json.loads(job.file("labelled", part.name, ".json").read_text()) for part in parts]
 
 
 def _part(sample: Sample, options: RunOptions) -> tasks.Part:

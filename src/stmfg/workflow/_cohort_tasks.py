@@ -262,13 +262,12 @@ def load_ballot(job: Job) -> tuple[Ballot, list[int]]:
     return Ballot.from_arrays(arrays), arrays["widths"].tolist()
 
 
-def label(part: Part, job: Job) -> dict[str, Any]:
-    """Write the domains of a sample, and return what the tables of the cohort say of it."""
+def label(part: Part, job: Job) -> None:
+    """Write the domains of a sample, and what the tables of the cohort say of it."""
     from stmfg.model.threads import one_thread
 
-    done = job.file("labelled", part.name, ".json")
-    if done.exists():
-        return dict(json.loads(done.read_text(encoding="utf-8")))
+    if job.file("labelled", part.name, ".json").exists():
+        return
     ballot, widths = load_ballot(job)
     fitted = load_fit(job)
     arrays = _load(job.file("embedded", part.name, ".npz"))
@@ -292,9 +291,8 @@ def label(part: Part, job: Job) -> dict[str, Any]:
     columns = {CONFIDENCE: confidence, UNLIKE: unlike.astype(np.float32)}
     obsm = {EMBEDDING: embedding, VIEW_WEIGHTS: arrays["weights"]}
     domains = np.asarray([str(i + 1) for i in range(k)])
-    answer = write_sample(part, job, adata, pd.Categorical(domains[codes], domains), columns, obsm, **more)
+    write_sample(part, job, adata, pd.Categorical(domains[codes], domains), columns, obsm, **more)
     job.file("embedded", part.name, ".npz").unlink()  # the largest of the files, and no longer needed
-    return answer
 
 
 def load_model(job: Job) -> STMFG:
@@ -308,13 +306,12 @@ def load_model(job: Job) -> STMFG:
     return STMFG.load(copy, device=job.options.device)
 
 
-def apply_model(part: Part, job: Job) -> dict[str, Any]:
+def apply_model(part: Part, job: Job) -> None:
     """Write the domains of a model in a sample, as :func:`label` does."""
     from stmfg.model.threads import one_thread
 
-    done = job.file("labelled", part.name, ".json")
-    if done.exists():
-        return dict(json.loads(done.read_text(encoding="utf-8")))
+    if job.file("labelled", part.name, ".json").exists():
+        return
     model = load_model(job)
     with counts_read_once(), one_thread():
         adata = open_sample(part, job.options)
@@ -325,7 +322,7 @@ def apply_model(part: Part, job: Job) -> dict[str, Any]:
     domains = pd.Categorical(np.asarray(result.labels), [str(i + 1) for i in range(result.n_domains)])
     columns: dict[str, Any] = {CONFIDENCE: result.confidence, UNLIKE: result.unlike}
     obsm = {EMBEDDING: result.embedding, VIEW_WEIGHTS: result.view_weights}
-    return write_sample(part, job, adata, domains, columns, obsm, genes_shared=float(result.genes_shared))
+    write_sample(part, job, adata, domains, columns, obsm, genes_shared=float(result.genes_shared))
 
 
 def write_sample(
@@ -336,7 +333,7 @@ def write_sample(
     columns: dict[str, NDArray[np.float32]],
     obsm: dict[str, NDArray[np.float32]],
     **more: float,
-) -> dict[str, Any]:
+) -> None:
     """Write what was found in a sample: without counts, as rows of a table, and some spots with counts to be shown."""
     import anndata
 
@@ -374,7 +371,6 @@ def write_sample(
     } | more
     with replacing(job.file("labelled", part.name, ".json")) as file:  # last: where it is, the others are
         file.write_text(json.dumps(answer))
-    return answer
 
 
 def _counts(adata: AnnData, rows: NDArray[np.int64], layer: str | None) -> sparse.csr_matrix:
