@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,16 @@ import pandas as pd
 from anndata import AnnData
 from scipy import io, sparse
 
-from _tenx import Expected, background, expected, write_visium, write_visium_hd, write_xenium
+from _tenx import (
+    Expected,
+    background,
+    expected,
+    write_aggregated,
+    write_hd_cells,
+    write_visium,
+    write_visium_hd,
+    write_xenium,
+)
 
 
 def write_merscope(folder: Path, section: AnnData, *, first: str = "EntityID") -> Expected:
@@ -260,3 +270,26 @@ WRITERS: dict[str, Callable[[Path, AnnData], Expected]] = {
     "stereoseq": lambda folder, section: write_cell_gef(folder / "feature_expression" / "C04.cellbin.gef", section),
 }
 """A folder of every platform by its name."""
+FOLDERS = WRITERS | {
+    "visiumhd without 16": partial(write_visium_hd, sizes=(2, 8)),
+    "visiumhd cells": write_hd_cells,
+    "visium mtx": partial(write_visium, h5=False),
+    "visium raw": partial(write_visium, matrix="raw_feature_bc_matrix"),
+    "visium aggregated": write_aggregated,
+    "xenium text": partial(write_xenium, h5=False, parquet=False),
+    "merscope before": partial(write_merscope, first=""),
+    "cosmx with names": partial(write_cosmx, gz=False, beside=True),
+    "slideseq text": partial(write_slideseq, text=True),
+    "slideseq matched": write_matched_slideseq,
+    "slideseq matched, barcodes": partial(write_matched_slideseq, matching=True),
+    "slideseq curio": write_curio,
+    "stereoseq by SAW 7": write_saw,
+    "stereoseq squares": lambda f, t: write_square_gef(f / "C04.tissue.gef", t),
+    "stereoseq squares before": lambda f, t: write_square_gef(f / "C04.gef", t, new=False),
+    "stereoseq larger squares": lambda f, t: write_square_gef(f / "C04.gef", t, (1, 20, 100, 200), size=100),
+    "stereoseq raw": lambda f, t: write_square_gef(f / "C04.raw.gef", t, (1,)),
+    "stereoseq text": lambda f, t: write_gem(f / "C04.tissue.gem", t),
+    "stereoseq text, packed": lambda f, t: write_gem(f / "C04.tissue.gem.gz", t),
+    "stereoseq text of cells": lambda f, t: write_gem(f / "GEM_CellBin.tsv", t, cells=True, new=False),
+}
+"""Every form of the folders, the name of the platform in front."""

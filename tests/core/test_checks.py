@@ -226,6 +226,12 @@ def test_backed_counts(tmp_path: Path) -> None:
     adata.file.close()
 
 
+def test_slices_that_are_not_named_for_all() -> None:
+    adata = make()
+    adata.obs["slice"] = pd.Categorical(["a", None] * 3)
+    assert "obs['slice'] is missing for 3 of 6 spots" in message(checks.library_names, adata, "slice")
+
+
 def test_representation() -> None:
     pca = np.random.default_rng(0).normal(size=(6, 3))
     adata = make(None, obsm={"X_pca": pca, "frame": pd.DataFrame(pca, index=[f"s{i}" for i in range(6)])})

@@ -48,14 +48,5 @@ def test_a_folder_that_cannot_be_written_or_holds_a_page_of_others(tmp_path: Pat
         assert f"holds {name}, which no batch of stMFG" in refused(batch, path, tmp_path / "out", overwrite=True)
         (tmp_path / "out" / name).unlink()
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_refused_before_anything_is_done(tmp_path: Path, refused: Callable[..., str]) -> None:
-    good(tmp_path / "good.h5ad")
-    path = tmp_path / "s.csv"
-    path.write_text("sample,path\na,good.h5ad\n")
-    assert "jobs is 0" in refused(batch, path, tmp_path / "out", jobs=0)
-    assert "unknown option 'epoch'" in refused(batch, path, tmp_path / "out", epoch=3)
     path.write_text("sample,path\na,.\n")
     assert "lies in" in refused(batch, path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

@@ -19,7 +19,6 @@ import stmfg
 import stmfg.workflow
 from _runs import QUICK, go, one_thread, table, tissue
 from stmfg.datasets import simulate
-from stmfg.errors import InputError
 from stmfg.metrics import ari
 
 EMPTY_SPOTS, EMPTY_GENES = [0, 17, 18, 19, 100], [2, 30]
@@ -138,15 +137,6 @@ def test_result(finished: tuple[Path, dict[str, Any]]) -> None:
 # -- the same answer twice -----------------------------------------------------------------------------
 
 
-def test_one_seed_gives_one_result(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    output, record = finished
-    again = go(output.parent / "input.h5ad", tmp_path / "again")
-    assert (tmp_path / "again" / "domains.csv").read_bytes() == (output / "domains.csv").read_bytes()
-    assert again["history"] == record["history"]
-    first, second = (ad.read_h5ad(folder / "result.h5ad") for folder in (output, tmp_path / "again"))
-    np.testing.assert_array_equal(first.obsm["X_stmfg"], second.obsm["X_stmfg"])
-
-
 def test_the_graph_and_the_spots_left_out_do_not_depend_on_the_order(tmp_path: Path) -> None:
     # On a hexagonal grid many neighbours are equally far away; the order of the input must not choose among them.
     given = simulate(300, 60, n_domains=3, random_state=3)
@@ -197,14 +187,6 @@ def test_spots_and_genes_without_a_count(tmp_path: Path) -> None:
         at = result.obsm["spatial"][result.obs_names.get_loc(name)]
         near = np.argsort(np.linalg.norm(result.obsm["spatial"][used] - at, axis=1))[:10]
         assert domains["domain"][name] in set(domains["domain"][used].iloc[near])
-
-
-@pytest.mark.filterwarnings("ignore:Writing zarr v2")
-def test_zarr(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    output, _ = finished
-    ad.read_h5ad(output.parent / "input.h5ad").write_zarr(tmp_path / "input.zarr")
-    go(tmp_path / "input.zarr", tmp_path / "out")
-    assert (tmp_path / "out" / "domains.csv").read_bytes() == (output / "domains.csv").read_bytes()
 
 
 def test_an_embedding_in_place_of_counts(tmp_path: Path) -> None:
@@ -282,29 +264,6 @@ def test_few_spots_and_few_genes(tmp_path: Path) -> None:
     go(tissue()[:, :2].copy(), tmp_path / "two_genes")
 
 
-# -- what is refused before anything is done -----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"n_domains": 151}, r"n_domains is 151 but there are fewer spots \(150\)"),
-        ({"clusterer": "mclust"}, r"clusterer is 'mclust'; it must be one of"),
-        ({"layer": "umis"}, r"layers\['umis'\] is missing"),
-        ({"use_rep": "X_none"}, r"obsm\['X_none'\] is missing \(obsm has: spatial\)"),
-        ({"library_key": "nowhere"}, r"obs\['nowhere'\] is missing \(obs has: ground_truth\)"),
-    ],
-)
-def test_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    given = tissue()
-    keys = [set(getattr(given, name)) for name in ("obs", "obsm", "obsp", "uns", "layers")]
-    with pytest.raises(InputError, match=said) as caught:
-        stmfg.workflow.run(given, tmp_path / "out", **{"n_domains": 3, **QUICK, **options})
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
-    assert [set(getattr(given, name)) for name in ("obs", "obsm", "obsp", "uns", "layers")] == keys
-
-
 def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     paths = [tmp_path / "left.h5ad", tmp_path / "right.h5ad"]
     section[:140].copy().write_h5ad(paths[0])
@@ -329,12 +288,3 @@ def test_colours_that_are_none_are_replaced(stored: Any, tmp_path: Path) -> None
     given.uns["stmfg_domain_colors"] = stored
     go(given, tmp_path / "out")
     assert len(given.uns["stmfg_domain_colors"]) == len(given.obs["stmfg_domain"].cat.categories)
-
-
-def test_what_no_file_can_hold_is_one_line_and_nothing_is_left(tmp_path: Path, refused: Callable[..., str]) -> None:
-    given = tissue()
-    given.uns["mine"] = object()
-    said = refused(go, given, tmp_path / "out")
-    assert said.startswith("uns['mine'] cannot be written")
-    assert said.endswith("remove it: del adata.uns['mine']")
-    assert not (tmp_path / "out").exists()
