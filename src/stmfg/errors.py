@@ -19,16 +19,7 @@ SHELL: Final[ContextVar[bool]] = ContextVar("shell", default=False)
 """Whether the user works in the shell, so that messages name flags rather than arguments."""
 _FLAGS: Final = {"random_state": "seed", "slice_name": "slice"}
 _OPTIONS: Final = (
-    "n_domains",
-    "preset",
-    "use_rep",
-    "layer",
-    "library_key",
-    "platform",
-    "device",
-    "title",
-    "reference",
-    "table",
+    *("n_domains", "preset", "use_rep", "layer", "library_key", "platform", "device", "title", "reference", "table"),
     "key",
 )
 
@@ -76,6 +67,11 @@ class MissingDependencyError(StmfgError, ImportError):
 
 class TrainingError(StmfgError, RuntimeError):
     """Training cannot go on, for example because a loss term is no longer finite."""
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def require(adata: object, attr: str, key: str, hint: str) -> Any:

@@ -14,9 +14,9 @@ def test_all_that_is_wrong_with_a_sheet_is_said_before_the_first_sample(tmp_path
     good(tmp_path / "good.h5ad")
     (tmp_path / "cut.h5ad").write_text("cut short")
     (tmp_path / "folder").mkdir()
-    rows = ["a,good.h5ad,,", "b,gone.h5ad,,", "c,good.h5ad,umis,", "d,cut.h5ad,,"]
-    rows += ["e,good.h5ad,,ten", "f,folder,,", "g,good.h5ad,,3"]
-    (tmp_path / "s.csv").write_text("\n".join(["sample,path,layer,n_domains", *rows]) + "\n")
+    rows = ["a,good.h5ad,,,", "b,gone.h5ad,,,", "c,good.h5ad,umis,,X_none", "d,cut.h5ad,,,"]
+    rows += ["e,good.h5ad,,ten,", "f,folder,,,", "g,good.h5ad,,3,"]
+    (tmp_path / "s.csv").write_text("\n".join(["sample,path,layer,n_domains,use_rep", *rows]) + "\n")
     (tmp_path / "out" / "g").mkdir(parents=True)
     (tmp_path / "out" / "g" / "report.html").write_text("of another program")
     done = stmfg_command("batch", "s.csv", "-o", "out", cwd=tmp_path)
@@ -25,7 +25,7 @@ def test_all_that_is_wrong_with_a_sheet_is_said_before_the_first_sample(tmp_path
     assert last == "stmfg: 6 of 7 samples cannot be run, see above; nothing was started"
     expected = [
         r"s\.csv line 3: b: .*gone\.h5ad: no such file or folder",
-        r"s\.csv line 4: c: .*good\.h5ad has no layers\['umis'\] \(layers has: .*\); change --layer",
+        r"s\.csv line 4: c: .*good\.h5ad has no layers\['umis'\] \(.*\); change --layer; and no obsm\['X_none'\]",
         r"s\.csv line 5: d: .*cut\.h5ad as h5ad cannot be read",
         r"s\.csv line 6: n_domains is 'ten'",
         r"s\.csv line 7: f: .* is an empty folder",

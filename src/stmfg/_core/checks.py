@@ -221,7 +221,6 @@ def _instead_of_counts(adata: Annotated, layer: str | None) -> str:
 
 @once_per_matrix
 def _checked(matrix: Any, where: str) -> sparse.csr_matrix | OnDisk:
-    """Return a matrix of counts in canonical form."""
     if is_dask(matrix):
         on_disk = OnDisk(matrix)
         _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where)

@@ -65,9 +65,8 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(
-            f"another run is writing to {path.parent}; wait for it to end or give another folder"
-        ) from error
+        advice = "wait for it to end or give another folder"
+        raise InputError(f"another run is writing to {path.parent}; {advice}") from error
     try:
         yield
     finally:

@@ -125,10 +125,8 @@ def look_like_counts(matrix: Any) -> bool:
     if matrix is None or 0 in matrix.shape:
         return False
     rows = matrix[: max(1, _VALUES // matrix.shape[1])]
+    rows = rows.compute(scheduler="synchronous") if hasattr(rows, "compute") else rows
     values = np.asarray(rows.data if sparse.issparse(rows) else rows).ravel()
-    if hasattr(rows, "compute"):
-        block = rows.compute(scheduler="synchronous")
-        values = np.asarray(block.data if sparse.issparse(block) else block).ravel()
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
         return False
     return bool((values >= 0).all() and values.any() and (values == np.rint(values)).all())

@@ -141,8 +141,7 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
             raise InputError(f"slice {name!r} has no spots; leave it out")
         part = adata.copy()
         part.var_names = part.var_names.astype(str)
-        if not part.var_names.is_unique:
-            part.var_names_make_unique()
+        part.var_names_make_unique()
         parts[name] = part
     for key in (SPATIAL, *([use_rep] if use_rep else [])):
         _same_width(parts, key)
@@ -193,37 +192,32 @@ def _same_width(parts: dict[str, AnnData], key: str) -> None:
     missing = [name for name in parts if name not in widths]
     if missing:
         raise InputError(f"slice {missing[0]!r} has no obsm[{key!r}]; every slice needs one")
-    (one, width), *others = widths.items()
-    for other, its in others:
+    one, width = next(iter(widths.items()))
+    for other, its in widths.items():
         if its != width:
-            raise InputError(
-                f"obsm[{key!r}] has shape (n, {width[0] if width else 1}) in slice {one!r} and "
-                f"(n, {its[0] if its else 1}) in {other!r}; give all slices the same columns"
-            )
+            shapes = [f"(n, {columns[0] if columns else 1})" for columns in (width, its)]
+            shown = f"{shapes[0]} in slice {one!r} and {shapes[1]} in {other!r}"
+            raise InputError(f"obsm[{key!r}] has shape {shown}; give all slices the same columns")
 
 
 def _say_what_is_shared(parts: dict[str, AnnData], n_shared: int, *, counts: bool) -> None:
     """Refuse slices with next to no gene in common, and say where genes are left out."""
-    smallest = min(parts, key=lambda name: parts[name].n_vars)
-    if counts and n_shared < min(MIN_SHARED_GENES, max(1, parts[smallest].n_vars)):
-        sizes = ", ".join(f"{name} {part.n_vars}" for name, part in list(parts.items())[:4])
+    n_genes = {name: part.n_vars for name, part in parts.items()}
+    smallest, largest = min(n_genes, key=n_genes.__getitem__), max(n_genes, key=n_genes.__getitem__)
+    if counts and n_shared < min(MIN_SHARED_GENES, max(1, n_genes[smallest])):
+        sizes = ", ".join(f"{name} {n}" for name, n in list(n_genes.items())[:4])
         raise InputError(
             f"the slices share {n_shared} genes (of {sizes}); at least {MIN_SHARED_GENES} are needed: "
             "name genes alike on all slices, or leave a slice out"
         )
-    largest = max(parts, key=lambda name: parts[name].n_vars)
-    if counts and n_shared < parts[largest].n_vars:
-        logger.warning(
-            "the %d slices share %s genes; genes that one lacks are left out (%s has %s in all, %s %s)",
-            *(len(parts), f"{n_shared:,}", smallest, f"{parts[smallest].n_vars:,}"),
-            *(largest, f"{parts[largest].n_vars:,}"),
-        )
+    if counts and n_shared < n_genes[largest]:
+        sizes = f"{smallest} has {n_genes[smallest]:,} in all, {largest} {n_genes[largest]:,}"
+        shared = f"the {len(parts)} slices share {n_shared:,} genes"
+        logger.warning("%s; genes that one lacks are left out (%s)", shared, sizes)
 
 
 def _warn_of_platforms(parts: dict[str, AnnData]) -> None:
-    """Say that slices of several platforms differ by more than is taken off."""
-    platform_of = {name: str(part.uns.get(PLATFORM, {}).get("platform", "")) for name, part in parts.items()}
-    platforms = sorted(set(platform_of.values()) - {""})
+    platforms = sorted({str(part.uns.get(PLATFORM, {}).get("platform", "")) for part in parts.values()} - {""})
     if len(platforms) > 1:
         logger.warning(
             "the slices are of several platforms (%s), whose spots differ in size and in the genes they detect; "

@@ -15,7 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.workflow._sample import Failure, Task, run_sample
@@ -51,15 +51,9 @@ def run_here(tasks: Sequence[Task], jobs: int) -> Results:
         with starting:  # so that none starts unseen after the last look at those that run
             if closed.is_set():
                 return None
-            process = subprocess.Popen(
-                [sys.executable, "-m", "stmfg.workflow._sample"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env=environment,
-            )
+            command = [sys.executable, "-m", "stmfg.workflow._sample"]
+            pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+            process = subprocess.Popen(command, **pipes, text=True, errors="replace", env=environment)
             running.add(process)
         try:
             output, errors = process.communicate(json.dumps(task))
@@ -95,7 +89,6 @@ def _still_running(processes: set[subprocess.Popen[str]], seconds: float) -> lis
 
 
 def _failure(status: int, output: str, errors: str) -> Failure | None:
-    """Return what went wrong in a process that has ended."""
     if status < 0:
         killed = signal.Signals(-status).name
         hint = ": most often the memory was too small" if killed == "SIGKILL" else ""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stmfg._keys import IMAGE_FEATURES
 from stmfg._version import __version__
 from stmfg.config import PRESETS, Config
-from stmfg.errors import InputError, closest
+from stmfg.errors import InputError, closest, reason
 from stmfg.io.platforms import PLATFORMS
 
 if TYPE_CHECKING:
@@ -88,9 +88,8 @@ class Option:
         if value is None and self.default is None:
             return None
         if self.is_repeatable:
-            return tuple(
-                self._check_one(one, label) for one in (value if isinstance(value, (list, tuple)) else [value])
-            )
+            values = value if isinstance(value, (list, tuple)) else [value]
+            return tuple(self._check_one(each, label) for each in values)
         return self._check_one(value, label)
 
     def _check_one(self, value: Any, label: str) -> Any:
@@ -203,8 +202,14 @@ class RunOptions:
 
     def for_sample(self, sample: Sample) -> RunOptions:
         """Return the options of a sample of a sheet: these, changed by its own."""
-        columns = {SHEET_COLUMNS[word]: text for word, text in sample.options.items()}
-        given = {each.name: each.parse(text, f"{sample.where}: {each.word}") for each, text in columns.items()}
+        given, problems = {}, []
+        for word, text in sample.options.items():
+            try:
+                given[SHEET_COLUMNS[word].name] = SHEET_COLUMNS[word].parse(text, word)
+            except InputError as error:
+                problems.append(str(error))
+        if problems:
+            raise InputError(f"{sample.where}: {'; and '.join(problems)}")
         return RunOptions.of(self, **given)
 
     def for_samples(self, samples: Sequence[Sample]) -> RunOptions:
@@ -258,14 +263,8 @@ class RunOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``run.json`` keeps: all that tells what was done, by the names :meth:`of` takes."""
-        left_out = (
-            "view",
-            "stacked",
-            "resume",
-            "overwrite",
-            "joint",
-            "cluster",
-        )  # the first two are among the hyperparameters
+        # The first two are among the hyperparameters.
+        left_out = ("view", "stacked", "resume", "overwrite", "joint", "cluster")
         kept = {name: getattr(self, name) for name in OPTIONS if name not in left_out}
         return json.loads(json.dumps(kept | self.hyperparameters))  # type: ignore[no-any-return]
 
@@ -361,8 +360,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
         options, params = dict(record["options"]), Config.from_dict(record["params"]).to_dict()
         preset = Config.preset(options["preset"]).to_dict()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no record of a run ({reason}); give the run.json of one") from error
+        raise InputError(f"{path} is no record of a run ({reason(error)}); give the run.json of one") from error
     if not record.get("input"):
         raise InputError(f"{path} is of data that were in memory; give INPUT too")
     if record.get("version") != __version__:
