@@ -53,6 +53,12 @@ def quick() -> dict[str, Any]:
     return {"epochs": 3, "n_layers": 2, "redraws": 2}
 
 
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """One run from a file: its folder and its record. The input lies beside, as input.h5ad."""

@@ -75,24 +75,7 @@ def reason(error: BaseException) -> str:
 
 
 def require(adata: object, attr: str, key: str, hint: str) -> Any:
-    """Return ``getattr(adata, attr)[key]`` or say what is missing and how to get it.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    attr
-        Name of the element: ``"obs"``, ``"obsm"``, ``"obsp"``, ``"layers"``, ``"uns"``, ``"var"``.
-    key
-        Key inside that element.
-    hint
-        What the user does to get it, for example ``"run stmfg.gr.spatial(adata) first"``.
-
-    Raises
-    ------
-    MissingKeyError
-        If the key is absent.
-    """
+    """Return ``getattr(adata, attr)[key]``, or say that it is missing and, with `hint`, how to get it."""
     element = getattr(adata, attr)
     if key not in element:
         present = ", ".join(map(str, list(element)[:8])) or "nothing"

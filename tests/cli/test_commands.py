@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,11 @@ from scipy import sparse
 
 import stmfg.workflow
 from _commands import ENVIRONMENT, ctrl_c_interrupts, good, stmfg_command
-from _runs import FILES, one_thread
+from _runs import FILES
 from stmfg import cli
 from stmfg.datasets import simulate
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 # -- what goes wrong inside ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -14,8 +14,10 @@ import torch
 from scipy import sparse
 
 from _commands import changed, good, make, stmfg_command
-from _runs import FILES, one_thread
+from _runs import FILES
 from stmfg import cli
+
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 def first_spots(n: int) -> Callable[[ad.AnnData], None]:
@@ -89,12 +91,6 @@ def one_line(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
         return said.pop()
 
     return run_badly
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 @pytest.mark.parametrize("case", BAD_FILES)

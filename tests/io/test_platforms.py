@@ -27,7 +27,6 @@ from _platforms import (
 from _tenx import check, write_visium_hd, write_xenium
 from stmfg import cli
 from stmfg.errors import MissingDependencyError
-from stmfg.io.platforms import PLATFORMS
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
@@ -101,7 +100,7 @@ def test_the_platform_can_be_told(tissue: AnnData, tmp_path: Path, caplog: pytes
 
 def test_an_unknown_platform_is_refused(tissue: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     write_xenium(tmp_path / "run", tissue)
-    assert refused(stmfg.read, tmp_path / "run", platform="Xenium").endswith(f"choose one of {', '.join(PLATFORMS)}")
+    assert refused(stmfg.read, tmp_path / "run", platform="Xenium").endswith(f"choose one of {', '.join(WRITERS)}")
     assert "has no cell_by_gene.csv" in refused(stmfg.read, tmp_path / "run", platform="merscope")
     tissue.write_h5ad(tmp_path / "a.h5ad")
     assert "is not a file of xenium" in refused(stmfg.read, tmp_path / "a.h5ad", platform="xenium")
@@ -282,17 +281,3 @@ def test_two_chips_are_two_samples(tissue: AnnData, tmp_path: Path, refused: Cal
     write_square_gef(tmp_path / "C04.merge.gef", tissue)  # of the first
     assert "several samples (C04.cellbin.gef, D01.cellbin.gef); give the file of one" in refused(stmfg.read, tmp_path)
     assert stmfg.read(tmp_path / "C04.cellbin.gef").n_obs == tissue.n_obs
-
-
-@pytest.mark.parametrize("name", PLATFORMS)
-def test_every_platform_runs_from_the_shell(
-    name: str, tissue: AnnData, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    WRITERS[name](tmp_path / "run", tissue)
-    command = ["run", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--n-domains", "3"]
-    assert cli.main([*command, "--set", "epochs=2", "--set", "finest_level=0"]) == 0
-    assert f"3 domains of {tissue.n_obs} spots" in capsys.readouterr().out
-    assert "read as" in caplog.text  # and why, see test_the_platform_and_the_reason_are_said
-    result = stmfg.read(tmp_path / "out" / "result.h5ad")
-    assert result.uns["spatial_platform"]["platform"] == name
-    assert list(result.obs["stmfg_domain"].cat.categories) == ["1", "2", "3"]

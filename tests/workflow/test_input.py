@@ -53,9 +53,8 @@ def raw_of_more_genes(adata: AnnData) -> AnnData:
 
 def raw_of_other_names(adata: AnnData) -> None:
     raw = adata[:, ::-1].copy()
-    raw.var = pd.DataFrame(
-        {"feature_name": pd.Categorical(raw.var_names)}, index=[f"ENSG{i}" for i in range(raw.n_vars)]
-    )
+    ids = [f"ENSG{i}" for i in range(raw.n_vars)]
+    raw.var = pd.DataFrame({"feature_name": pd.Categorical(raw.var_names)}, index=ids)
     adata.raw = raw
     adata.X = adata.X.log1p()
 

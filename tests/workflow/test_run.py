@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,13 @@ from scipy import sparse
 
 import stmfg
 import stmfg.workflow
-from _runs import QUICK, go, one_thread, table, tissue
+from _runs import QUICK, go, table, tissue
 from stmfg.datasets import simulate
 from stmfg.metrics import ari
 
+pytestmark = pytest.mark.usefixtures("single_thread")
+
 EMPTY_SPOTS, EMPTY_GENES = [0, 17, 18, 19, 100], [2, 30]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 def with_empty(adata: ad.AnnData) -> ad.AnnData:
@@ -87,9 +83,7 @@ def test_record(finished: tuple[Path, dict[str, Any]]) -> None:
     assert {"python", "torch", "numpy", "anndata"} <= set(record["versions"])
     assert {"read", "train", "domains"} <= {stage["name"] for stage in record["stages"]}
     for stage in record["stages"]:
-        assert stage["seconds"] >= 0
-        assert stage["cpu_seconds"] >= 0
-        assert stage["peak_mb"] > 10
+        assert min(stage["seconds"], stage["cpu_seconds"], stage["peak_mb"] - 10) >= 0
     assert {len(values) for values in record["history"].values()} == {QUICK["epochs"]}
     assert np.isfinite(record["history"]["total"]).all()
 
@@ -116,14 +110,10 @@ def test_result(finished: tuple[Path, dict[str, Any]]) -> None:
     for key in ("X_stmfg", "stmfg_view_weights"):
         assert result.obsm[key].dtype == np.float32
         assert np.isfinite(result.obsm[key]).all()
-    names = result.uns["stmfg"]["view_weight_names"]
-    assert result.obsm["stmfg_view_weights"].shape[1] == len(names)
-    views = [name.split(": ")[1] for name in names]
-    layers = [name.split(": ")[0] for name in names]
-    assert set(views) == {"spatial", "feature"}
-    for layer in set(layers):  # attention is a share
-        total = result.obsm["stmfg_view_weights"][:, [i for i, own in enumerate(layers) if own == layer]].sum(axis=1)
-        np.testing.assert_allclose(total, 1, atol=1e-5)
+    names = pd.Series(result.uns["stmfg"]["view_weight_names"]).str.split(": ", expand=True)
+    assert set(names[1]) == {"spatial", "feature"}
+    weights = pd.DataFrame(result.obsm["stmfg_view_weights"])
+    np.testing.assert_allclose(weights.T.groupby(names[0]).sum(), 1, atol=1e-5)  # attention is a share
     graph = result.obsp["spatial_connectivities"]
     assert sparse.issparse(graph)
     assert (graph != graph.T).nnz == 0
@@ -154,12 +144,11 @@ def test_the_graph_and_the_spots_left_out_do_not_depend_on_the_order(tmp_path: P
     assert (graph[order][:, order] != permuted.obsp["spatial_connectivities"]).nnz == 0
 
 
-def test_the_result_of_a_run_can_be_run_again(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    output, _ = finished
-    record = go(output / "result.h5ad", tmp_path / "again", n_domains=4)
-    assert record["n_domains"] == 4
+def test_the_result_of_a_run_can_be_run_again_into_its_folder(tmp_path: Path) -> None:
+    go(tissue(), tmp_path)
+    record = go(tmp_path / "result.h5ad", tmp_path, n_domains=4, overwrite=True)
     assert len(record["history"]["total"]) == QUICK["epochs"]  # trained anew, not only clustered anew
-    assert set(table(tmp_path / "again")["domain"]) == {"1", "2", "3", "4"}
+    assert set(table(tmp_path)["domain"]) == {"1", "2", "3", "4"}
 
 
 # -- every kind of input -------------------------------------------------------------------------------

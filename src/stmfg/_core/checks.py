@@ -69,11 +69,6 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
     """Check that the spots are those of tissue, and that slices on top of each other are told apart.
 
     `library_key` is the column of ``obs`` that names the slice, `xy` are the positions, (n, 2) or (n, 3).
-
-    Raises
-    ------
-    InputError
-        If ``obs["in_tissue"]`` says that spots are beside it, or a column of slices that overlap is not named.
     """
     column, beside = hints.beside_tissue(adata)
     if beside is not None and beside.any():

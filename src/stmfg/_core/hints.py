@@ -34,16 +34,9 @@ _SLICE_COLUMNS: Final = (
 )
 """Usual names, in lower case, of columns of ``obs`` that tell slices apart; those of single slices first."""
 _POSITION_COLUMNS: Final = (
-    ("x_centroid", "y_centroid"),
-    ("center_x", "center_y"),
-    ("centerx_global_px", "centery_global_px"),
-    ("pxl_col_in_fullres", "pxl_row_in_fullres"),
-    ("imagecol", "imagerow"),
-    ("pxl_col", "pxl_row"),
-    ("pixel_col", "pixel_row"),
-    ("x", "y"),
-    ("spatial_1", "spatial_2"),
-    ("spatial_0", "spatial_1"),
+    *(("x_centroid", "y_centroid"), ("center_x", "center_y"), ("centerx_global_px", "centery_global_px")),
+    *(("pxl_col_in_fullres", "pxl_row_in_fullres"), ("imagecol", "imagerow"), ("pxl_col", "pxl_row")),
+    *(("pixel_col", "pixel_row"), ("x", "y"), ("spatial_1", "spatial_2"), ("spatial_0", "spatial_1")),
 )
 """Pairs of columns of ``obs``, in lower case, in which other tools keep x and y."""
 _GRID_COLUMNS: Final = (("array_col", "array_row"), ("col", "row"), ("column", "row"))

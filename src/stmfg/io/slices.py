@@ -77,24 +77,9 @@ def read_slices(paths: Sequence[str | Path], *, platform: str | None = None, use
 
 
 def join_samples(samples: Sequence[Sample], *, platform: str | None = None, use_rep: str | None = None) -> AnnData:
-    """Read the samples of a sheet, a slice each, into one AnnData.
+    """Read the samples of a sheet into one AnnData, as :func:`read_slices`; of their options, ``platform`` counts.
 
-    Parameters
-    ----------
-    samples
-        As :func:`stmfg.io.sheet.read_samples` returns them; of their options, ``platform`` alone counts.
-    platform, use_rep
-        As in :func:`read_slices`.
-
-    Returns
-    -------
-    As :func:`join`, with ``obs["donor"]``, ``obs["condition"]`` and the other columns of the sheet; NaN where a cell is
-    empty.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or the slices do not fit together.
+    ``obs["donor"]``, ``obs["condition"]`` and the other columns of the sheet are NaN where a cell is empty.
     """
     columns = dict.fromkeys(column for sample in samples for column in sample.metadata)
     slices: dict[str, AnnData] = {}
@@ -135,14 +120,12 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
     """
     import anndata
 
-    parts: dict[str, AnnData] = {}
-    for name, adata in _apart(slices).items():
-        if adata.n_obs == 0:
+    parts = {name: part.copy() for name, part in _apart(slices).items()}
+    for name, part in parts.items():
+        if part.n_obs == 0:
             raise InputError(f"slice {name!r} has no spots; leave it out")
-        part = adata.copy()
         part.var_names = part.var_names.astype(str)
         part.var_names_make_unique()
-        parts[name] = part
     for key in (SPATIAL, *([use_rep] if use_rep else [])):
         _same_width(parts, key)
     if any(COUNTS in part.layers for part in parts.values()):
@@ -165,9 +148,8 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
     joined.obs[SLICE] = joined.obs[SLICE].astype("category").cat.set_categories(list(parts))
     for key in (SPATIAL, PLATFORM):
         entries = {name: _entry(part, key) for name, part in parts.items()}
-        by_slice = {name: entry for name, entry in entries.items() if entry}
-        if by_slice:
-            joined.uns[key] = by_slice
+        if any(entries.values()):
+            joined.uns[key] = {name: entry for name, entry in entries.items() if entry}
     return joined
 
 

@@ -29,11 +29,8 @@ def find_result(path: str | Path) -> Path:
 def refuse_earlier(output: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Check that a run into a folder loses nothing that the user has not given up.
 
-    Raises
-    ------
-    InputError
-        If the folder holds results that ``overwrite`` does not allow to replace, an interrupted run that neither
-        ``resume`` nor ``overwrite`` speaks of, or a file by the name of a result that no run has left.
+    Refused are results without ``overwrite``, an interrupted run without that or ``resume``, and any file by the name
+    of a result that no run has left.
     """
     names = [name for name in (*OUTPUTS, *OF_SEVERAL, CHECKPOINT) if (output / name).is_file()]
     record = _read_record(output / RECORD)

@@ -38,11 +38,6 @@ def check_source(path: Path, options: RunOptions) -> None:
     """Check that a path is there and of a kind that is read, and that a file has the keys that the options name.
 
     What only reading tells, such as counts that are none, is not checked.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or a key is missing.
     """
     keys = _read_keys(path, options.platform)
     if keys is None:

@@ -185,13 +185,7 @@ class RunOptions:
 
     @classmethod
     def of(cls, options: RunOptions | None = None, **given: Any) -> RunOptions:
-        """Return options with changes: of the table by their names in Python, of hyperparameters by theirs.
-
-        Raises
-        ------
-        InputError
-            If a name is unknown or a value cannot be used.
-        """
+        """Return options with changes: of the table by their names in Python, of hyperparameters by theirs."""
         for name in given:
             if name not in OPTIONS and name not in HYPERPARAMETERS:
                 raise InputError(f"unknown option {name!r}{closest(name, [*OPTIONS, *HYPERPARAMETERS])}")
@@ -215,10 +209,7 @@ class RunOptions:
     def for_samples(self, samples: Sequence[Sample]) -> RunOptions:
         """Return the options of samples that are run together: these, else what all of them say.
 
-        Raises
-        ------
-        InputError
-            If their counts or embeddings are to be found in different places, which these options do not settle.
+        Counts or embeddings in different places, which these options do not settle, are refused.
         """
         agreed: dict[str, Any] = {}
         for word in dict.fromkeys(word for sample in samples for word in sample.options if word != "platform"):
@@ -306,11 +297,6 @@ def read_file(path: str | Path, command: str = "run") -> dict[str, Any]:
     Names in the file are the flags of the command, with ``-`` or ``_``, for a run also ``input``, ``output``, ``quiet``
     and ``verbose``, and the hyperparameters of :class:`stmfg.Config`, which are checked once all of them are known.
     Paths are taken from where the command runs, as in the shell.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, a name is unknown, or an option cannot have its value.
     """
     path = Path(path).expanduser()
     try:
