@@ -64,7 +64,8 @@ def read_samples(path: str | Path, columns: Collection[str] = ("platform",)) -> 
             for row in rows:
                 where = f"{path} line {rows.line_num}"
                 if "" in row:
-                    problems.append(f"{where} has more cells than there are columns; put names with a comma in quotes")
+                    fix = "put names with a comma in double quotes"
+                    problems.append(f"{where} has more cells than there are columns; {fix}")
                 elif any(cell.strip() for cell in row.values()):
                     filled = {column: cell.strip() for column, cell in row.items()}
                     problems += _faults(where, filled, samples)
