@@ -234,24 +234,19 @@ def write_square_gef(
     path.parent.mkdir(parents=True, exist_ok=True)
     row, column = np.divmod(np.arange(section.n_obs), 9)
     corners = np.column_stack([size * (40 + column), size * (300 + row)])  # x, y
-    of_genes = section.X.tocsc()
+    X = section.X.tocoo()
     with h5py.File(path, "w") as file:
         file.attrs["version"] = np.array([2], "<u4")
         for width in bins:
             inside = [(0, 0)] if width >= size else [(0, 0), (size - width, size - width)]
-            x, y, count, of = [], [], [], []
-            for j in range(section.n_vars):
-                part = slice(of_genes.indptr[j], of_genes.indptr[j + 1])
-                for k, (dx, dy) in enumerate(inside):
-                    half = of_genes.data[part] // len(inside) if k == 0 else -(-of_genes.data[part] // len(inside))
-                    there = half > 0
-                    x.append(corners[of_genes.indices[part][there], 0] + dx)
-                    y.append(corners[of_genes.indices[part][there], 1] + dy)
-                    count.append(half[there])
-                    of.append(np.full(there.sum(), j))
-            lengths = np.bincount(np.concatenate(of), minlength=section.n_vars)
-            fields = {name: ("<i4", np.concatenate(each)) for name, each in (("x", x), ("y", y))}
-            expression = _compound(fields | {"count": ("u1", np.concatenate(count))})
+            parts = []
+            for (dx, dy), count in zip(inside, (X.data // len(inside), -(-X.data // 2)), strict=False):
+                x, y = corners[X.row].T
+                parts.append(pd.DataFrame({"gene": X.col, "x": x + dx, "y": y + dy, "count": count}))
+            table = pd.concat(parts).query("count > 0").sort_values("gene", kind="stable")
+            lengths = np.bincount(table["gene"], minlength=section.n_vars)
+            kinds = {"x": "<i4", "y": "<i4", "count": "u1"}
+            expression = _compound({name: (kind, table[name]) for name, kind in kinds.items()})
             gene = _gene_fields(section.var_names, new=new, old_name="gene")
             gene |= {"offset": ("<u4", np.cumsum(lengths) - lengths), "count": ("<u4", lengths)}
             file[f"geneExp/bin{width}/expression"] = expression

@@ -10,6 +10,7 @@ import h5py
 from stmfg._keys import IMAGE_FEATURES
 from stmfg.errors import InputError, MissingDependencyError, flag
 from stmfg.io._read import read
+from stmfg.io.annotated import is_annotated
 from stmfg.io.platforms import recognise
 from stmfg.io.sheet import refuse
 from stmfg.workflow.options import RunOptions
@@ -56,10 +57,9 @@ def check_source(path: Path, options: RunOptions) -> None:
 
 def _read_keys(path: Path, platform: str | None) -> dict[str, set[str]] | None:
     """Return the names in the elements of a file of AnnData; None of a folder that an instrument wrote."""
-    if platform is None and path.is_file() and h5py.is_hdf5(path):
+    if platform is None and path.is_file() and is_annotated(path):
         with h5py.File(path, "r") as file:
-            if {"obs", "var"} <= set(file):
-                return {name: set(file.get(name, ())) for name in _ELEMENTS}
+            return {name: set(file.get(name, ())) for name in _ELEMENTS}
     if platform is None and (path / "obs").is_dir():
         return {name: {p.name for p in (path / name).glob("*")} for name in _ELEMENTS}
     match = recognise(path, platform) if path.exists() else None
