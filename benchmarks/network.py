@@ -48,6 +48,9 @@ NOISE_SETS = (*("dlpfc_151673", "dlpfc_151676", "starmap_visual_cortex_BY3_1k", 
 IMAGE_SETS = ("dlpfc_151673", "dlpfc_151676")
 PAPER_SETS = ("dlpfc_151673", "dlpfc_151676", "starmap_visual_cortex_BY3_1k", "starmap_mpfc_BZ9")
 JOINT = {"her2st_B1": ("B2", "B3", "B4", "B5", "B6"), "her2st_H1": ("H2", "H3")}
+VIEWS = {"noise": "noise=noise", "image": "image=stmfg_image"}
+UNTRAINED = ", epochs=0"
+"""How the variant of a run ends whose views count the same."""
 ONLY_DOMAINS: dict[str, object] = {"finest_level": 0, "redraws": 0}
 """Neither a tree nor a confidence: they change no domain."""
 FIELDS = ("part", "set", "variant", "seed", "ari", "weight", "cpu", "wall", "peak_mb", "exit")
@@ -125,7 +128,6 @@ def read_joint(name: str, data: Path, sources: dict[str, protocol.Source]) -> tu
 def runs(parts: list[str], data: Path, seed: int, before: Path | None) -> Iterator[Run]:
     """Yield what is to be run with one seed."""
     sources = {s.name: s for s in protocol.manifest() if (data / s.file).is_file()}
-    views = {"noise": ("spatial", "feature", "noise=noise"), "image": ("spatial", "feature", "image=stmfg_image")}
     for name, source in sources.items():
         adata, truth = read_set(source, data)
         given: dict[str, object] = {"n_domains": source.k, "random_state": seed}
@@ -139,11 +141,10 @@ def runs(parts: list[str], data: Path, seed: int, before: Path | None) -> Iterat
         if "training" in parts:
             yield Run("training", name, "epochs=0", adata, truth, options | {"epochs": 0})
         if "views" in parts and name in NOISE_SETS:
-            noisy = add_noise(adata, seed)
-            yield Run("views", name, "noise", noisy, truth, options | {"views": views["noise"]}, view="noise")
+            yield from view_runs(name, "noise", add_noise(adata, seed), truth, options)
         if "views" in parts and name in IMAGE_SETS:
             pictured = add_image(adata, data / "dlpfc_images" / name.removeprefix("dlpfc_"))
-            yield Run("views", name, "image", pictured, truth, options | {"views": views["image"]}, view="image")
+            yield from view_runs(name, "image", pictured, truth, options)
         if "paper" in parts and name in PAPER_SETS:
             yield Run("paper", name, "paper", adata, truth, options | {"preset": "paper"})
         if "joint" in parts and name in JOINT:
@@ -155,7 +156,15 @@ def runs(parts: list[str], data: Path, seed: int, before: Path | None) -> Iterat
         del adata.uns["spatial"]
         options = {"n_domains": 4, "random_state": seed} | ONLY_DOMAINS
         yield Run("views", "simulated", "blind", adata, truth, options)
-        yield Run("views", "simulated", "image", adata, truth, options | {"views": views["image"]}, view="image")
+        yield from view_runs("simulated", "image", adata, truth, options)
+
+
+def view_runs(name: str, view: str, adata: ad.AnnData, truth: pd.Series, options: dict[str, object]) -> Iterator[Run]:
+    """Yield runs with a third view, trained and with equal weights of all three; also where only the network votes."""
+    options = options | {"views": ("spatial", "feature", VIEWS[view])}
+    for variant, more in ((view, {}), (f"{view}, network alone", {"averages": False})):
+        for ending, epochs in (("", {}), (UNTRAINED, {"epochs": 0})):
+            yield Run("views", name, variant + ending, adata, truth, options | more | epochs, view=view)
 
 
 def run(one: Run, seed: int) -> dict[str, object]:
@@ -223,14 +232,21 @@ def report(table: pd.DataFrame) -> str:
             ratios = [f"{n} {ratio:.2f}" for n, ratio in both.items() if np.isfinite(ratio)]
         if ratios:  # rows measured on another machine have no CPU seconds
             lines += ["", f"CPU of the default over the floor's, start-up included: {', '.join(ratios)}."]
-    others = [key for key in mean.index if key[0] not in ("default", "training")]
+    others = [key for key in mean.index if key[0] not in ("default", "training") and not key[2].endswith(UNTRAINED)]
     if others:
-        lines += ["", "| part | set | variant | ARI | default | weight of the view | CPU s |", "|---" * 7 + "|"]
+        lines += [
+            "",
+            "A view that is added: `untrained` is the same run with equal weights of all views (`epochs=0`).",
+            "",
+        ]
+        columns = ("part", "set", "variant", "ARI", "untrained", "default", "weight of the view", "CPU s")
+        lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         for part, name, variant in others:
             key = (part, name, variant)
             of_view = f"{weight[key]:.3f}" if np.isfinite(weight[key]) else "-"
             seconds = f"{cost[key]:.0f}" if np.isfinite(cost[key]) else "-"
-            cells_ = (show(*key), show("default", name, "default"), of_view, seconds)
+            equal = show(part, name, variant + UNTRAINED)
+            cells_ = (show(*key), equal, show("default", name, "default"), of_view, seconds)
             lines.append(f"| {' | '.join((part, name, variant, *cells_))} |")
     return "\n".join(lines) + "\n"
 

@@ -66,8 +66,8 @@ def by_set(runs: pd.DataFrame, value: str) -> pd.DataFrame:
 
 
 def shared(means: pd.DataFrame) -> pd.DataFrame:
-    """Keep the methods that ran on more than half of the sets, and the sets all of these share: a fair mean."""
-    means = means[means.notna().sum(axis=1) > means.shape[1] / 2]
+    """Keep the methods that ran on two thirds of the sets, and the sets all of these share: a fair mean."""
+    means = means[3 * means.notna().sum(axis=1) >= 2 * means.shape[1]]
     return means.dropna(axis=1)
 
 

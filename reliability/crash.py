@@ -286,7 +286,8 @@ def disk(bench: Bench, sizes_kb: list[int]) -> tuple[int, list[str]] | str:
             said = (bench.root / "full" / "out.said").read_text().splitlines()
             if status:
                 short += 1
-                if status != 1 or len(said) != 1 or "no space is left" not in said[0]:
+                words = {1: "no space is left", 2: "has room for"}.get(status)
+                if words is None or len(said) != 1 or words not in said[0]:
                     problem = problem or f"{size} kB: status {status}, said {said[-2:]}"
                 subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True, capture_output=True)
                 problem = problem or bench.resumed("full/out")

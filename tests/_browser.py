@@ -69,11 +69,19 @@ def rest(browser: Any) -> None:
     browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
+def middle_of_window(browser: Any) -> Any:
+    """Scroll to the map and return its canvas, all of which is then in sight."""
+    canvas = browser.find_element("css selector", "#tissue-map canvas")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", canvas)
+    rest(browser)
+    return canvas
+
+
 def hover(browser: Any, spot: int) -> str:
     """Rest the pointer on a spot of the map, as it was opened; return what the note says."""
     from selenium.webdriver.common.action_chains import ActionChains
 
-    canvas = browser.find_element("css selector", "#tissue-map canvas")
+    canvas = middle_of_window(browser)
     size = np.array([canvas.size["width"], canvas.size["height"]])
     text = browser.execute_script("return document.querySelector('#map-data').textContent")
     tissue = json.loads(text)["tissue"]

@@ -23,7 +23,7 @@ from anndata import AnnData
 
 import _browser
 from _runs import go, one_thread, tissue
-from stmfg import datasets
+from stmfg import datasets, tl
 from stmfg.errors import InputError
 
 
@@ -47,10 +47,24 @@ def section(_simulated: AnnData) -> AnnData:
     return _simulated.copy()
 
 
+QUICK = {"epochs": 3, "n_layers": 2, "redraws": 2}
+
+
 @pytest.fixture
 def quick() -> dict[str, Any]:
     """Return options of a run that takes a fraction of a second."""
-    return {"epochs": 3, "n_layers": 2, "redraws": 2}
+    return dict(QUICK)
+
+
+@pytest.fixture(scope="session")
+def _solved(_simulated: AnnData) -> AnnData:
+    return tl.domains(_simulated, 4, random_state=7, copy=True, **QUICK)
+
+
+@pytest.fixture
+def solved(_solved: AnnData) -> AnnData:
+    """Return the section with four domains, found with the quick options and seed 7."""
+    return _solved.copy()
 
 
 @pytest.fixture

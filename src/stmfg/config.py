@@ -19,6 +19,8 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from stmfg.errors import InputError, closest
 
 PRESETS: Final = ("default", "paper")
+LINKED_IF_NARROW: Final = 6
+"""Neighbours that a narrow spatial graph links."""
 PLUG_IN: Final = "plug-in "
 """What the name of a user's own part begins with; see ``docs/extend.md``."""
 
@@ -49,8 +51,11 @@ class Config:
     """At most this many factors."""
 
     # Graphs.
+    neighborhoods: Literal["auto", "wide", "narrow"] = "auto"
+    """How wide neighbourhoods are, in the graph and in the averages that vote; ``"auto"`` takes narrow ones where what
+    spots show is lost in their surroundings, as layers a spot or two wide are, see :mod:`stmfg.model.widths`."""
     spatial_neighbors: int = 18
-    """Nearest neighbours in tissue, symmetrised with OR."""
+    """Nearest neighbours in tissue, symmetrised with OR; 6 in narrow neighbourhoods, unless given."""
     spatial_radius: float = 0.0
     """Radius of the spatial view in spot spacings, used instead of the nearest neighbours when positive."""
     stacked: bool = False
@@ -186,6 +191,12 @@ class Config:
         """
         values = {name: value for name, value in values.items() if _RETIRED.get(name, _NEVER) != value}
         return cls().replace(**values)
+
+    @property
+    def n_linked(self) -> int:
+        """Nearest neighbours in tissue that are linked: in narrow neighbourhoods fewer, unless a number is given."""
+        is_narrow = self.neighborhoods == "narrow" and self.spatial_neighbors == Config.spatial_neighbors
+        return LINKED_IF_NARROW if is_narrow else self.spatial_neighbors
 
     @property
     def view_names(self) -> tuple[str, ...]:

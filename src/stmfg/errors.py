@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 SHELL: Final[ContextVar[bool]] = ContextVar("shell", default=False)
@@ -72,6 +72,19 @@ class TrainingError(StmfgError, RuntimeError):
 def reason(error: BaseException) -> str:
     """Return the first line of what an error says, or its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def make_all(*calls: Callable[[], Any]) -> list[Any]:
+    """Return what every call returns, or refuse in one line with all that they refuse."""
+    results, faults = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError("; ".join(faults))
+    return results
 
 
 def require(adata: object, attr: str, key: str, hint: str) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from _commands import changed, good, make, stmfg_command
+from _commands import ENVIRONMENT, changed, good, make, stmfg_command
 from _runs import FILES
 from stmfg import cli
 
@@ -161,3 +163,17 @@ def test_names_with_line_breaks_and_commands_to_a_terminal_stay_in_one_line(tmp_
     assert done.returncode == 0
     assert len(done.stderr.splitlines()) == 1
     assert r"a\nb\x1b[2J" in done.stderr
+
+
+def test_a_disk_without_room_is_told_before_the_run(tmp_path: Path) -> None:
+    good(tmp_path / "input.h5ad")
+    (tmp_path / "disk").mkdir()
+    mount = "mount -t tmpfs -o size=300k tmpfs disk"
+    inside = {"cwd": tmp_path, "env": ENVIRONMENT, "capture_output": True, "text": True, "check": False}
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], **inside).returncode:
+        pytest.skip("no small file system can be mounted here")
+    run = f"{sys.executable} -m stmfg run input.h5ad -o disk/out --n-domains 2"
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", f"{mount} && {run}; s=$?; ls disk; exit $s"], **inside)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    said = r"stmfg: output folder disk/out has room for 0\.3 MB, the results need about 0\.\d MB; make room .*\n"
+    assert re.fullmatch(said, done.stderr), done.stderr

@@ -53,9 +53,7 @@ def test_xenium_explorer(result: AnnData, tmp_path: Path) -> None:
     assert len(lines) == result.n_obs
 
 
-def test_a_program_for_another_platform_is_warned_of(
-    result: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_program_for_another_platform_is_warned_of(result: AnnData, tmp_path: Path, caplog: Any) -> None:
     result.uns["spatial_platform"] = {"platform": "visium"}
     export.loupe(result, tmp_path / "a.csv")
     assert caplog.text == ""
@@ -75,9 +73,7 @@ def joint(result: AnnData) -> AnnData:
     return result
 
 
-def test_one_slice_of_several(
-    joint: AnnData, tmp_path: Path, refused: Callable[..., str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_slice_of_several(joint: AnnData, tmp_path: Path, refused: Any, caplog: Any) -> None:
     export.loupe(joint, tmp_path / "a.csv", slice_name="one")
     assert caplog.text == ""
     lines = (tmp_path / "a.csv").read_text().splitlines()
@@ -108,20 +104,19 @@ SEGMENTED = [f"cellid_{i:09d}-1" for i in range(36)]
 NUMBERS = [str(i + 1) for i in range(36)]
 
 
-@pytest.mark.parametrize("form", ["{}", "brain_{}", "GSM1-A_{}", "{}_brain", "{}-0", "{}-brain", "x1:{}", "{}_1_2"])
+FORMS = ["{}", "brain_{}", "GSM1-A_{}", "{}_brain", "{}-0", "{}-brain", "x1:{}", "{}_1_2"]
+FORMS += ["{bare}", "{bare}.1", "{bare}-0"]  # of tools that take the end off, R, and those that count from zero
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("write", "names"),
-    [
-        (export.loupe, BARCODES),
-        (export.loupe, HD),
-        (export.loupe, SEGMENTED),
-        (export.xenium_explorer, CELLS),
-    ],
+    [(export.loupe, BARCODES), (export.loupe, HD), (export.loupe, SEGMENTED), (export.xenium_explorer, CELLS)],
 )
 def test_names_are_those_of_the_instrument_again(
     write: Callable[..., None], names: list[str], form: str, result: AnnData, tmp_path: Path
 ) -> None:
-    result.obs_names = [form.format(name) for name in names]
+    result.obs_names = [form.format(name, bare=name.removesuffix("-1")) for name in names]
     write(result, tmp_path / "a.csv")
     table = pd.read_csv(tmp_path / "a.csv", dtype=str)
     assert list(table.iloc[:, 0]) == names
@@ -129,27 +124,13 @@ def test_names_are_those_of_the_instrument_again(
 
 
 @pytest.mark.parametrize("column", ["barcode", "Barcode", "cell_id"])
-def test_names_in_a_column(column: str, result: AnnData, tmp_path: Path) -> None:
-    result.obs_names = NUMBERS
-    result.obs[column] = CELLS if column == "cell_id" else BARCODES
-    (export.xenium_explorer if column == "cell_id" else export.loupe)(result, tmp_path / "a.csv")
-    assert list(pd.read_csv(tmp_path / "a.csv").iloc[:, 0]) == list(result.obs[column])
-
-
-def test_names_of_early_versions_and_of_tools_that_take_the_end_off(result: AnnData, tmp_path: Path) -> None:
+def test_names_in_a_column_and_numbers_of_early_versions(column: str, result: AnnData, tmp_path: Path) -> None:
     result.obs_names = NUMBERS
     export.xenium_explorer(result, tmp_path / "a.csv")
     assert list(pd.read_csv(tmp_path / "a.csv", dtype=str)["cell_id"]) == NUMBERS
-    result.obs_names = [name.removesuffix("-1") for name in BARCODES]
-    export.loupe(result, tmp_path / "b.csv")
-    assert list(pd.read_csv(tmp_path / "b.csv")["Barcode"]) == BARCODES
-    for write, names in ((export.loupe, HD), (export.loupe, SEGMENTED), (export.xenium_explorer, CELLS)):
-        result.obs_names = [f"{name.removesuffix('-1')}.1" for name in names]  # what R makes of them
-        write(result, tmp_path / "c.csv")
-        assert list(pd.read_csv(tmp_path / "c.csv", dtype=str).iloc[:, 0]) == names
-    result.obs_names = [name.replace("-1", "-0") for name in BARCODES]  # zero is of a tool, not of the instrument
-    export.loupe(result, tmp_path / "d.csv")
-    assert list(pd.read_csv(tmp_path / "d.csv")["Barcode"]) == BARCODES
+    result.obs[column] = CELLS if column == "cell_id" else BARCODES
+    (export.xenium_explorer if column == "cell_id" else export.loupe)(result, tmp_path / "a.csv")
+    assert list(pd.read_csv(tmp_path / "a.csv").iloc[:, 0]) == list(result.obs[column])
 
 
 @pytest.mark.parametrize(
@@ -163,15 +144,15 @@ def test_names_of_early_versions_and_of_tools_that_take_the_end_off(result: AnnD
     ],
 )
 def test_names_that_a_viewer_could_not_match_are_refused(
-    names: list[str], said: str, result: AnnData, tmp_path: Path, refused: Callable[..., str]
+    names: list[str], said: str, result: AnnData, tmp_path: Path, refused: Any
 ) -> None:
     result.obs_names = names
     assert said in refused(export.loupe, result, tmp_path / "a.csv")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_slice_of_one_file_is_chosen_by_its_column(
-    result: AnnData, tmp_path: Path, refused: Callable[..., str]
+def test_a_slice_is_chosen_by_its_column_and_capture_areas_put_together_are_one_table(
+    result: AnnData, tmp_path: Path, refused: Any
 ) -> None:
     result.obs["section"] = ["left"] * 20 + ["right"] * 16
     result.uns["stmfg"]["library_key"] = "section"
@@ -181,16 +162,13 @@ def test_a_slice_of_one_file_is_chosen_by_its_column(
     table = pd.read_csv(tmp_path / "a.csv", dtype=str)
     assert list(table["Barcode"]) == BARCODES[:16]
     assert list(table["stmfg_domain"]) == list(result.obs["stmfg_domain"][20:])
-
-
-def test_capture_areas_that_space_ranger_put_together_are_one_table(result: AnnData, tmp_path: Path) -> None:
     result.obs["stmfg_slice"] = ["A"] * 20 + ["B"] * 16
     result.obs_names = [*BARCODES[:20], *(name.replace("-1", "-2") for name in BARCODES[:16])]
     export.loupe(result, tmp_path / "a.csv")
     assert list(pd.read_csv(tmp_path / "a.csv")["Barcode"]) == list(result.obs_names)
 
 
-def test_tables_that_cannot_be_written(result: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_tables_that_cannot_be_written(result: AnnData, tmp_path: Path, refused: Any) -> None:
     assert "an existing folder" in refused(export.loupe, result, tmp_path / "nowhere" / "a.csv")
     (tmp_path / "folder.csv").mkdir()
     assert "cannot be written" in refused(export.loupe, result, tmp_path / "folder.csv")
@@ -200,7 +178,7 @@ def test_tables_that_cannot_be_written(result: AnnData, tmp_path: Path, refused:
 
 
 @quietly
-def test_spots_become_circles(tmp_path: Path) -> None:
+def test_spots_become_circles_and_bins_squares(tmp_path: Path) -> None:
     sd, result = optional("spatialdata"), finished(side=6, k=3, image=True)
     export.spatialdata(result, tmp_path / "a.zarr")
     store = sd.read_zarr(tmp_path / "a.zarr")
@@ -220,18 +198,13 @@ def test_spots_become_circles(tmp_path: Path) -> None:
     assert extent["y"] == pytest.approx((top, bottom))
     back = stmfg.read(tmp_path / "a.zarr")
     np.testing.assert_array_equal(back.obsm["X_stmfg"], result.obsm["X_stmfg"])
-
-
-@quietly
-def test_bins_become_squares(tmp_path: Path) -> None:
-    sd, result = optional("spatialdata"), finished(side=4, k=2)
     result.uns["spatial"] = {"hd": {"scalefactors": {"spot_diameter_fullres": 10.0, "bin_size_um": 16}}}
-    export.spatialdata(result, tmp_path / "a.zarr")
-    np.testing.assert_allclose(sd.read_zarr(tmp_path / "a.zarr")["spots"].area, 100)
+    export.spatialdata(result, tmp_path / "hd.zarr")
+    np.testing.assert_allclose(sd.read_zarr(tmp_path / "hd.zarr")["spots"].area, 100)
 
 
 @quietly
-def test_names_that_spatialdata_does_not_take(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_names_that_spatialdata_does_not_take(tmp_path: Path, refused: Any) -> None:
     sd, result = optional("spatialdata"), finished(side=4, k=2)
     result.obs["cell type"], result.obs["slice"] = "x", ["donor 1/a", "donor 2"] * 8
     export.spatialdata(result, tmp_path / "a.zarr", library_key="slice")
@@ -315,7 +288,7 @@ def test_from_a_store_to_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @quietly
-def test_rows_are_found_by_what_the_instrument_calls_them(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_rows_are_found_by_what_the_instrument_calls_them(tmp_path: Path, refused: Any) -> None:
     sd = optional("spatialdata")
     section = write_source(tmp_path / "source.zarr")
     labels = pd.Categorical([str(1 + i % 2) for i in range(section.n_obs)])
@@ -347,15 +320,7 @@ def test_positions_are_those_of_the_elements(shape: str, tmp_path: Path) -> None
 
 
 @quietly
-def test_positions_of_elements_take_spatialdata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_source(tmp_path / "source.zarr", positions=False)
-    monkeypatch.setitem(sys.modules, "spatialdata", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "stmfg\[spatialdata\]"'):
-        stmfg.read(tmp_path / "source.zarr")
-
-
-@quietly
-def test_what_is_refused(result: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_what_is_refused(result: AnnData, tmp_path: Path, refused: Any) -> None:
     optional("spatialdata")
     (tmp_path / "there.zarr").mkdir()
     write = export.spatialdata
@@ -369,16 +334,16 @@ def test_what_is_refused(result: AnnData, tmp_path: Path, refused: Callable[...,
     assert [path.name for path in tmp_path.iterdir()] == ["there.zarr"]
 
 
-def test_without_spatialdata(result: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@quietly
+def test_without_spatialdata(result: AnnData, tmp_path: Path, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_source(tmp_path / "source.zarr", positions=False)
     monkeypatch.setitem(sys.modules, "spatialdata", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "stmfg\[spatialdata\]"'):
-        export.spatialdata(result, tmp_path / "a.zarr")
-    assert list(tmp_path.iterdir()) == []
+    for call in ((stmfg.read, tmp_path / "source.zarr"), (export.spatialdata, result, tmp_path / "a.zarr")):
+        assert 'pip install "stmfg[spatialdata]"' in refused(*call, kind=MissingDependencyError)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.zarr"]
 
 
-def test_from_the_shell(
-    result: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_from_the_shell(result: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     result.write_h5ad(tmp_path / "out" / "result.h5ad")

@@ -20,10 +20,10 @@ from stmfg.model.features import (
     apply_map,
     fit_counts,
     normalize,
-    select_genes,
     spatial_factors,
     standardize,
 )
+from stmfg.model.genes import select_genes
 
 FACTORS = {"features": "factors", "n_components": 12, "factor_steps": 4, "max_factors": 6}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import anndata as ad
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,9 +61,7 @@ def test_every_figure_draws_on_the_given_axes_and_changes_nothing(draw: Any, axe
     before, settings = adata.copy(), dict(mpl.rcParams.items())
     assert draw(adata, ax=axes) is axes
     save(axes, "png")
-    assert {k: v for k, v in mpl.rcParams.items() if k != "backend"} == {
-        k: v for k, v in settings.items() if k != "backend"
-    }
+    assert dict(mpl.rcParams.items()) | {"backend": ""} == settings | {"backend": ""}
     assert list(adata.uns) == list(before.uns)
     pd.testing.assert_frame_equal(adata.obs, before.obs)
 
@@ -76,7 +75,6 @@ def test_every_figure_says_what_is_missing(draw: Any, axes: Axes) -> None:
 
 
 def test_without_axes_new_ones_are_made() -> None:
-    plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("agg")
     assert isinstance(pl.domains(finished()), Axes)
     plt.close("all")
@@ -90,9 +88,8 @@ def test_domains_have_the_colour_of_their_number_and_a_legend(axes: Axes) -> Non
     legend = axes.get_legend()
     assert legend is not None
     assert [t.get_text() for t in legend.get_texts()] == ["1", "2", "3", "4"]
-    part = Figure().add_subplot()
-    pl.domains(adata[adata.obs["stmfg_domain"] == "3"], ax=part)
-    assert set(shades(part)) == {PALETTE[2]}
+    part = adata[adata.obs["stmfg_domain"] == "3"]
+    assert set(shades(pl.domains(part, ax=Figure().add_subplot()))) == {PALETTE[2]}
 
 
 @pytest.mark.parametrize(
@@ -110,16 +107,12 @@ def test_stored_colours_are_used_where_they_are_plain_and_enough(axes: Axes, sto
     assert shades(axes)[0] == expected
 
 
-def test_ninety_domains_have_ninety_colours(axes: Axes) -> None:
-    adata = finished(10)
-    adata.obs["many"] = (np.arange(100) % 90 + 1).astype(str)
-    pl.domains(adata, color="many", ax=axes)
-    assert len(set(shades(axes))) == 90
-    assert shades(axes)[:7] == PALETTE
-
-
 def test_other_labels_with_gaps_are_drawn_and_numbers_refused(axes: Axes) -> None:
     adata = finished()
+    adata.obs["many"] = (np.arange(adata.n_obs) % 90 + 1).astype(str)
+    drawn = shades(pl.domains(adata, color="many", ax=Figure().add_subplot()))
+    assert len(set(drawn)) == 90
+    assert drawn[:7] == PALETTE
     adata.obs["truth"] = [None] * 5 + ["white $matter$"] * (adata.n_obs - 5)
     pl.domains(adata, color="truth", ax=axes)
     legend = axes.get_legend()
@@ -140,18 +133,20 @@ def test_spots_have_their_true_diameter_over_the_image(axes: Axes) -> None:
     assert (right - left, bottom - top) == pytest.approx((columns * 10, height * 10))
     assert axes.yaxis_inverted()
     assert axes.get_aspect() == 1.0
+    adata.uns["spatial"]["sample"]["scalefactors"]["bin_size_um"] = 8.0  # bins are squares
+    assert len(np.asarray(dots(pl.domains(adata, ax=Figure().add_subplot())).get_paths()[0].vertices)) == 5
 
 
 def test_without_scale_factors_the_size_follows_the_spacing(axes: Axes) -> None:
     pl.domains(finished(), size=0.5, ax=axes)
     assert width(axes) == pytest.approx(0.45 * SPACING)
     assert not axes.images
-    alone = Figure().add_subplot()
-    pl.domains(finished()[:1], ax=alone)
-    assert width(alone) == pytest.approx(0.9)
+    assert width(pl.domains(finished()[:1], ax=Figure().add_subplot())) == pytest.approx(0.9)
+    joined = ad.concat({"a": finished(), "b": finished()}, label="slice", index_unique="_")  # in the same places
+    assert width(pl.domains(joined, library_key="slice", ax=Figure().add_subplot())) == pytest.approx(0.9 * SPACING)
 
 
-def test_the_image_can_be_left_out_and_must_be_one(axes: Axes, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_image_can_be_left_out_and_must_be_one(axes: Axes, caplog: Any) -> None:
     adata = finished(image=True)
     pl.confidence(adata, image=False, ax=axes)
     adata.uns["spatial"]["other"] = adata.uns["spatial"]["sample"]  # of which none is chosen
@@ -184,13 +179,6 @@ def test_images_of_any_depth_become_bytes(axes: Axes, picture: Any, expected: in
     assert (image == expected).all()
 
 
-def test_bins_are_squares(axes: Axes) -> None:
-    adata = finished(image=True)
-    adata.uns["spatial"]["sample"]["scalefactors"]["bin_size_um"] = 8.0
-    pl.domains(adata, ax=axes)
-    assert len(np.asarray(dots(axes).get_paths()[0].vertices)) == 5
-
-
 def test_slices_are_laid_out_side_by_side_with_their_names_above(axes: Axes) -> None:
     adata = finished()
     adata.obs["slice"] = np.where(np.arange(adata.n_obs) % 2, "left $1$", "right")
@@ -207,12 +195,6 @@ def test_slices_are_laid_out_side_by_side_with_their_names_above(axes: Axes) -> 
         pl.domains(adata, library_key="nothing", ax=axes)
 
 
-def test_dots_of_two_slices_on_the_same_coordinates_are_as_large_as_on_one(axes: Axes) -> None:
-    joined = ad.concat({"a": finished(), "b": finished()}, label="slice", index_unique="_")
-    pl.domains(joined, library_key="slice", ax=axes)
-    assert width(axes) == pytest.approx(0.9 * SPACING)
-
-
 def test_view_weights_are_means_per_domain(axes: Axes) -> None:
     adata = finished()
     pl.view_weights(adata, ax=axes)
@@ -226,11 +208,10 @@ def test_loss_scale_depends_on_the_sign(axes: Axes) -> None:
     adata = finished()
     assert pl.loss(adata, ax=axes).get_yscale() == "log"
     adata.uns["stmfg"]["history"]["total"] = np.array([1.0, -1.0])
-    other = Figure().add_subplot()
-    assert pl.loss(adata, ax=other).get_yscale() == "linear"
+    assert pl.loss(adata, ax=Figure().add_subplot()).get_yscale() == "linear"
     adata.uns["stmfg"]["history"] = {}
     with pytest.raises(InputError, match="no loss history"):
-        pl.loss(adata, ax=other)
+        pl.loss(adata, ax=axes)
 
 
 def test_markers_of_chosen_genes(axes: Axes) -> None:
@@ -247,18 +228,11 @@ def test_the_chosen_number_of_domains_stands_out(axes: Axes) -> None:
     adata = finished()
     with pytest.raises(InputError, match="n_domains='auto'"):
         pl.n_domains(adata, ax=axes)
-    adata.uns["stmfg"]["n_domains"] = {
-        "n": np.array([3, 4, 5]),
-        "score": np.array([0.1, 0.5, 0.4]),
-        "chosen": 4,
-        "rivals": np.array([5]),
-        "sentence": "4 domains are best supported; 5 is nearly as good",
-    }
+    curve = {"n": np.array([3, 4, 5]), "score": np.array([0.1, 0.5, 0.4]), "chosen": 4, "rivals": np.array([5])}
+    adata.uns["stmfg"]["n_domains"] = curve | {"sentence": "4 domains are best supported; 5 is nearly as good"}
     assert pl.n_domains(adata, ax=axes) is axes
     curve, rivals, chosen = axes.lines
-    np.testing.assert_array_equal(rivals.get_xdata(), [5])
-    np.testing.assert_array_equal(curve.get_xdata(), [3, 4, 5])
-    np.testing.assert_array_equal(chosen.get_xdata(), [4])
+    assert [list(line.get_xdata()) for line in (curve, rivals, chosen)] == [[3, 4, 5], [5], [4]]
     save(axes, "png")
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anndata as ad
 import matplotlib.pyplot as plt
@@ -129,17 +129,14 @@ def test_the_tutorials_on_real_tissue(place: Path) -> None:
     assert set(names["shares"]["sample"]) == {"151673", "151676"}
 
 
-def test_coming_from_other_tools(place: Path) -> None:
+def test_parts_of_ones_own_and_coming_from_other_tools(place: Path) -> None:
     run_page("docs/coming-from.md")
-
-
-def test_parts_of_ones_own(place: Path) -> None:
     names = run_page("docs/extend.md")
     labels = [names[model].predict(names["adata"]).tolist() for model in ("model", "again")]
     assert labels[0] == labels[1]
 
 
-def test_after_the_domains(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_after_the_domains(place: Path, capsys: Any) -> None:
     names = run_page("docs/after.md")
     assert "250 spots in both (A has 250, B has 250)\nARI " in capsys.readouterr().out
     assert (place / "loupe.csv").read_text().startswith("Barcode,stmfg_domain\n")
@@ -215,11 +212,6 @@ def test_options_are_those_of_the_commands(page: str, options: set[str]) -> None
     assert {option for part in named for option in re.findall(r"(?<!\w)--[a-z][a-z-]+", part)} <= options
 
 
-def test_files_are_those_of_a_run() -> None:
-    for page in ("README.md", "docs/results.md"):
-        assert set(re.findall(r"^\| `([\w.]+)` \|", text(page), flags=re.MULTILINE)) == set(OUTPUTS)
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_keys_are_those_of_the_package(page: str) -> None:
     ours = {value for name, value in vars(_keys).items() if name.isupper()} | {_keys.DOMAIN + _keys.COLORS}
@@ -228,6 +220,8 @@ def test_keys_are_those_of_the_package(page: str) -> None:
 
 
 def test_all_that_is_written_is_listed() -> None:
+    for page in ("README.md", "docs/results.md"):
+        assert set(re.findall(r"^\| `([\w.]+)` \|", text(page), flags=re.MULTILINE)) == set(OUTPUTS)
     written = "DOMAIN CONFIDENCE SLICE UNLIKE EMBEDDING VIEW_WEIGHTS SPATIAL_GRAPH DENOISED UNS"
     for name in written.split():
         assert f'["{getattr(_keys, name)}"]` |' in text("docs/results.md"), name
@@ -259,12 +253,9 @@ def test_hyperparameters_exist(page: str) -> None:
         assert named <= {*fields, "n_domains"}
 
 
-def test_versions_agree() -> None:
+def test_versions_agree_and_the_paper_is_named() -> None:
     assert f"\n## [{stmfg.__version__}]" in text("CHANGELOG.md")
     assert f"\nversion: {stmfg.__version__}\n" in text("CITATION.cff")
-
-
-def test_citation_names_the_paper() -> None:
     for page in ("README.md", "CITATION.cff"):
         assert "2512.16188" in text(page)
         title = "A Multi-scale Fused Graph Neural Network with Inter-view Contrastive Learning"

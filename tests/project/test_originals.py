@@ -158,21 +158,15 @@ def check(annotated: tuple[AnnData, pd.Series], section: AnnData, unlabelled: in
     assert truth.dropna().tolist() == expected.tolist()
 
 
-def test_prefrontal_cortex(section: AnnData, tmp_path: Path) -> None:
+def test_prefrontal_cortex_and_breast_cancer(section: AnnData, tmp_path: Path) -> None:
     section.obsm["spatial"] = section.obsm["spatial"].round(1)
-    counts = matrix_h5(tmp_path / "counts.h5", section)
+    counts, body = matrix_h5(tmp_path / "counts.h5", section), positions_csv(section)
     positions, layers = tmp_path / "positions.txt", tmp_path / "layers.tsv"
-    positions.write_bytes(positions_csv(section))
+    positions.write_bytes(body)
     lines = [f"{name}\t151673\t{label}" for name, label in section.obs["ground_truth"].items()]
     elsewhere = [f"{name}\t151507\tL1" for name in section.obs_names]  # the same barcodes are on every slide
     layers.write_text("\n".join(elsewhere + lines[1:]) + "\n")
     check(convert.dlpfc(counts, positions, layers, section="151673"), section)
-
-
-def test_breast_cancer(section: AnnData, tmp_path: Path) -> None:
-    section.obsm["spatial"] = section.obsm["spatial"].round(1)
-    counts = matrix_h5(tmp_path / "counts.h5", section)
-    body = positions_csv(section)
     with tarfile.open(tmp_path / "spatial.tar.gz", "w:gz") as archive:
         member = tarfile.TarInfo("spatial/tissue_positions_list.csv")
         member.size = len(body)
@@ -225,15 +219,12 @@ def r_file(path: Path, section: AnnData, name: str, names: tuple[str, str]) -> P
     return path
 
 
-def test_an_r_workspace(section: AnnData, tmp_path: Path) -> None:
+def test_r_workspaces(section: AnnData, tmp_path: Path) -> None:
     path = r_file(tmp_path / "data.RData", section, "BZ5", ("starmap_cnts", "starmap_info"))
     check(convert.starmap_cortex(path, section="BZ5"), section, unlabelled=0)
-
-
-def test_hypothalamus_is_given_as_components(section: AnnData, tmp_path: Path) -> None:
     section.X = section.X * 0.7  # no whole numbers
     path = r_file(tmp_path / "data.RData", section, "-0.04", ("cnts_mult", "info_mult"))
-    adata, truth = convert.merfish(path, section="-0.04")
+    adata, truth = convert.merfish(path, section="-0.04")  # given as components
     assert adata.shape == (section.n_obs, 0)
     assert adata.obsm["X_pca"].shape == (section.n_obs, 20)
     assert truth.tolist() == labels(section).tolist()
@@ -286,9 +277,7 @@ def test_from_address_to_scores(section: AnnData, server: Server, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["osmfish_somatosensory_cortex", "starmap_mpfc_BZ5_public"])
-def test_a_file_of_another_form_is_refused(
-    name: str, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_another_form_is_refused(name: str, server: Server, tmp_path: Path, capsys: Any) -> None:
     server.pages["/cells"] = b"<html>moved</html>"
     table = tmp_path / "files.tsv"
     table.write_text(

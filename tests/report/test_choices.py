@@ -128,6 +128,8 @@ def test_the_number_of_domains_comes_with_a_sentence_and_a_curve(tmp_path: Path)
     part = text.partition('class="number"')[2].partition("</figure>")[0]
     assert "<p>3 or 4.</p>" in part
     assert len(re.search('points="([^"]*)"', part)[1].split()) == 4
+    assert "Support, by number of domains" in text
+    assert "<td>-9.00</td>" in text
     assert re.findall('<i class="(\\w+)"[^>]*title="(\\d)', part) == [("rival", "3"), ("chosen", "4")]
 
 

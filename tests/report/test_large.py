@@ -97,9 +97,7 @@ const motion = (name, frames, move) => new Promise((resolve) => {
 """
 
 
-def test_300_000_spots_are_small_and_fluid(
-    browser: Any, large: tuple[Path, float], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_300_000_spots_are_small_and_fluid(browser: Any, large: tuple[Path, float], capsys: Any) -> None:
     path, seconds = large
     loaded(browser, path)
     browser.set_script_timeout(120)

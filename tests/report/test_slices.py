@@ -92,6 +92,8 @@ def test_one_slice_is_enlarged_and_the_page_follows(_started: Any, tmp_path: Pat
     enlarge.send_keys("\ue007")  # Enter
     _browser.rest(page)
     last = adata[adata.obs["stmfg_slice"] == "d"]
+    page.find_element("css selector", "#tissue-map canvas").send_keys("+")
+    assert "Slice d" in page.find_element("css selector", "#told").get_attribute("textContent")
     assert counts() == last.obs["stmfg_domain"].value_counts().sort_index().tolist()
     assert page.find_element("css selector", "h1").text.endswith(": d")
     assert enlarge.get_attribute("aria-pressed") == "true"

@@ -86,33 +86,26 @@ def test_a_domain_of_one_spot_is_ranked_with_finite_numbers() -> None:
     assert np.isfinite(table[["log2_fold_change", "score", "p_adjusted"]]).all(axis=None)
 
 
-def test_two_spots_in_two_domains() -> None:
+def test_one_domain_has_no_markers_and_two_spots_no_test() -> None:
     table = marker_genes(sparse.csr_matrix([[3, 0], [0, 4]]), ["a", "b"], ["x", "y"])
     assert list(table["gene"]) == ["x", "y"]
     assert (table["p_adjusted"] == 1).all()
+    counts, domains, names = tissue()
+    none = marker_genes(counts, np.full(len(domains), "1"), names)
+    assert none.empty
+    assert list(none) == list(table)
 
 
-def test_genes_without_counts_and_empty_spots_are_ignored() -> None:
+def test_genes_without_counts_and_empty_spots_are_ignored_and_the_order_of_categories_is_kept() -> None:
     counts, domains, names = tissue()
     dense = counts.toarray()
     dense[:, 3] = 0
     dense[4] = 0
-    table = marker_genes(sparse.csr_matrix(dense), domains, names, n_genes=12)
+    labels = pd.Categorical(domains, categories=["3", "2", "1", "unused"])
+    table = marker_genes(sparse.csr_matrix(dense), labels, names, n_genes=12)
     assert "g3" not in set(table["gene"])
     assert np.isfinite(table.select_dtypes("number")).all(axis=None)
-
-
-def test_nothing_to_compare_gives_no_rows() -> None:
-    counts, domains, names = tissue()
-    table = marker_genes(counts, np.full(len(domains), "1"), names)
-    assert table.empty
-    assert "gene" in table
-
-
-def test_the_order_of_categories_is_kept() -> None:
-    counts, domains, names = tissue()
-    labels = pd.Categorical(domains, categories=["3", "2", "1", "unused"])
-    assert list(dict.fromkeys(marker_genes(counts, labels, names)["domain"])) == ["3", "2", "1"]
+    assert list(dict.fromkeys(table["domain"])) == ["3", "2", "1"]
 
 
 def without_domains(seed: int, n: int = 400, genes: int = 60) -> AnnData:
@@ -151,15 +144,12 @@ def test_a_domain_without_a_gene_of_its_own_says_with_which_it_shares() -> None:
     assert shared["p_adjusted"] < 1e-6
 
 
-def test_domains_found_in_the_counts_are_not_tested_on_them() -> None:
+def test_which_half_a_molecule_is_in_depends_on_names_alone_and_without_halves_nothing_is_tested() -> None:
     adata = without_domains(0)
     tl.domains(adata, n_domains=3, epochs=0, redraws=0)
     assert "stmfg_half" not in adata.obs
     tl.markers(adata)
     assert adata.uns["stmfg_markers"][["p_adjusted", "p_adjusted_next"]].isna().all(axis=None)
-
-
-def test_which_half_a_molecule_is_in_depends_on_names_alone() -> None:
     adata = without_domains(0)
     tl.domains(adata, n_domains=3, epochs=0)
     rng = np.random.default_rng(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def test_a_new_run_on_a_result_builds_its_own_graph(section: AnnData, quick: dic
 
 @pytest.mark.parametrize("change", ["positions", "rows", "option", "slices"])
 def test_ours_is_built_anew_when_what_it_was_made_from_changes(
-    change: str, section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
+    change: str, section: AnnData, quick: dict[str, Any], caplog: Any
 ) -> None:
     section.obs["slice"] = np.where(np.arange(300) % 2, "a", "b")
     stmfg.tl.embed(section, **quick)
@@ -63,7 +62,7 @@ def test_ours_is_built_anew_when_what_it_was_made_from_changes(
 
 
 def test_a_graph_made_step_by_step_is_used_and_its_options_recorded(
-    section: AnnData, quick: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    section: AnnData, quick: dict[str, Any], tmp_path: Path, caplog: Any
 ) -> None:
     stmfg.gr.spatial(section, n_neighbors=6)
     before = links(section)
@@ -78,9 +77,7 @@ def test_a_graph_made_step_by_step_is_used_and_its_options_recorded(
     assert caplog.text == ""
 
 
-def test_options_that_contradict_a_graph_are_refused(
-    section: AnnData, quick: dict[str, Any], refused: Callable[..., str]
-) -> None:
+def test_options_that_contradict_a_graph_are_refused(section: AnnData, quick: dict[str, Any], refused: Any) -> None:
     stmfg.gr.spatial(section, n_neighbors=6)
     said = refused(stmfg.tl.domains, section, n_domains=3, spatial_neighbors=10, **quick)
     assert "made by stmfg.gr.spatial with spatial_neighbors=6, not 10" in said
@@ -89,12 +86,10 @@ def test_options_that_contradict_a_graph_are_refused(
     assert "is of another tool and would be used, so spatial_radius has no effect" in said
 
 
-def test_moved_positions_after_gr_spatial(
-    section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_moved_positions_after_gr_spatial(section: AnnData, quick: dict[str, Any], caplog: Any) -> None:
     stmfg.gr.spatial(section, n_neighbors=6)
     section.obsm["spatial"] = section.obsm["spatial"][::-1] ** 1.1
-    stmfg.tl.domains(section, n_domains=3, **quick)
+    stmfg.tl.domains(section, n_domains=3, neighborhoods="wide", **quick)
     assert "was made from other positions or slices; it is built anew" in caplog.text
     assert section.uns["stmfg"]["params"]["spatial_neighbors"] == 18
 
@@ -115,7 +110,7 @@ def test_a_graph_of_another_tool_is_used_and_it_is_said(
     "graph", ["empty", "diagonal", "not a number", "negative", "another order", "all with all", "a part"]
 )
 def test_a_graph_that_is_not_one_of_neighbours_is_replaced(
-    graph: str, section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
+    graph: str, section: AnnData, quick: dict[str, Any], caplog: Any
 ) -> None:
     given, order = foreign(section).obsp[GRAPH], np.random.default_rng(0).permutation(300)
     made = {
@@ -128,7 +123,7 @@ def test_a_graph_that_is_not_one_of_neighbours_is_replaced(
         "not a number": given * np.nan,
     }
     section.obsp[GRAPH] = made[graph]
-    stmfg.tl.domains(section, n_domains=3, **quick)
+    stmfg.tl.domains(section, n_domains=3, neighborhoods="wide", **quick)
     assert "is built anew" in caplog.text
     assert 17 < links(section) < 30
 
@@ -160,7 +155,7 @@ def test_a_graph_that_joins_slices_is_replaced(tmp_path: Path) -> None:
 
 
 def test_other_orders_and_parts_of_the_spots_keep_what_is_theirs(
-    section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
+    section: AnnData, quick: dict[str, Any], caplog: Any
 ) -> None:
     stmfg.gr.spatial(section, n_neighbors=6)
     stmfg.tl.embed(section, **quick)
@@ -174,7 +169,7 @@ def test_other_orders_and_parts_of_the_spots_keep_what_is_theirs(
 
 
 def test_an_embedding_of_other_positions_is_not_clustered(
-    section: AnnData, quick: dict[str, Any], refused: Callable[..., str]
+    section: AnnData, quick: dict[str, Any], refused: Any
 ) -> None:
     stmfg.tl.embed(section, **quick)
     section.obsm["spatial"] = section.obsm["spatial"] * [1, 2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,7 @@ def test_a_domain_without_a_gene_of_its_own_names_what_it_shares(section: AnnDat
     )
 
 
-def test_no_domains(section: AnnData, refused: Callable[..., str]) -> None:
+def test_no_domains(section: AnnData, refused: Any) -> None:
     assert "run stmfg.tl.domains(adata) first" in refused(stmfg.summary, section)
 
 
@@ -66,16 +65,12 @@ def test_no_domains(section: AnnData, refused: Callable[..., str]) -> None:
     [("seed", "random_state"), ("k", "n_domains"), ("n_domain", "n_domains"), ("batch_key", "library_key"),
      ("lr", "learning_rate"), ("epoch", "epochs")],
 )  # fmt: skip
-def test_a_near_miss_names_the_right_argument(
-    section: AnnData, refused: Callable[..., str], name: str, meant: str
-) -> None:
+def test_a_near_miss_names_the_right_argument(section: AnnData, refused: Any, name: str, meant: str) -> None:
     for function in (stmfg.tl.domains, stmfg.tl.embed):
         assert refused(function, section, **{name: 3}) == f"unknown option {name!r}; did you mean {meant!r}?"
 
 
-def test_the_embedding_of_others_is_used_with_a_warning(
-    section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_embedding_of_others_is_used_with_a_warning(section: AnnData, quick: dict[str, Any], caplog: Any) -> None:
     stmfg.tl.domains(section, n_domains=3, **quick)
     caplog.clear()
     stmfg.tl.domains(section, n_domains=4)
@@ -92,7 +87,7 @@ def test_help_tells_what_each_hyperparameter_means() -> None:
 
 
 def test_a_notebook_shows_progress(
-    section: AnnData, quick: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    section: AnnData, quick: dict[str, Any], caplog: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "stmfg")
     monkeypatch.setattr("stmfg._core.progress.is_watched", lambda: False)

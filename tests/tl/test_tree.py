@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from anndata import AnnData
 
 import stmfg
-from _optional import optional
 from stmfg import datasets, export, pl, tl
 
 OPTIONS = {"epochs": 2, "n_layers": 2, "n_votes": 2, "n_starts": 1, "redraws": 2}
@@ -70,7 +68,7 @@ def test_a_part_keeps_the_colour_of_its_domain(solved: AnnData) -> None:
     pl.domains(solved, color="fine")
 
 
-def test_without_a_tree_the_fix_is_named(solved: AnnData, refused: Callable[..., str]) -> None:
+def test_without_a_tree_the_fix_is_named(solved: AnnData, refused: Any) -> None:
     assert "no level of 30 domains; give one from 2 to 15" in refused(tl.cut, solved, 30)
     tl.domains(solved, n_domains=3, finest_level=0)
     assert "finest_level=15" in refused(tl.levels, solved)
@@ -78,13 +76,10 @@ def test_without_a_tree_the_fix_is_named(solved: AnnData, refused: Callable[...,
     assert "give such as [4, 7, 10]" in refused(tl.domains, solved, n_domains=[4, "auto"])
 
 
-def test_a_level_that_was_asked_for_is_there_however_alike_the_spots_are() -> None:
-    adata = datasets.simulate(24, 16, n_domains=2)
-    tl.domains(adata, n_domains=[2, 20], **OPTIONS)
-    assert adata.obs["stmfg_domain_20"].nunique() == 20
-
-
-def test_more_domains_than_levels_are_joined_down_to_two(section: AnnData) -> None:
+def test_levels_that_are_asked_for_are_there_and_more_domains_are_joined_down_to_two(section: AnnData) -> None:
+    few = datasets.simulate(24, 16, n_domains=2)
+    tl.domains(few, n_domains=[2, 20], **OPTIONS)
+    assert few.obs["stmfg_domain_20"].nunique() == 20
     tl.domains(section, n_domains=40, **OPTIONS)
     assert tl.levels(section).index.tolist() == list(range(2, 41))
     assert section.obs["stmfg_leaf"].tolist() == section.obs["stmfg_domain"].tolist()
@@ -126,16 +121,9 @@ def test_edits_go_with_the_result(solved: AnnData, tmp_path: Path, end: str) -> 
     assert {"Layer 1"} == {name.split(".")[0] for name in tl.cut(back, 15)[solved.obs["stmfg_domain"] == "Layer 1"]}
 
 
-def test_the_edits_of_a_report_are_made_all_or_none(
-    solved: AnnData, tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    edits: dict[str, Any] = {
-        "stmfg_edits": 1,
-        "merge": [["2", "3"]],
-        "rename": {"2+3": "deep", "1": "tumour"},
-        "colors": {"tumour": "#ff0000"},
-        "selections": [],
-    }
+def test_the_edits_of_a_report_are_made_all_or_none(solved: AnnData, tmp_path: Path, refused: Any) -> None:
+    edits: dict[str, Any] = {"stmfg_edits": 1, "merge": [["2", "3"]], "selections": []}
+    edits |= {"rename": {"2+3": "deep", "1": "tumour"}, "colors": {"tumour": "#ff0000"}}
     (tmp_path / "edits.json").write_text(json.dumps(edits))
     edited = tl.rename(solved, tmp_path / "edits.json", copy=True)
     assert edited is not None
@@ -179,18 +167,13 @@ def test_another_slice_gets_the_names_of_the_edits(solved: AnnData, tmp_path: Pa
         (lambda adata: tl.merge(adata, ["1", "2"], name="3"), "two domains would be named '3'"),
         (lambda adata: tl.recolour(adata, {"1": "red"}), "such as '#0072b2'"),
         (lambda adata: tl.split(adata, "9"), "no domain '9'"),
+        (lambda adata: tl.split(adata, tl.cut(adata, 15, key_added="fine").iloc[0], key="fine"), "subdomains"),
     ],
 )
 def test_edits_that_cannot_be_made_are_refused(
-    solved: AnnData, refused: Callable[..., str], call: Callable[[AnnData], Any], message: str
+    solved: AnnData, refused: Any, call: Callable[[AnnData], Any], message: str
 ) -> None:
     assert message in refused(call, solved)
-
-
-def test_a_leaf_is_not_split_and_the_way_to_split_it_is_named(solved: AnnData, refused: Callable[..., str]) -> None:
-    tl.cut(solved, 15, key_added="leaves")
-    leaf = solved.obs["leaves"].cat.categories[0]
-    assert "subdomains" in refused(tl.split, solved, leaf, key="leaves")
 
 
 def test_spots_without_counts_are_in_a_leaf_of_their_domain(section: AnnData) -> None:
@@ -198,15 +181,3 @@ def test_spots_without_counts_are_in_a_leaf_of_their_domain(section: AnnData) ->
     tl.domains(section, n_domains=3, **OPTIONS)
     parts = section.obs["stmfg_leaf"].astype(str).str.split(".").str[0]
     assert parts.tolist() == section.obs["stmfg_domain"].tolist()
-
-
-@pytest.mark.filterwarnings("ignore")  # of those packages
-@pytest.mark.parametrize("name", ["stmfg_domain", "stmfg_domain_7", "stmfg_leaf"])
-def test_any_level_is_plotted_by_scanpy_and_squidpy(solved: AnnData, name: str) -> None:
-    names = {str(domain) for domain in solved.obs[name].cat.categories}
-    _, (left, right) = plt.subplots(1, 2)
-    optional("scanpy").pl.embedding(solved, "spatial", color=name, ax=left, show=False)
-    optional("squidpy").pl.spatial_scatter(solved, color=name, shape=None, ax=right)
-    for axes in (left, right):
-        assert {text.get_text() for text in axes.get_legend().get_texts()} == names
-    plt.close("all")

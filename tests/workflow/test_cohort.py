@@ -95,8 +95,51 @@ def test_a_lost_worker_changes_nothing(sheet: Path, whole: Path, tmp_path: Path)
             time.sleep(0.01)
         workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
         os.kill(workers[0].pid, 9)
-        assert process.wait(120) == 0
+        assert process.wait(300) == 0
     pd.testing.assert_frame_equal(table(output), table(whole))
+
+
+def test_a_scheduler_and_workers_started_by_hand(sheet: Path, whole: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason='needs pip install "stmfg[cohort]"')
+    file = tmp_path / "scheduler.json"
+    alone = ["--no-dashboard", "--scheduler-file", str(file)]
+    commands = [
+        ["scheduler", "--host", "127.0.0.1", "--port", "0", *alone],
+        *[["worker", "--nthreads", "1", *alone]] * 2,
+    ]
+    processes = [subprocess.Popen([sys.executable, "-m", "dask", *each], env=ENVIRONMENT) for each in commands]
+    try:
+        while not file.exists():
+            assert processes[0].poll() is None
+            time.sleep(0.01)
+        with one_thread():
+            run(sheet, tmp_path / "out", cluster=json.loads(file.read_text())["address"], **QUICK)
+        assert all(process.poll() is None for process in processes)  # others may use them next
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(30)
+    pd.testing.assert_frame_equal(table(tmp_path / "out"), table(whole))
+
+
+def test_jobs_of_slurm(sheet: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dask = pytest.importorskip("dask")
+    pytest.importorskip("dask_jobqueue", reason='needs pip install "stmfg[cohort]"')
+    commands = {
+        "sbatch": 'nohup bash -c "$(cat $1)" > /dev/null 2>&1 &\necho Submitted batch job $!',
+        "scancel": "kill $1 $(pgrep -P $1)",
+    }
+    for name, command in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{command}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    job = {"cores": 1, "memory": "2GB", "scheduler-options": {"dashboard_address": ":0"}}
+    with one_thread(), dask.config.set({"jobqueue.slurm": dask.config.get("jobqueue.slurm") | job}):
+        run(sheet, tmp_path / "out", cluster="slurm:2", **QUICK)
+        (tmp_path / "sbatch").write_text("#!/bin/bash\necho invalid partition >&2\nexit 1\n")
+        with pytest.raises(InputError, match=r"slurm:2.*jobqueue\.yaml"):
+            run(sheet, tmp_path / "refused", cluster="slurm:2", **QUICK)
+    pd.testing.assert_frame_equal(table(tmp_path / "out"), table(whole))
 
 
 def test_a_run_continues(

@@ -15,7 +15,7 @@ def test_all_that_is_wrong_with_a_sheet_is_said_before_the_first_sample(tmp_path
     (tmp_path / "cut.h5ad").write_text("cut short")
     (tmp_path / "folder").mkdir()
     rows = ["a,good.h5ad,,,", "b,gone.h5ad,,,", "c,good.h5ad,umis,,X_none", "d,cut.h5ad,,,"]
-    rows += ["e,good.h5ad,,ten,", "f,folder,,,", "g,good.h5ad,,3,"]
+    rows += ["e,gone.h5ad,,ten,", "f,folder,,,", "g,good.h5ad,,3,"]
     (tmp_path / "s.csv").write_text("\n".join(["sample,path,layer,n_domains,use_rep", *rows]) + "\n")
     (tmp_path / "out" / "g").mkdir(parents=True)
     (tmp_path / "out" / "g" / "report.html").write_text("of another program")
@@ -27,7 +27,7 @@ def test_all_that_is_wrong_with_a_sheet_is_said_before_the_first_sample(tmp_path
         r"s\.csv line 3: b: .*gone\.h5ad: no such file or folder",
         r"s\.csv line 4: c: .*good\.h5ad has no layers\['umis'\] \(.*\); change --layer; and no obsm\['X_none'\]",
         r"s\.csv line 5: d: .*cut\.h5ad as h5ad cannot be read",
-        r"s\.csv line 6: n_domains is 'ten'",
+        r"s\.csv line 6: n_domains is 'ten'.*; .*gone\.h5ad: no such file or folder",
         r"s\.csv line 7: f: .* is an empty folder",
         r"s\.csv line 8: g: .*/g holds report\.html, which no run of stMFG has left there",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -20,16 +21,18 @@ _SAMPLE = 20_000  # spots whose neighbours are looked up; the median of more wou
 def once_per_place(function: Callable[[NDArray[Any]], Outcome]) -> Callable[[NDArray[Any]], Outcome]:
     """Remember what a function makes of the last few positions: a run asks up to nine times for the same."""
     known: dict[Any, Outcome] = {}
+    asking = threading.Lock()
 
     @wraps(function)
     def remembered(coordinates: NDArray[Any]) -> Outcome:
         content = hashlib.blake2b(coordinates.tobytes()).digest()  # a hundredth of what it saves
         key = coordinates.shape, coordinates.dtype.str, content
-        if key not in known:
-            while len(known) >= _KEPT:
-                known.pop(next(iter(known)), None)
-            known[key] = function(coordinates)
-        return known[key]
+        with asking:
+            if key not in known:
+                if len(known) >= _KEPT:
+                    known.pop(next(iter(known)))
+                known[key] = function(coordinates)
+            return known[key]
 
     return remembered
 

@@ -34,21 +34,22 @@ def labels(adata: AnnData, key: str = DOMAIN) -> pd.Categorical[Any]:
     return pd.Categorical(text, categories=sorted(names, key=lambda c: (not c.isdecimal(), len(c) * c.isdecimal(), c)))
 
 
-def colours(adata: AnnData, names: list[str], key: str = DOMAIN) -> list[str]:
-    """Return a colour for every name of :func:`labels`: those scanpy keeps in ``uns``, otherwise the palette.
+def colours(adata: AnnData, key: str = DOMAIN) -> dict[str, str]:
+    """Return the colour of every name of :func:`labels`: those scanpy keeps in ``uns``, otherwise the palette.
 
     Numbered domains take the colour of their number, so that a subset looks like the whole.
     """
+    names = list(labels(adata, key).categories)
     stored, column = adata.uns.get(f"{key}{COLORS}"), adata.obs[key]
     if stored is None and names and all(name.isdecimal() and len(name) < 4 for name in names):
         numbers = [int(name) for name in names]
-        first = min(1, *numbers, 1)
+        first = min(1, *numbers)
         shades = palette(max(numbers) - first + 1)
-        return [shades[number - first] for number in numbers]
+        return {name: shades[number - first] for name, number in zip(names, numbers, strict=True)}
     # The stored colours belong to all categories, also to those no spot has any more.
     every = [str(c) for c in column.cat.categories] if isinstance(column.dtype, pd.CategoricalDtype) else names
     by_name = dict(zip(every, _plain_colours(stored, len(every)) or palette(len(every)), strict=True))
-    return [by_name[name] for name in names]
+    return {name: by_name[name] for name in names}
 
 
 def _plain_colours(stored: object, k: int) -> list[str] | None:

@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pandas as pd
+from anndata import AnnData
 
 from stmfg.errors import InputError, flag
 from stmfg.io.tables import as_text
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-
 
 @dataclass(frozen=True)
 class Viewer:
-    """A program that finds spots by their names.
-
-    Attributes
-    ----------
-    title
-        What it is called.
-    header
-        Names of the columns of its table; the second is that of the domains where it is empty.
-    patterns
-        What the instrument calls spots, the most telling first.
-    example
-        One such name.
-    platforms
-        Platforms whose data it opens.
-    """
+    """A program that finds spots by their names."""
 
     title: str
-    header: tuple[str, str]
-    patterns: tuple[str, ...]
-    example: str
-    platforms: tuple[str, ...]
+    header: tuple[str, str]  # names of the columns of its table; the second is that of the domains where it is empty
+    patterns: tuple[str, ...]  # what the instrument calls spots, the most telling first
+    example: str  # one such name
+    platforms: tuple[str, ...]  # those whose data it opens
 
 
-_NUMBER: Final = r"-[1-9]\d*"
-"""Behind names; zero is of a tool that put slices together."""
-_COUNTED: Final = r"[1-9]\d*"
-"""A name that is a number; zero is a row, not a cell."""
+_NUMBER: Final = r"-[1-9]\d*"  # behind names; zero is of a tool that put slices together
+_COUNTED: Final = r"[1-9]\d*"  # a name that is a number; zero is a row, not a cell
+_TENX: Final = (r"[ACGT]{16}", r"s_\d{3}um_\d{5}_\d{5}", r"cellid_\d{9}")
+_WITH_NUMBER: Final = tuple(name + _NUMBER for name in _TENX)
 LOUPE: Final = Viewer(
-    "Loupe Browser",
-    ("Barcode", ""),
-    (
-        *(name + _NUMBER for name in (r"[ACGT]{16}", r"s_\d{3}um_\d{5}_\d{5}", r"cellid_\d{9}")),
-        *(r"[ACGT]{16}", r"s_\d{3}um_\d{5}_\d{5}", r"cellid_\d{9}"),
-    ),
-    "AAACAAGTATCTCCCA-1",
-    ("visium", "visiumhd"),
+    "Loupe Browser", ("Barcode", ""), _WITH_NUMBER + _TENX, "AAACAAGTATCTCCCA-1", ("visium", "visiumhd")
 )
 XENIUM_EXPLORER: Final = Viewer(
     "Xenium Explorer", ("cell_id", "group"), (r"[a-p]{8}" + _NUMBER, _COUNTED, r"[a-p]{8}"), "aaaadnje-1", ("xenium",)
@@ -59,15 +36,10 @@ XENIUM_EXPLORER: Final = Viewer(
 
 
 def instrument_names(adata: AnnData, viewer: Viewer) -> list[str]:
-    """Return the names by which a viewer finds the observations.
+    """Return the names by which a viewer finds the observations; refused if those of several slices are the same.
 
     Names can be in any column of ``obs``, and other tools put the name of a sample before or behind them. Both is
     undone where it is the same for all observations.
-
-    Raises
-    ------
-    InputError
-        If there are no such names, or observations of several slices would have the same.
     """
     columns = [name for name in adata.obs if adata.obs[name].dtype.kind not in "biufcmM" or name == "cell_id"]
     candidates = [pd.Series(adata.obs_names), *(adata.obs[name] for name in columns)]
@@ -89,10 +61,8 @@ def instrument_names(adata: AnnData, viewer: Viewer) -> list[str]:
                     f"names such as {shown} are of several slices, and {viewer.title} shows one; "
                     f"name it with {flag('slice_name')}, or give the result of one slice"
                 )
-            barcodes = (
-                parts[1] if pattern.endswith((_NUMBER, _COUNTED)) else parts[1] + "-1"
-            )  # some tools take the end off
-            return [str(barcode) for barcode in barcodes]
+            end = "" if pattern.endswith((_NUMBER, _COUNTED)) else "-1"  # which some tools take off
+            return [f"{barcode}{end}" for barcode in parts[1]]
     raise InputError(
         f"spots have names such as {str(adata.obs_names[0])!r}, which {viewer.title} cannot match; it needs "
         f"those of the instrument, such as {viewer.example!r}, as names or in obs['barcode'] or obs['cell_id']"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 
 from stmfg._core import checks
 from stmfg._core.labels import labels
@@ -13,12 +16,6 @@ from stmfg._core.spots import spots
 from stmfg._keys import COLORS, CONFIDENCE, DOMAIN, EMBEDDING, INSTANCE, REGION, SPATIALDATA, UNS, VIEW_WEIGHTS
 from stmfg.errors import InputError
 from stmfg.io.spatialdata_elements import GLOBAL, package, read_store
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 
 def add_domains(adata: AnnData, source: Path, name: str | None, key: str) -> Any:
@@ -60,11 +57,9 @@ def from_spots(adata: AnnData, library_key: str | None) -> Any:
         members = slices == name
         if region in shapes:
             raise InputError(f"{region!r} would name two slices of obs[{library_key!r}]; give them other names")
-        options = {
-            "index": adata.obs_names[members],
-            "transformations": {GLOBAL if library_key is None else name: Identity()},
-        }
-        circles = ShapesModel.parse(drawn.xy[members], geometry=0, radius=drawn.diameter / 2, **options)
+        options: dict[str, Any] = {"geometry": 0, "radius": drawn.diameter / 2, "index": adata.obs_names[members]}
+        options["transformations"] = {GLOBAL if library_key is None else name: Identity()}
+        circles = ShapesModel.parse(drawn.xy[members], **options)
         if drawn.square:
             circles["geometry"] = circles.buffer(drawn.diameter / 2, cap_style="square")
             circles = ShapesModel.parse(circles.drop(columns="radius"))

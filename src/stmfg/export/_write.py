@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from anndata import AnnData
 
 from stmfg._core.files import replacing
 from stmfg._core.labels import labels
@@ -16,11 +17,6 @@ from stmfg.errors import InputError, flag
 from stmfg.export._names import LOUPE, XENIUM_EXPLORER, Viewer, instrument_names
 from stmfg.export._spatialdata import add_domains, from_spots
 from stmfg.io.spatialdata_elements import quiet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from anndata import AnnData
 
 __all__ = ["loupe", "spatialdata", "xenium_explorer"]
 
@@ -178,7 +174,10 @@ def _without_slice(adata: AnnData, name: str) -> AnnData:
 def _write_table(adata: AnnData, path: str | Path, key: str, slice_name: str | None, viewer: Viewer) -> None:
     """Write the instrument's name and the label of every observation that has one."""
     labels(adata, key)
-    if slice_name is not None or not _are_of_one_run(adata, viewer):
+    spots = pd.Series(adata.obs_names.astype(str))
+    # Several capture areas that the instrument's software put together have names by which it knows them.
+    of_one_run = spots.is_unique and spots.str.fullmatch(viewer.patterns[0]).all()
+    if slice_name is not None or not of_one_run:
         adata = _choose_slice(adata, slice_name)
     names = instrument_names(adata, viewer)
     rows = pd.DataFrame({viewer.header[0]: names, viewer.header[1] or key: labels(adata, key)})
@@ -187,12 +186,6 @@ def _write_table(adata: AnnData, path: str | Path, key: str, slice_name: str | N
         logger.warning("%s does not open data of the platform %s, which this is", viewer.title, platform)
     with _replacing(Path(path).expanduser()) as partial:
         rows.dropna().to_csv(partial, index=False)
-
-
-def _are_of_one_run(adata: AnnData, viewer: Viewer) -> bool:
-    """Whether the instrument's software gave all names, as it does to several capture areas put together."""
-    names = pd.Series(adata.obs_names.astype(str))
-    return bool(names.is_unique and names.str.fullmatch(viewer.patterns[0]).all())
 
 
 @contextmanager

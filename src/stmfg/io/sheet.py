@@ -68,12 +68,13 @@ def read_samples(path: str | Path, columns: Collection[str] = ("platform",)) -> 
                     problems.append(f"{where} has more cells than there are columns; {fix}")
                 elif any(cell.strip() for cell in row.values()):
                     filled = {column: cell.strip() for column, cell in row.items()}
-                    problems += _faults(where, filled, samples)
+                    if faults := "; ".join(_faults(where, filled, samples)):
+                        problems.append(faults)
                     samples[filled["sample"].casefold()] = _sample(where, path, filled, columns)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         what = getattr(error, "strerror", None) or reason(error)
         raise InputError(f"sheet {path} cannot be read ({what}); give a CSV file in UTF-8") from error
-    refuse(problems, f"sheet {path} has {len(problems)} faults, see above; nothing was started")
+    refuse(problems, f"sheet {path} has {len(problems)} lines with faults, see above; nothing was started")
     if not samples:
         raise InputError(f"sheet {path} names no sample; give one a line, with the columns {', '.join(REQUIRED)}")
     return list(samples.values())

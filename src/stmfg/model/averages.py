@@ -18,6 +18,7 @@ import torch
 from stmfg.model import graphs
 from stmfg.model.features import select_inputs
 from stmfg.model.network import Operator
+from stmfg.model.widths import choose_widths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,21 +27,13 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from torch import Tensor
 
+    from stmfg.config import Config
     from stmfg.model.features import Fitted
 
-WIDTHS_OF_SPOTS = (6, 18, 50)
-"""Nearest neighbours averaged over on a grid of spots: one ring of a hexagonal grid, two, nearly four."""
-WIDTHS_OF_CELLS = (6, 18, 50, 120)
-"""The same of cells, of which a spot of an array holds several."""
 STEPS = 2
 """Averages are taken over, and over again."""
 WIDEST_LINKED = 18
 """Wider averages are taken over so many neighbours several times: as wide, for a tenth of time and memory."""
-PART_OF_DOMAIN = 6
-"""A neighbourhood holds at most that part of an average domain: small tissue gets narrow ones."""
-LEAST_WIDTH = 6
-LEAST_RATIO = 1.25
-"""Widths that are closer than that are one."""
 N_COMPONENTS = (15, 30)
 """Leading components that are averaged; two numbers, as none is best."""
 
@@ -54,6 +47,8 @@ class Base:
     mixtures: bool
     """Whether observations are mixtures of cells."""
     n_joined: int = 0
+    narrow: bool = False
+    """Whether neighbourhoods are narrow, see :mod:`stmfg.model.widths`."""
 
     def subset(self, rows: NDArray[Any]) -> Base:
         """Return the same of some observations."""
@@ -67,23 +62,13 @@ class Base:
         return replace(self, values=np.hstack([values, joined.astype(np.float32)]))
 
 
-def choose_base(fitted: Fitted) -> Base:
+def choose_base(fitted: Fitted, config: Config) -> Base:
     """Choose what to average: the components of spots or the factors of cells, and what further views add."""
     expression = fitted.maps["feature"]
     values = fitted.components if expression.mixtures else fitted.factors[:, : expression.width]
     joined = select_inputs(fitted.factors, fitted.maps)[:, expression.width :]
-    return Base(joined, expression.mixtures, joined.shape[1]).with_values(values)
-
-
-def choose_widths(n: float, n_domains: int, *, mixtures: bool) -> list[int]:
-    """Return the widths to average over, in neighbours, of slices of n observations: a small part of a domain."""
-    widest = max(LEAST_WIDTH, int(n / n_domains / PART_OF_DOMAIN))
-    widths: list[int] = []
-    for width in WIDTHS_OF_SPOTS if mixtures else WIDTHS_OF_CELLS:
-        narrowed = min(width, widest)
-        if all(narrowed >= LEAST_RATIO * other for other in widths):
-            widths.append(narrowed)
-    return widths
+    narrow = config.neighborhoods == "narrow"
+    return Base(joined, expression.mixtures, joined.shape[1], narrow).with_values(values)
 
 
 def average(
@@ -113,8 +98,7 @@ def average(
         Mean number of observations of a slice; of those given when not given.
     """
     inputs = prepare_inputs(base, plain=libraries is None)
-    how: dict[str, Any] = {"mixtures": base.mixtures, "slice_size": slice_size}
-    for average_once in list_averages(coordinates, n_domains, libraries, device, **how):
+    for average_once in list_averages(base, coordinates, n_domains, libraries, device, slice_size=slice_size):
         for x in inputs:
             averaged = torch.from_numpy(x).to(device)
             for _ in range(STEPS):
@@ -123,12 +107,12 @@ def average(
 
 
 def list_averages(
+    base: Base,
     coordinates: NDArray[np.float64],
     n_domains: int,
     libraries: NDArray[np.int64] | None = None,
     device: torch.device | str = "cpu",
     *,
-    mixtures: bool,
     slice_size: float | None = None,
 ) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yield a function for each width, from narrow to wide, that averages values (n, d) over neighbourhoods so wide.
@@ -137,7 +121,10 @@ def list_averages(
     """
     n = slice_size or len(coordinates) / (1 if libraries is None else len(np.unique(libraries)))
     linked = 0
-    for width in choose_widths(n, n_domains, mixtures=mixtures):
+    for width in choose_widths(n, n_domains, mixtures=base.mixtures, narrow=base.narrow):
+        if not width:
+            yield lambda x: x
+            continue
         if linked < min(width, WIDEST_LINKED):
             linked = min(width, WIDEST_LINKED)
             graph: csr_matrix = graphs.spatial_graph(coordinates, n_neighbors=linked, libraries=libraries)

@@ -9,14 +9,8 @@ import numpy as np
 import torch
 
 from stmfg._core.blocks import Counts
-from stmfg.model.features import (
-    FeatureMap,
-    apply_map,
-    most_variable,
-    select_inputs,
-    sort_genes,
-    take_genes,
-)
+from stmfg.model.features import FeatureMap, apply_map, select_inputs
+from stmfg.model.genes import most_variable, sort_genes, take_genes
 from stmfg.model.graphs import patches, walk_operator
 from stmfg.model.inputs import build_graphs
 from stmfg.model.kind import describe_spots
@@ -55,7 +49,7 @@ class HeldOut:
     """What is to be predicted: the other half of the molecules."""
 
     features: NDArray[np.float32]
-    """Their factors around each spot, (n, d)."""
+    """Their factors around each spot, or in narrow neighbourhoods its own, (n, d)."""
     autocorrelation: NDArray[np.float64]
     """How spatial each factor is: its weight in the error, (d,)."""
     counts: csr_matrix | None = None
@@ -120,7 +114,8 @@ def gather_training_data(
     autocorrelation = np.concatenate([m.autocorrelation[m.joining] for m in maps.values()])
     graphs = build_graphs(spots, read, maps, config)
     held_out = select_inputs(held_out, maps)
-    target = walk_operator(spots.surroundings) @ held_out
+    # Where surroundings do not show what a spot does, they are not what is to be predicted.
+    target = held_out if config.neighborhoods == "narrow" else walk_operator(spots.surroundings) @ held_out
     if spots.libraries is not None and not config.stacked and "feature" in graphs:
         # Tissue does not link slices, expression does: what lies around a spot in tissue alone would be predicted best
         # by tissue alone, and slices would no longer mix.

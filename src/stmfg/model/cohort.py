@@ -60,10 +60,6 @@ class Rule:
         """Return the posterior of every component, (n, k)."""
         return np.asarray(softmax(x @ self.slope + self.intercept)[0])
 
-    def named(self, place: NDArray[Any]) -> Rule:
-        """Return the same with components in another order, (k,)."""
-        return Rule(self.slope[:, place], self.intercept[place])
-
 
 def _describe(x: Array, posterior: Array) -> tuple[Array, Array, Array]:
     """Means (k, d), covariance within (d, d) and shares (k,) of Gaussians: one step from a posterior (n, k)."""
@@ -218,7 +214,7 @@ class Fit:
         if spots.counts is not None:
             counts, maps["feature"] = _genes.matched(spots.counts, tissue.genes, model.genes, maps["feature"])
             spots = replace(spots, counts=counts)
-        first = maps["feature"]
+        first, narrow = maps["feature"], model.config.neighborhoods == "narrow"
         unplaced, _ = _apply_map(spots, first, model.config, self.middle)
         x = self.footings[0].place(unplaced, operator, name)
         factors, unplaced = x, unplaced - self.footings[0].center.astype(np.float32)
@@ -228,10 +224,10 @@ class Fit:
         n = len(factors)
         spots, factors = self.landmarks.join(spots, factors, name)
         graphs = build_graphs(spots, factors, maps, model.config)
-        result = model._encode(tissue, order, factors, graphs, Base(x, first.mixtures))
+        result = model._encode(tissue, order, factors, graphs, Base(x, first.mixtures, narrow=narrow))
         if name in self.embedded:
             embedding, values = np.split(self.embedded[name], [result.embedding.shape[1]], axis=1)
-            result = replace(result, embedding=embedding, base=Base(values, first.mixtures))
+            result = replace(result, embedding=embedding, base=Base(values, first.mixtures, narrow=narrow))
         if name:
             return result, result.embedding
         return result, model._encode(tissue, order, np.vstack([unplaced, factors[n:]]), graphs).embedding
@@ -389,9 +385,10 @@ def hold_vote(
     shares = np.asarray(cluster.consensus(posteriors), dtype=np.float64)
     sizes = np.bincount(shares.argmax(axis=1), minlength=n_domains)
     shares = shares[:, np.argsort(-sizes, kind="stable")]
-    rules = [
-        [rule.named(linear_sum_assignment(-(shares.T @ posterior))[1]) for rule, posterior in of_member]
-        for of_member in clusterings
-    ]
+    rules: list[list[Rule]] = [[] for _ in clusterings]
+    for named, of_member in zip(rules, clusterings, strict=True):
+        for rule, posterior in of_member:
+            place = linear_sum_assignment(-(shares.T @ posterior))[1]
+            named.append(Rule(rule.slope[:, place], rule.intercept[place]))
     layers = widths if config.scales == "every" and len(widths) > 1 else []
     return Ballot(rules, transfer.fit(embedding, shares, layers))

@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 
 from stmfg._core import checks
+from stmfg._core.annotated import Annotated
 from stmfg._core.timing import stage
-from stmfg._core.tissue import read_tissue
+from stmfg._core.tissue import Tissue, read_tissue
 from stmfg._version import __version__
 from stmfg.config import Config
 from stmfg.errors import InputError
 from stmfg.model import features as _features
+from stmfg.model import files
 from stmfg.model import genes as _genes
-from stmfg.model.averages import choose_base
+from stmfg.model.averages import Base, choose_base
 from stmfg.model.batches import gather_training_data, operators
 from stmfg.model.checkpoint import Checkpoint, fingerprint
 from stmfg.model.domains import Result, assign_domains, find_domains, surroundings
+from stmfg.model.halves import BESIDE_AT_MOST, Redraws, begin_redraws
 from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, report_views, warn_left_out
 from stmfg.model.network import CountDecoder, STMFGNet, build_network
 from stmfg.model.plugins import Plugins
 from stmfg.model.threads import one_thread
 from stmfg.model.train import History, pick_device, train
+from stmfg.model.transfer import DomainMap
+from stmfg.model.widths import describe
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
-    from numpy.typing import NDArray
-
-    from stmfg._core.annotated import Annotated
-    from stmfg._core.tissue import Tissue
-    from stmfg.model.averages import Base
-    from stmfg.model.transfer import DomainMap
-
-    Graphs = dict[str, sparse.csr_matrix]
+Graphs = dict[str, sparse.csr_matrix]
+Begun = tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], Redraws]]
 
 ADAPT_FROM = 0.8
 """Share of the model's genes a slice must have for its offset to be told from what is missing."""
@@ -99,7 +97,7 @@ class STMFG:
         **options: Any,
     ) -> None:
         self.plugins, options = Plugins.split(options)
-        self.config = (config or Config.preset(preset)).replace(**options)
+        self.config = self._asked = (config or Config.preset(preset)).replace(**options)
         self._given = frozenset(options)
         self.n_domains = None if n_domains is None else checks.levels(n_domains)
         self.random_state = checks.random_state(random_state)
@@ -113,7 +111,8 @@ class STMFG:
         self.net: STMFGNet | None = None
         self.domain_map: DomainMap | None = None
         self.result: Result | None = None
-        self.when_described: Callable[[Tissue, NDArray[np.int64], _features.FeatureMap], None] | None = None
+        self.begins_redraws = False
+        self.begun: Begun | None = None
 
     def fit(
         self,
@@ -162,7 +161,7 @@ class STMFG:
         self.use_rep, self.net, self.domain_map, self.result = use_rep, None, None, None
         with stage("check"):
             tissue = self._read(adata, layer, library_key, self._given)
-            self.config = self.config.replace(**tissue.graph_options)
+            self.config = self._asked.replace(**tissue.graph_options)
             spots, order = prepare(tissue, self.config)
             if self.n_domains is not None:
                 checks.levels(self.n_domains, len(order))
@@ -170,16 +169,15 @@ class STMFG:
             self.genes = tissue.genes
         with one_thread():
             with stage("features"):
-                fitted = _features.fit(spots, self.config, self.random_state)
+                spots, fitted, self.config = describe(spots, self.config, self.random_state, tissue.spatial_graph)
                 self.maps = fitted.maps
-                if self.when_described is not None:
-                    self.when_described(spots, order, self.maps["feature"])
+                self.begun = self._begin_redraws(spots, order) if self.begins_redraws else None
             with stage("graphs"):
                 graphs = build_graphs(spots, fitted.factors, self.maps, self.config)
             with stage("train"):
                 self._train(spots, fitted.factors, checkpoint, progress=progress)
             with stage("embedding"):
-                result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted))
+                result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted, self.config))
                 del spots, fitted, graphs  # of a million cells they fill half a gigabyte
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
@@ -187,6 +185,13 @@ class STMFG:
             result = find_domains(result, self.n_domains, self.config, *more)
         self.result, self.domain_map = result, result.domain_map
         return self
+
+    def _begin_redraws(self, spots: Tissue, order: NDArray[np.int64]) -> Begun | None:
+        """Begin with halves of the molecules beside the training, where they are few enough to be interrupted."""
+        k = min(self.n_domains) if isinstance(self.n_domains, tuple) else self.n_domains
+        how = self.config, self.random_state, self.maps["feature"].mixtures, self.plugins.clusterer, self.device
+        few = self.config.redraws and len(order) <= BESIDE_AT_MOST
+        return (order, begin_redraws(spots, None if isinstance(k, str) else k, *how)) if few else None
 
     def _read(self, adata: Annotated, layer: str | None, key: str | None, given: Collection[str] = ()) -> Tissue:
         where: dict[str, Any] = {"use_rep": self.use_rep, "layer": layer, "library_key": key}
@@ -372,8 +377,6 @@ class STMFG:
 
         Of parts that were given as callables only the names are saved; :meth:`load` says which to give again.
         """
-        from stmfg.model import files
-
         files.save(self, Path(path).expanduser())
 
     @classmethod
@@ -394,6 +397,4 @@ class STMFG:
         InputError
             If there is no model, one of a newer format, or one whose fusion must be given again.
         """
-        from stmfg.model import files
-
         return files.load(cls, path, device, plugins)

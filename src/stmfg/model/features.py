@@ -19,6 +19,7 @@ from stmfg._core.blocks import BLOCK, FIT_AT_MOST, Counts, subsample
 from stmfg.errors import InputError
 from stmfg.model import offsets as _offsets
 from stmfg.model.components import Middle, principal_axes
+from stmfg.model.genes import select_genes, sort_genes, sum_genes, take_genes
 from stmfg.model.graphs import walk, walk_operator
 from stmfg.model.kind import describe_spots, holds_mixtures, measure_moran, measure_spread
 from stmfg.model.modes import find_joining_factors
@@ -276,69 +277,6 @@ def normalize(counts: sparse.csr_matrix, *, target_sum: float, log1p: bool) -> s
     return sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
 
 
-def select_genes(counts: sparse.csr_matrix, *, min_spot_share: float, n_top_genes: int) -> NDArray[np.int64]:
-    """Columns seen in enough rows and, on request, the most variable of them (seurat_v3, Stuart et al. 2019).
-
-    Small panels are targeted: up to 600 genes only those with no count at all are left out. Where too few
-    genes remain for the variance trend to be fitted, or fewer than asked, all of them are kept.
-    """
-    n, n_genes = counts.shape
-    seen = np.bincount(counts.indices[counts.data > 0], minlength=n_genes)
-    least = max(3, int(np.ceil(min_spot_share * n))) if n_genes > 600 else 1
-    kept = np.flatnonzero(seen >= min(least, max(1, n // 4)))
-    if not len(kept):
-        kept = np.flatnonzero(seen)
-    if n_top_genes and len(kept) > n_top_genes:
-        kept = kept[most_variable(counts[:, kept], n_top_genes)]
-    return kept.astype(np.int64)
-
-
-def sort_genes(counts: sparse.csr_matrix, genes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bring genes into an order that depends on their values alone, as the spots are in one.
-
-    A first weight of the network belongs to a place in this order: permuted genes then change nothing.
-    """
-    place = np.repeat(np.arange(1.0, counts.shape[0] + 1), np.diff(counts.indptr))
-    total = np.bincount(counts.indices, weights=counts.data, minlength=counts.shape[1])
-    moment = np.bincount(counts.indices, weights=counts.data * place, minlength=counts.shape[1])
-    return genes[np.lexsort([moment[genes], total[genes]])]
-
-
-def take_genes(x: sparse.csr_matrix, genes: NDArray[np.int64]) -> sparse.csr_matrix:
-    """Return columns in the given order, each row sorted: sums then round alike, whatever the order was before."""
-    return x[:, genes].tocsc().tocsr()  # twice transposed is sorted, in linear time
-
-
-def most_variable(counts: sparse.csr_matrix, n_top: int) -> NDArray[np.int64]:
-    """Return the sorted columns with the largest variance after the mean-variance trend (seurat_v3).
-
-    Computed as scanpy does, but without it: its parallel kernels change the number of threads torch uses.
-    """
-    from skmisc.loess import loess
-
-    n, n_genes = counts.shape
-    data = counts.data.astype(np.float64)
-
-    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.bincount(counts.indices, weights=values, minlength=n_genes), dtype=np.float64)
-
-    mean = total(data) / n
-    variance = np.maximum(total(data**2) - n * mean**2, 0) / (n - 1)
-    varying = variance > 1e-12 * mean**2
-    if n_genes <= n_top or varying.sum() < 10:  # loess on next to no genes fails, on none ends the interpreter
-        return np.arange(n_genes)
-    expected = np.ones(n_genes)
-    try:
-        trend = loess(np.log10(mean[varying]), np.log10(variance[varying]), span=0.3, degree=2)
-        trend.fit()
-        expected[varying] = np.sqrt(10**trend.outputs.fitted_values)
-    except ValueError:  # too few distinct means for a trend, as in shallow data: the Poisson one
-        expected[varying] = np.sqrt(mean[varying])
-    clipped = np.minimum(data, (mean + np.sqrt(n) * expected)[counts.indices])
-    excess = (n * mean**2 + total(clipped**2) - 2 * mean * total(clipped)) / ((n - 1) * expected**2)
-    return np.sort(np.argsort(-excess, kind="stable")[:n_top])
-
-
 def standardize(x: sparse.csr_matrix, center: NDArray[np.float64], scale: NDArray[np.float64]) -> sparse.csr_matrix:
     """Divide columns by their standard deviation and clip; still not centred, hence still sparse."""
     limit = (CLIP + center / scale).astype(np.float32)
@@ -349,8 +287,8 @@ def standardize(x: sparse.csr_matrix, center: NDArray[np.float64], scale: NDArra
 
 def moments(x: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and standard deviation of each column; one where a column does not vary."""
-    mean = np.bincount(x.indices, weights=x.data, minlength=x.shape[1]) / x.shape[0]
-    square = np.bincount(x.indices, weights=np.square(x.data, dtype=np.float64), minlength=x.shape[1]) / x.shape[0]
+    mean = sum_genes(x, x.data) / x.shape[0]
+    square = sum_genes(x, np.square(x.data, dtype=np.float64)) / x.shape[0]
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     # A constant column is left with rounding errors of the size of its mean.
     return mean, np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)

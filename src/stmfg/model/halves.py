@@ -6,19 +6,19 @@ molecules alone can be tested on the other (Neufeld et al. 2022).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
-from stmfg._core.blocks import FIT_AT_MOST, Counts, subsample
+from stmfg._core.blocks import subsample
 from stmfg.model import cluster, features
 from stmfg.model.averages import Base, choose_base, list_averages, prepare_inputs
-from stmfg.model.thinning import Half, split_embedding
+from stmfg.model.thinning import take_half
 from stmfg.model.threads import beside
 from stmfg.model.vote import Member, cluster_members
 
@@ -108,7 +108,7 @@ def begin_redraws(
     def fit_bases() -> Iterator[Base]:
         for draw in range(config.redraws if spots.counts is None or n <= FEW else -(-config.redraws // 2)):
             half = take_half(spots, random_state + draw // 2, other=bool(draw % 2))
-            yield choose_base(features.fit(half, kind, random_state + draw))
+            yield choose_base(features.fit(half, kind, random_state + draw), kind)
 
     def draw_rows(k: int) -> Codes:
         return subsample(n, max(CLUSTERED, LEAST_PER_DOMAIN * k), random_state)
@@ -118,8 +118,7 @@ def begin_redraws(
         averages: list[Callable[[Tensor], Tensor]] = []
         votes, rows = [], draw_rows(k)
         for draw, base in enumerate(bases):
-            how: dict[str, Any] = {"libraries": libraries, "device": device, "mixtures": base.mixtures}
-            averages = averages or list(list_averages(spots.coordinates, k, **how))
+            averages = averages or list(list_averages(base, spots.coordinates, k, libraries, device))
             inputs = [torch.from_numpy(x).to(device) for x in prepare_inputs(base, plain=libraries is None)]
             of = rows if draw else slice(None)
             members = (Member(once(once(x))[of], 1) for once in averages for x in inputs)
@@ -147,18 +146,6 @@ def begin_redraws(
         return lambda codes: match(find(bases(), int(codes.max()) + 1), codes)
     votes = begin(lambda: find(fit_bases(), n_domains))
     return lambda codes: match(votes(), codes)
-
-
-def take_half(spots: Tissue, random_state: int, *, other: bool = False) -> Tissue:
-    """Return the observations with one half of the molecules; it and the ``other`` add up to the whole."""
-    if spots.counts is not None:
-        half: Counts = Half(spots.counts, spots.names, spots.genes, random_state, other=other)
-        if half.shape[0] <= FIT_AT_MOST:
-            half = Counts(half.rows(slice(None)))  # read twice, dealt once
-        return replace(spots, counts=half)
-    if spots.representation is None:
-        raise ValueError("there is nothing to take half of")
-    return replace(spots, representation=split_embedding(spots.representation, spots.surroundings, random_state)[other])
 
 
 def _average_within_domains(

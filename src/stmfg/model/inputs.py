@@ -64,7 +64,7 @@ def build_spatial_graph(tissue: Tissue, config: Config) -> sparse.csr_matrix:
     """Link observations in tissue as the options say."""
     return graphs.spatial_graph(
         tissue.coordinates,
-        n_neighbors=config.spatial_neighbors,
+        n_neighbors=config.n_linked,
         radius=config.spatial_radius,
         libraries=graphs.unlinked(tissue.coordinates, tissue.libraries, stacked=config.stacked),
     )

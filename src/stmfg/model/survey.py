@@ -15,9 +15,10 @@ import torch
 from scipy.spatial import cKDTree
 
 from stmfg._core.blocks import subsample
-from stmfg.model.averages import choose_widths, prepare_inputs
+from stmfg.model.averages import prepare_inputs
 from stmfg.model.mixture import fit_mixtures
 from stmfg.model.threads import map_in_order
+from stmfg.model.widths import choose_widths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -123,7 +124,7 @@ def _average_around(
     slices = np.zeros(len(coordinates), dtype=np.int64) if libraries is None else libraries
     n_slices = len(np.unique(slices))
     inputs = prepare_inputs(base, plain=libraries is None)
-    for width in choose_widths(len(coordinates) / n_slices, TYPICAL, mixtures=base.mixtures):
+    for width in choose_widths(len(coordinates) / n_slices, TYPICAL, mixtures=base.mixtures, narrow=base.narrow):
         averages = [np.empty((len(rows), x.shape[1]), dtype=np.float32) for x in inputs]
         for code in np.unique(slices[rows]):
             of_slice, asked = np.flatnonzero(slices == code), np.flatnonzero(slices[rows] == code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.special import ndtri
 
-from stmfg._core.blocks import Counts, OnDisk
+from stmfg._core.blocks import FIT_AT_MOST, Counts, OnDisk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stmfg._core.blocks import Rows
+    from stmfg._core.tissue import Tissue
 
     Keys = NDArray[np.uint64]
 
-__all__ = ["Half", "split_embedding", "thin_counts"]
+__all__ = ["Half", "split_embedding", "take_half", "thin_counts"]
 
 _WORD = 64
 _LARGE = 4096
+_MASKS = np.append(np.uint64(0), np.uint64(2**64 - 1) >> np.arange(_WORD - 1, -1, -1, dtype=np.uint64))
+"""As many ones as the place says."""
+_AT_ONCE = 2**15
+"""So many stay in the cache."""
 
 
 def thin_counts(counts: sparse.csr_matrix, random_state: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
@@ -107,19 +113,18 @@ def _half_of(whole: NDArray[np.int64], keys: Keys) -> NDArray[np.int64]:
 
     Of thousands of bits the number is drawn from the normal distribution that it then has.
     """
-    bits = _mix(keys)
-    used = np.minimum(whole, _WORD).astype(np.uint64)
-    ones = np.full(len(used), np.iinfo(np.uint64).max)
-    mask = np.where(used == 0, np.uint64(0), ones >> (np.uint64(_WORD) - np.maximum(used, np.uint64(1))))
-    drawn: NDArray[np.int64] = np.bitwise_count(bits & mask).astype(np.int64)
+    drawn = np.empty(len(whole), dtype=np.int64)
+    for start in range(0, len(whole), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        drawn[part] = np.bitwise_count(_mix(keys[part]) & _MASKS[np.minimum(whole[part], _WORD)])
     large = np.flatnonzero(whole > _LARGE)
     if len(large):
-        share = (bits[large].astype(np.float64) + 0.5) / 2.0**64
+        share = (_mix(keys[large]).astype(np.float64) + 0.5) / 2.0**64
         normal = whole[large] / 2 + np.sqrt(whole[large]) / 2 * ndtri(np.clip(share, 1e-12, 1 - 1e-12))
         drawn[large] = np.rint(normal).astype(np.int64)
     more = np.flatnonzero((whole > _WORD) & (whole <= _LARGE))
     if len(more):
-        drawn[more] += _half_of(whole[more] - _WORD, bits[more])
+        drawn[more] += _half_of(whole[more] - _WORD, _mix(keys[more]))
     return drawn
 
 
@@ -137,6 +142,18 @@ def _mix(x: Keys) -> Keys:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+def take_half(spots: Tissue, random_state: int, *, other: bool = False) -> Tissue:
+    """Return the observations with one half of the molecules; it and the ``other`` add up to the whole."""
+    if spots.counts is not None:
+        half: Counts = Half(spots.counts, spots.names, spots.genes, random_state, other=other)
+        if half.shape[0] <= FIT_AT_MOST:
+            half = Counts(half.rows(slice(None)))  # read twice, dealt once
+        return replace(spots, counts=half)
+    if spots.representation is None:
+        raise ValueError("there is nothing to take half of")
+    return replace(spots, representation=split_embedding(spots.representation, spots.surroundings, random_state)[other])
 
 
 def split_embedding(

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import cache
 from typing import Any, TypeVar
@@ -96,3 +96,17 @@ def beside(function: Callable[..., Outcome], *args: Any) -> Callable[[], Outcome
     future = pool.submit(copy_context().run, one_thread()(function), *args)
     pool.shutdown(wait=False)
     return future.result
+
+
+@contextmanager
+def meanwhile(function: Callable[..., object], *args: Any) -> Iterator[None]:
+    """Compute while the block runs; when it is left, also by an error, nothing is computed any longer."""
+    outcome = beside(function, *args)
+    try:
+        yield
+    except BaseException:
+        if count_cores() > 1:
+            with suppress(Exception):
+                outcome()
+        raise
+    outcome()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
@@ -18,10 +20,6 @@ from stmfg._keys import DOMAIN, MARKERS, UNS, VIEW_WEIGHTS
 from stmfg.errors import InputError, require
 from stmfg.pl._maps import RUN, new_axes
 from stmfg.tl import _marker_tests
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.axes import Axes
 
 
 def view_weights(adata: AnnData, *, color: str = DOMAIN, ax: Axes | None = None) -> Axes:
@@ -64,7 +62,8 @@ def loss(adata: AnnData, *, ax: Axes | None = None) -> Axes:
     if not curves:
         raise InputError(f"uns[{UNS!r}] has no loss history, expected one array for each term; {RUN}")
     ax = ax or new_axes(7.0, 4.5)
-    for (name, values), colour in zip(curves.items(), _line_colours(len(curves)), strict=True):
+    legible = [colour for colour in palette(len(curves) + 1) if colour != "#f0e442"]  # yellow is too faint for a line
+    for (name, values), colour in zip(curves.items(), legible, strict=False):
         epochs = np.arange(1, len(values) + 1)
         ax.plot(epochs, values, label=name, color=colour, linewidth=2.2 if name == "total" else 1.4)
     if all((values > 0).all() for values in curves.values()):
@@ -148,9 +147,8 @@ def markers(
     relative = mean / np.maximum(mean.max(axis=0), np.finfo(float).tiny)
     ax = ax or new_axes(2.5 + 0.28 * len(order), 1.6 + 0.35 * len(mean))
     row, column = np.indices(mean.shape)
-    drawn = ax.scatter(
-        column, row, s=130 * share, c=relative, cmap="Blues", vmin=0, vmax=1, edgecolors="0.4", linewidths=0.4
-    )
+    shades: dict[str, Any] = {"c": relative, "cmap": "Blues", "vmin": 0, "vmax": 1, "edgecolors": "0.4"}
+    drawn = ax.scatter(column, row, s=130 * share, linewidths=0.4, **shades)
     ax.set_xticks(range(len(order)), [str(adata.var_names[i]) for i in order], rotation=90, fontstyle="italic")
     ax.set_yticks(range(len(mean)), moments.domains)
     ax.set(xlim=(-0.7, len(order) - 0.3), ylim=(len(mean) - 0.4, -0.6), ylabel="Domain")
@@ -173,7 +171,7 @@ def mean_view_weights(adata: AnnData, domains: pd.Categorical[Any]) -> pd.DataFr
         names = [f"weight {i + 1}" for i in range(weights.shape[1])]
     table = pd.DataFrame(weights, columns=names).groupby(np.asarray(domains.codes)).mean()
     table = table.reindex(range(len(domains.categories)))
-    return table.set_axis(pd.Index([str(c) for c in domains.categories], name="domain"))
+    return table.set_axis(pd.Index(domains.categories, name="domain"))
 
 
 def counts_or_none(adata: AnnData, layer: str | None = None) -> Any:
@@ -187,8 +185,3 @@ def counts_or_none(adata: AnnData, layer: str | None = None) -> Any:
 def _hide_frame(ax: Axes) -> None:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-
-
-def _line_colours(k: int) -> list[str]:
-    """Return `k` colours for curves: without yellow, too faint for a line on white."""
-    return [c for c in palette(k + 1) if c != "#f0e442"][:k]

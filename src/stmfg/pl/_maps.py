@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap, to_rgba_array
 from matplotlib.lines import Line2D
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import AffineDeltaTransform
+from numpy.typing import NDArray
 
+from stmfg._core.comparison import Comparison
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE as CONFIDENCE_COLOURS
 from stmfg._core.palette import MISSING, palette
 from stmfg._core.spots import Spots, spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING
 from stmfg.errors import InputError, require
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from matplotlib.axes import Axes
-    from numpy.typing import NDArray
-
-    from stmfg._core.comparison import Comparison
 
 RUN: Final = "run stmfg.tl.domains(adata) first"
 CONFIDENCE_MAP: Final = LinearSegmentedColormap.from_list("stmfg_confidence", CONFIDENCE_COLOURS)
@@ -66,15 +63,13 @@ def domains(
     """
     if color not in adata.obs and color in adata.var_names:
         raise InputError(f"color is {color!r}, a gene; it names a column of labels: draw genes with squidpy or scanpy")
-    given = labels(adata, color)
-    names = [str(c) for c in given.categories]
-    shades = colours(adata, names, color)
+    given, shades = labels(adata, color), colours(adata, color)
     ax = ax or new_axes(8.0, 7.0)
     drawn = draw_spots(ax, spots(adata, image=image, library_key=library_key), size)
-    drawn.set_facecolor(to_rgba_array([*shades, MISSING])[given.codes])
+    drawn.set_facecolor(to_rgba_array([*shades.values(), MISSING])[given.codes])
     if legend:
-        some_missing = bool((given.codes < 0).any())
-        _draw_legend(ax, names + ["none"] * some_missing, shades + [MISSING] * some_missing, color)
+        unlabelled = [("none", MISSING)] if (given.codes < 0).any() else []
+        _draw_legend(ax, [*shades.items(), *unlabelled], color)
     return ax
 
 
@@ -132,8 +127,7 @@ def differences(
     """
     told = comparison.spots[~comparison.spots["same"]]
     differing = told["renamed"].reindex(adata.obs_names)
-    names = [str(c) for c in labels(adata).categories] if DOMAIN in adata.obs else []
-    shades = dict(zip(names, colours(adata, names), strict=True)) if names else {}
+    shades = colours(adata) if DOMAIN in adata.obs else {}
     new = sorted(set(differing.dropna()) - set(shades))
     shades |= dict(zip(new, palette(len(shades) + len(new))[len(shades) :], strict=True))
     ax = ax or new_axes(8.0, 7.0)
@@ -141,8 +135,8 @@ def differences(
     filled: Any = to_rgba_array([shades.get(name, MISSING) for name in differing])
     drawn.set_facecolor(filled)
     if legend:
-        shown = [name for name in shades if (differing == name).any()]
-        _draw_legend(ax, [*shown, "the same"], [*(shades[name] for name in shown), MISSING], "In the other")
+        shown = [(name, shade) for name, shade in shades.items() if (differing == name).any()]
+        _draw_legend(ax, [*shown, ("the same", MISSING)], "In the other")
     return ax
 
 
@@ -158,18 +152,16 @@ def embedding(
     color, size, legend, ax
         As in :func:`domains`.
     """
-    given = labels(adata, color)
-    names = [str(c) for c in given.categories]
-    shades = colours(adata, names, color)
+    given, shades = labels(adata, color), colours(adata, color)
     points, share = principal_plane(require(adata, "obsm", EMBEDDING, RUN))
     ax = ax or new_axes(7.0, 6.0)
     area = size * np.clip(30_000 / max(len(points), 1), 1.0, 25.0)
-    colour = to_rgba_array([*shades, MISSING])[given.codes]
+    colour = to_rgba_array([*shades.values(), MISSING])[given.codes]
     ax.scatter(points[:, 0], points[:, 1], s=area, c=colour, linewidths=0, alpha=0.8, rasterized=True)
     ax.set(xticks=[], yticks=[], xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%})")
     ax.spines[["top", "right"]].set_visible(False)
     if legend:
-        _draw_legend(ax, names, shades, color)
+        _draw_legend(ax, [*shades.items()], color)
     return ax
 
 
@@ -218,16 +210,11 @@ def new_axes(width: float, height: float) -> Axes:
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
-def _draw_legend(ax: Axes, names: list[str], shades: list[str], color: str) -> None:
-    """List `names` to the right of `ax`."""
-    dots = [Line2D([], [], ls="", marker="o", ms=8, color=c, label=n) for n, c in zip(names, shades, strict=True)]
-    legend = ax.legend(
-        handles=dots,
-        title="Domain" if color == DOMAIN else color,
-        ncols=max(1, -(-len(names) // _LEGEND_ROWS)),
-        frameon=False,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-    )
+def _draw_legend(ax: Axes, entries: list[tuple[str, str]], color: str) -> None:
+    """List names and colours to the right of `ax`."""
+    dots = [Line2D([], [], ls="", marker="o", ms=8, color=shade, label=name) for name, shade in entries]
+    where: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "frameon": False}
+    n_columns = max(1, -(-len(entries) // _LEGEND_ROWS))
+    legend = ax.legend(handles=dots, title="Domain" if color == DOMAIN else color, ncols=n_columns, **where)
     for text in [*legend.get_texts(), legend.get_title()]:
         text.set_parse_math(False)  # a name with two dollar signs is a name

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, PercentFormatter
 
 from stmfg._keys import DOMAIN
 from stmfg.errors import InputError
 from stmfg.tl._study import CONDITION, Study, compare_samples
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from anndata import AnnData
-    from matplotlib.axes import Axes
 
 _MARKERS: Final = ("o", "o", "s", "^", "D", "v")
 _CLAIMED: Final = 0.05
@@ -52,29 +51,21 @@ def abundance(
     study = compare_samples(adata, sample_key, reference=reference, key=key)
     if study.abundance is None:
         raise InputError(*study.sentences or ("there is no obs['condition'] with two conditions to compare",))
-    return draw_abundance(study.composition, study.abundance, axes or _new_pair(study.abundance["domain"].nunique()))
+    if axes is None:
+        import matplotlib.pyplot as plt  # chooses a display; not needed by those who bring their own axes
+
+        left, right = draw_study(study, plt.figure).axes
+        return left, right
+    return draw_abundance(study.composition, study.abundance, axes)
 
 
-def _new_pair(n_domains: int) -> tuple[Axes, Axes]:
-    """Return two axes of a new figure that a notebook shows."""
-    import matplotlib.pyplot as plt  # chooses a display; not needed by those who bring their own axes
-
-    left, right = plt.subplots(1, 2, figsize=_size(n_domains), layout="constrained", sharey=True)[1]
-    return left, right
-
-
-def draw_study(study: Study) -> Figure:
-    """Return a figure of a study whose conditions were compared, which no display needs to know of."""
+def draw_study(study: Study, new_figure: Callable[..., Figure] = Figure) -> Figure:
+    """Return a figure of a study whose conditions were compared; one of pyplot is shown."""
     if study.abundance is None:
         raise ValueError("conditions were not compared")
-    figure = Figure(figsize=_size(study.abundance["domain"].nunique()), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    draw_abundance(study.composition, study.abundance, (left, right))
+    figure = new_figure(figsize=(8.5, 1.3 + 0.42 * study.abundance["domain"].nunique()), layout="constrained")
+    draw_abundance(study.composition, study.abundance, figure.subplots(1, 2, sharey=True))
     return figure
-
-
-def _size(n_domains: int) -> tuple[float, float]:
-    return 8.5, 1.3 + 0.42 * n_domains
 
 
 def draw_abundance(shares: pd.DataFrame, tests: pd.DataFrame, axes: tuple[Axes, Axes]) -> tuple[Axes, Axes]:
@@ -83,18 +74,14 @@ def draw_abundance(shares: pd.DataFrame, tests: pd.DataFrame, axes: tuple[Axes, 
     domains, first = list(dict.fromkeys(tests["domain"].astype(str))), str(tests["reference"].iloc[0])
     conditions = [first, *dict.fromkeys(tests["condition"].astype(str))]
     row = {name: i for i, name in enumerate(domains)}
-    shift = {
-        name: 0.22 * (i - (len(conditions) - 1) / 2) * 2 / max(len(conditions) - 1, 1)
-        for i, name in enumerate(conditions)
-    }
+    shift = dict(zip(conditions, np.linspace(-0.22, 0.22, len(conditions)).tolist(), strict=True))
     for place, condition in enumerate(conditions):
         marker = _MARKERS[place % len(_MARKERS)]
         part = shares[shares[CONDITION].astype(str) == condition]
         y = part["domain"].astype(str).map(row).to_numpy(dtype=float) + shift[condition]
         face = "none" if place == 0 else "0.3"
-        left.scatter(
-            part["proportion"], y, s=22, marker=marker, facecolors=face, edgecolors="0.3", label=condition, zorder=3
-        )
+        marks: dict[str, Any] = {"s": 22, "marker": marker, "facecolors": face, "edgecolors": "0.3", "zorder": 3}
+        left.scatter(part["proportion"], y, label=condition, **marks)
         means = part.groupby(part["domain"].astype(str))["proportion"].mean()
         at = np.array([row[name] for name in means.index]) + shift[condition]
         left.vlines(means, at - 0.16, at + 0.16, color="black", linewidth=2, zorder=4)

@@ -10,21 +10,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from stmfg._core.blocks import row_blocks
 from stmfg.report._map_data import pack_bytes, pack_names
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
+from stmfg.report._template import write_text
 
 LEAST_SHARE: Final = 0.01
 """Share of the spots that must have a gene for it to be on the page."""
@@ -46,18 +44,13 @@ class GeneStreams:
 
     def sizes(self) -> NDArray[np.int64]:
         """Return how many bytes the gaps and the counts of every gene take, (genes, 2)."""
-        total = np.zeros((len(self.n_spots), 2), dtype=np.int64)
-        for _, gaps_at, _, counts_at in self.parts:
-            total += np.column_stack([np.diff(gaps_at), np.diff(counts_at)])
-        return total
+        parts = [np.diff([gaps_at, counts_at]).T for _, gaps_at, _, counts_at in self.parts]
+        return np.asarray(np.sum(parts, axis=0))
 
-    def gene(self, number: int) -> tuple[bytes, bytes]:
+    def gene(self, i: int) -> tuple[bytes, bytes]:
         """Return the gaps and the counts of a gene."""
-        i, j = number, number + 1
-        return (
-            b"".join(gaps[at[i] : at[j]] for gaps, at, _, _ in self.parts),
-            b"".join(counts[at[i] : at[j]] for _, _, counts, at in self.parts),
-        )
+        gaps = b"".join(part[at[i] : at[i + 1]] for part, at, _, _ in self.parts)
+        return gaps, b"".join(part[at[i] : at[i + 1]] for _, _, part, at in self.parts)
 
 
 def read_streams(counts: Any, chosen: NDArray[np.int64]) -> GeneStreams:
@@ -123,15 +116,13 @@ def pack_all(
         ]
         if inside and sum(map(len, groups)) <= _INSIDE:
             break
-    target = float(np.median(streams.depth[streams.depth > 0])) if (streams.depth > 0).any() else 1.0
-    token = hashlib.sha256("".join(groups).encode()).hexdigest()[:12]
     index = {
         "names": pack_names([names[gene] for gene in order]),
         "sizes": pack_bytes(sizes.astype("<u4")),
         "starts": starts,
         "markers": len(markers),
-        "target": target,
-        "token": token,
+        "target": float(np.median(streams.depth[streams.depth > 0])) if (streams.depth > 0).any() else 1.0,
+        "token": hashlib.sha256("".join(groups).encode()).hexdigest()[:12],
         "share": LEAST_SHARE,
     }
     return PackedGenes(index, groups, inside)
@@ -144,9 +135,7 @@ def write_groups(packed: PackedGenes, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     for name, number in names.items():
         text = f'stmfgGenes("{packed.index["token"]}",{number},"{packed.groups[number]}");\n'
-        partial = folder / f".{name}"
-        partial.write_text(text, encoding="ascii")
-        partial.replace(folder / name)
+        write_text(folder / name, text)
     remove_genes(folder, keep=names)
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 
 from stmfg._core.labels import colours
 from stmfg._keys import LEAF, UNS
 from stmfg.errors import InputError
 from stmfg.report._map_data import pack_bytes
 from stmfg.tl._levels import leaf_codes, level_colours, read_tree
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 
 def pack_levels(adata: AnnData, domains: pd.Categorical[Any], chosen: NDArray[np.int64]) -> dict[str, Any] | None:
@@ -36,27 +34,19 @@ def pack_levels(adata: AnnData, domains: pd.Categorical[Any], chosen: NDArray[np
     fits = [bool((names[codes, i] == given).all()) for i in range(len(tree.levels))]
     if len(tree.levels) < 2 or True not in fits:
         return None
-    order = _order_leaves(names, fits.index(True), [str(name) for name in domains.categories])
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[order] = np.arange(len(names))
-    categories = [str(name) for name in domains.categories]
-    shades = dict(zip(categories, colours(adata, categories), strict=True))
+    # In the order of the domains that they belong to, so that every level is listed in that order.
+    order = np.lexsort([names[:, -1], domains.categories.get_indexer(pd.Index(names[:, fits.index(True)]))])
+    shades = colours(adata)
     for level in tree.levels[::-1]:
         shades = level_colours(tree, codes, shades, int(level)) | shades
     return {
-        "leaf": pack_bytes(rank[codes][chosen].astype("<u2")),
+        "leaf": pack_bytes(np.argsort(order)[codes][chosen].astype("<u2")),
         "numbers": [int(n) for n in tree.levels],
         "anchor": fits.index(True),
         "names": names[order].tolist(),
         "support": [round(float(s), 3) if np.isfinite(s) else None for s in tree.support],
         "colours": shades,
     }
-
-
-def _order_leaves(names: NDArray[np.str_], anchor: int, domains: list[str]) -> NDArray[np.int64]:
-    """Put leaves in the order of the domains they belong to, so that every level is listed in that order."""
-    place = {name: i for i, name in enumerate(domains)}
-    return np.array(sorted(range(len(names)), key=lambda i: (place.get(names[i, anchor], len(domains)), names[i, -1])))
 
 
 def describe_number(record: Mapping[str, Any]) -> dict[str, Any] | None:

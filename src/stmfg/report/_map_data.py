@@ -10,35 +10,26 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stmfg._core.blocks import subsample
 from stmfg._core.geometry import spacing
 from stmfg._core.spots import Spots
 from stmfg._keys import PLATFORM, SPATIAL
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 SPOTS: Final = 500_000
 """Spots in the map at most; of more a sample of so many is shown."""
 GENES: Final = 20
 """Marker genes that are listed to choose from, and told of every spot."""
 _STEPS = 65_535  # of a position along the longer side: the largest number of two bytes
-_LEVELS = 255
 _SQUARE, _SQUARES = 4, 80  # spots in a square of the tissue, and squares along its longer side at most
 _LETTERS = 16  # of a name on the map; the legend has all of them
 _SPECK = 0.02  # share of a slice below which a domain is not named on it
-
-
-def choose_spots(n: int) -> NDArray[np.int64]:
-    """Return which of `n` spots the map shows, in order."""
-    return subsample(n, SPOTS, 0)
 
 
 def name_places(
@@ -58,10 +49,9 @@ def name_places(
     return places
 
 
-def shorten(name: object) -> str:
+def shorten(name: str) -> str:
     """Return a name as it is written on a map."""
-    text = str(name)
-    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
 def _deepest(xy: NDArray[np.float64], codes: NDArray[Any], named: NDArray[np.intp]) -> list[tuple[float, float, int]]:
@@ -157,11 +147,6 @@ def pack_places(
 def pack_names(names: Sequence[Any]) -> str:
     """Return texts, deflated, in base 64."""
     return base64.b64encode(zlib.compress(json.dumps([str(name) for name in names]).encode(), 6)).decode("ascii")
-
-
-def pack_shares(values: NDArray[Any]) -> str:
-    """Return numbers between 0 and 1 in steps of one byte."""
-    return pack_bytes(np.rint(values * _LEVELS).astype(np.uint8))
 
 
 def pack_bytes(values: NDArray[Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -16,30 +17,17 @@ from stmfg._keys import COUNTS
 from stmfg.errors import InputError
 from stmfg.tl._match import MIN_CORRELATION, match_domains
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 _SPOTS: Final = 200
 """Spots of a domain whose mean tells what it expresses."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Letter and colour of every domain, by sample and name.
+    """Letter and colour of every domain, by sample and name."""
 
-    Attributes
-    ----------
-    table
-        As of :func:`stmfg.tl._match.match_domains`, with letters as groups; of domains with no counterpart, none.
-    colours
-        Of the letters.
-    sentence
-        What was matched, or why nothing was.
-    """
-
-    table: pd.DataFrame
-    colours: Mapping[str, str]
-    sentence: str
+    table: pd.DataFrame  # of match_domains, with letters as groups; of domains with no counterpart, none
+    colours: Mapping[str, str]  # of the letters
+    sentence: str  # what was matched, or why nothing was
     letters: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def colour(self, sample: str, domain: str) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 from urllib.parse import quote
 
 import h5py
@@ -18,16 +20,11 @@ from stmfg._core.palette import MISSING
 from stmfg._core.spots import spots
 from stmfg._keys import COLORS, CONFIDENCE, DOMAIN, SPATIAL
 from stmfg._version import __version__
+from stmfg.io.sheet import Sample
 from stmfg.report import _stills
 from stmfg.report._matching import Matching, match, read_profile
 from stmfg.report._sentences import UNCERTAIN
 from stmfg.report._template import fill_template, write_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from stmfg.io.sheet import Sample
 
 _NAMES: Final = ("sample", "path", "donor", "condition")
 _COLUMNS: Final = (
@@ -45,21 +42,9 @@ def write_overview(
 ) -> pd.DataFrame:
     """Write ``summary.csv``, ``matched.csv`` and ``index.html``, each whole or not at all.
 
-    Parameters
-    ----------
-    samples
-        The samples, in the order to list them in.
-    records
-        For the finished ones, their ``run.json``.
-    reasons
-        For the others, what went wrong.
-    output
-        Folder of the batch, which holds one folder a sample.
-
-    Returns
-    -------
-    The table, one row a sample: ``status`` is ``finished`` or ``failed``, ``uncertain`` the share of the spots with a
-    confidence below 0.5.
+    `records` have the ``run.json`` of the samples that are finished, each in its folder in `output`, and `reasons` what
+    went wrong with the others. Returned is the table, one row a sample in their order: ``status`` is ``finished`` or
+    ``failed``, ``uncertain`` the share of the spots with a confidence below 0.5.
     """
     results: dict[str, AnnData] = {}
     profiles: dict[str, pd.DataFrame] = {}
@@ -115,9 +100,7 @@ def _describe(
     sample: Sample, record: dict[str, Any], result: AnnData, matching: Matching, n_finished: int
 ) -> dict[str, Any]:
     """Return the row of a finished sample, with its map."""
-    names = [str(name) for name in labels(result).categories]
-    unmatched = dict(zip(names, colours(result, names), strict=True))
-    shades = {name: matching.colour(sample.name, name) or unmatched[name] for name in names}
+    shades = {name: matching.colour(sample.name, name) or own for name, own in colours(result).items()}
     pixels = int(_MAP_PIXELS * min(1.0, np.sqrt(_MAPS_IN_FULL / n_finished)))
     return (
         _name(sample)
@@ -132,8 +115,8 @@ def _describe(
             "messages": record["warnings"],
             "map": _draw_map(result, record["options"].get("library_key"), list(shades.values()), pixels),
             "domains": [
-                {"name": name, "colour": shades[name], "letter": matching.letters.get((sample.name, name), "")}
-                for name in names
+                {"name": name, "colour": shade, "letter": matching.letters.get((sample.name, name), "")}
+                for name, shade in shades.items()
             ],
         }
     )

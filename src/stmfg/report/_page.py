@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from jinja2.utils import htmlsafe_json_dumps
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex, to_rgba_array
 from numpy.typing import NDArray
@@ -19,9 +21,10 @@ from stmfg._core.checks import library_codes
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE_DARK, EXPRESSION, EXPRESSION_DARK, MISSING, TISSUE_PALETTE
 from stmfg._core.progress import WORDS
-from stmfg._core.spots import spots
+from stmfg._core.spots import Spots, spots
 from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MARKERS, SPATIAL, SPATIAL_GRAPH, UNS
 from stmfg.errors import InputError, MissingDependencyError
+from stmfg.model.threads import beside
 from stmfg.pl._charts import counts_or_none
 from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
@@ -31,14 +34,7 @@ from stmfg.report._study import describe_slices
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
-from stmfg.tl._summary import describe_redraws, describe_unstable
-
-if TYPE_CHECKING:
-    import os
-
-    from anndata import AnnData
-
-    from stmfg._core.spots import Spots
+from stmfg.tl._summary import describe_redraws, describe_unstable, summary
 
 _PLANES = {
     "pca": (
@@ -127,9 +123,9 @@ def _content(
 ) -> tuple[dict[str, Any], _genes.PackedGenes | None]:
     """Return everything the template shows, and the genes of the map."""
     domains = labels(adata)
-    names = [str(c) for c in domains.categories]
-    shades = colours(adata, names)
-    listed = [{"place": i, "name": names[i], "colour": shade} for i, shade in enumerate(shades)]
+    shades = colours(adata)
+    names = list(shades)
+    listed = [{"place": i, "name": name, "colour": shade} for i, (name, shade) in enumerate(shades.items())]
     record = adata.uns.get(UNS, {})
     options = run.get("options", {})
     halves = record.get("halves", {}).get(DOMAIN)
@@ -143,15 +139,24 @@ def _content(
     project = {"pca": lambda x: principal_plane(x)[0], "umap": _project_by_umap}[projection]
     plane = _map_data.scatter(project(adata.obsm[EMBEDDING])) if EMBEDDING in adata.obsm else None
     graph = adata.obsp.get(SPATIAL_GRAPH)
-    chosen = _map_data.choose_spots(adata.n_obs)
+    chosen = subsample(adata.n_obs, _map_data.SPOTS, 0)
     slices = None if library_key is None else library_codes(adata, library_key)
     places = _map_data.name_places(where, domains.codes, len(names), slices)
+    stills = beside(
+        _draw_stills,
+        where.part(chosen),
+        plane and plane.part(chosen),
+        to_rgba_array([*shades.values(), MISSING])[domains.codes][chosen],
+        None if certain is None else certain[chosen],
+        [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
+    )
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
     markers, depth, packed, n_expressed = None, None, None, None
     on_map: list[int] = []
     if counts is not None:
         markers, on_map = _list_markers(adata, counts, domains)
+        specific = {row["domain"] for row in markers if row["specific"]}
         streams = _genes.read_streams(counts, chosen)
         depth, n_expressed = streams.depth, int((streams.total > 0).sum())
         others = _choose_genes(wanted, streams, adata.var_names, on_map)
@@ -164,7 +169,7 @@ def _content(
         "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
         "levels": _levels.pack_levels(adata, domains, chosen),
         "certainty": f"probability to stay in the domain in {redraws}" if halves else "share of votes for the domain",
-        "confidence": None if certain is None else _map_data.pack_shares(certain[chosen]),
+        "confidence": None if certain is None else _map_data.pack_bytes(np.rint(255 * certain[chosen]).astype("u1")),
         "genes": packed and packed.index,
         "depth": None if depth is None else _map_data.pack_bytes(depth[chosen].round().astype("<u4")),
         "names": _map_data.pack_names(adata.obs_names[chosen]),
@@ -179,12 +184,11 @@ def _content(
             "dark": _ramp(LinearSegmentedColormap.from_list("dark", EXPRESSION_DARK)),
         },
     }
-    of_spots = to_rgba_array([*shades, MISSING])[domains.codes][chosen]
     warnings = [str(w) for w in run.get("warnings", [])]
-    sizes = _count_spots(domains, certain, halves)
+    sizes = summary(adata).table.rename(columns={"median confidence": "confidence", "found again": "again"})
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
     if halves is not None:
-        more += describe_unstable({row["domain"]: row["again"] for row in sizes}, use_rep)
+        more += describe_unstable(sizes["again"], use_rep)
     stages = [dict(stage) | {"name": WORDS.get(stage["name"], stage["name"])} for stage in run.get("stages", [])]
     trained = int(np.asarray(adata.var[HIGHLY_VARIABLE]).sum()) if HIGHLY_VARIABLE in adata.var else None
     content = {
@@ -198,19 +202,13 @@ def _content(
         "number": _levels.describe_number(record),
         "slices": list(where.slices),
         "study": describe_slices(adata, where, library_key, shades, run),
-        "sizes": sizes,
+        "sizes": sizes.reset_index().to_dict("records"),
         "redrawn": None if halves is None else redraws,
         "median_confidence": None if certain is None else float(np.median(certain)),
         "uncertain": None if certain is None else float((certain < UNCERTAIN).mean()),
         "threshold": UNCERTAIN,
         "warnings": [as_sentence(w) for w in warnings + [w for w in more if w not in warnings]],
-        "stills": _draw_stills(
-            where.part(chosen),
-            plane and plane.part(chosen),
-            of_spots,
-            None if certain is None else certain[chosen],
-            [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
-        ),
+        "stills": stills(),
         "map": drawn,
         "plane": _PLANES[projection],
         "map_genes": [str(adata.var_names[gene]) for gene in on_map],
@@ -218,6 +216,7 @@ def _content(
         "sampled": len(chosen) < adata.n_obs,
         "neighbours": None if graph is None else _tabulate_contacts(graph, domains, slices),
         "markers": markers,
+        "n_plain": 0 if markers is None or len(names) < 2 else len(names) - len(specific),
         "marker_spots": _MARKER_SPOTS,
         "marker_sentences": [str(s) for s in run.get("markers", {}).get("sentences", [])],
         "tested_apart": MARKERS in adata.uns and HALF in adata.obs,
@@ -242,8 +241,7 @@ def _choose_genes(
     elif isinstance(wanted, str):
         raise InputError(f'genes is {wanted!r}, expected "all", "markers" or a list of names')
     else:
-        absent = [name for name in wanted if name not in names]
-        if absent:
+        if absent := [name for name in wanted if name not in names]:
             raise InputError(f"the result has no gene {absent[0]!r}; give names as in var_names")
         chosen = np.flatnonzero(names.isin(list(wanted)))
     return np.setdiff1d(chosen, on_map)
@@ -301,21 +299,6 @@ def _draw_stills(
     return dict.fromkeys(("tissue", "confidence", "embedding")) | stills
 
 
-def _count_spots(
-    domains: pd.Categorical[Any], certain: NDArray[Any] | None, halves: Mapping[str, Any] | None
-) -> list[dict[str, Any]]:
-    """Return spots, share and median confidence of every domain, and how well it is found again."""
-    spots = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
-    table = pd.DataFrame({"domain": list(domains.categories), "spots": spots, "share": spots / max(spots.sum(), 1)})
-    if certain is not None:
-        by_domain = pd.Series(certain).groupby(np.asarray(domains.codes)).median()
-        table["confidence"] = by_domain.reindex(range(len(table))).to_numpy()
-    if halves is not None:
-        again = pd.Series(np.asarray(halves["found_again"]), index=[str(name) for name in halves["domains"]])
-        table["again"] = again.reindex(table["domain"].astype(str)).to_numpy()
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
 def _tabulate_contacts(
     graph: Any, domains: pd.Categorical[Any], slices: NDArray[Any] | None
 ) -> list[list[dict[str, Any]]]:
@@ -348,9 +331,10 @@ def _list_markers(adata: AnnData, counts: Any, domains: pd.Categorical[Any]) -> 
     moments = _marker_tests.moments(counts, domains)
     genes, names = pd.Index(adata.var_names.astype(str)), pd.Index(moments.domains)
     table = adata.uns.get(MARKERS)
-    if isinstance(table, pd.DataFrame) and {"specific", "gene"} <= set(table) and genes.is_unique:
+    known = isinstance(table, pd.DataFrame) and {"specific", "gene"} <= set(table) and genes.is_unique
+    if known and table["gene"].astype(str).isin(genes).all():
         table = table.set_axis(genes.get_indexer(table["gene"].astype(str)), axis=0)
-    if table is None or not {"specific", "gene"} <= set(table) or (table.index == -1).any() or not genes.is_unique:
+    else:
         table = _marker_tests.rank(moments, adata.var_names.to_numpy(), _MARKERS)
     table = _marker_tests.beyond_chance(table).groupby("domain", sort=False).head(_MARKERS)
     table = table.assign(

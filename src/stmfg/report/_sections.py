@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 
 from stmfg._keys import VIEW_WEIGHTS
 from stmfg.pl._charts import mean_view_weights
 from stmfg.report._sentences import describe_stability
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from anndata import AnnData
 
 _CURVE_POINTS = 300
 _ALIKE = 0.1  # the view that counts most is named where it leads by so much

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from stmfg._keys import CONFIDENCE
 from stmfg.tl._summary import UNCERTAIN as UNCERTAIN
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pandas as pd
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 _DEPTH_PANEL, _DEPTH_WHOLE, _WHOLE = 20, 500, 2000  # median counts to warn below; genes from which it is no panel
 _SMALL_DOMAIN = 0.005  # share of all spots

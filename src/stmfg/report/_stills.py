@@ -5,19 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stmfg._core.spots import Spots
 from stmfg.pl._maps import HALO, draw_spots
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from matplotlib.axes import Axes
-
-    from stmfg._core.spots import Spots
 
 LARGE, SMALL = 1_200, 800  # pixels of the longer side
 _DPI = 200

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from matplotlib import rc_context
 from matplotlib.colors import to_rgba_array
+from numpy.typing import NDArray
 
 from stmfg._core.labels import labels
 from stmfg._core.palette import MISSING
+from stmfg._core.spots import Spots
 from stmfg.errors import InputError
 from stmfg.pl._study import draw_study
 from stmfg.report import _stills
 from stmfg.tl._study import CONDITION, DONOR, compare_samples
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from anndata import AnnData
-    from numpy.typing import NDArray
-
-    from stmfg._core.spots import Spots
 
 _PIXELS: Final = 420
 """Of the longer side of the picture of a slice, where there are few of them."""
@@ -35,23 +31,9 @@ _LEAST_PIXELS: Final = 120
 
 
 def describe_slices(
-    adata: AnnData, where: Spots, library_key: str | None, shades: list[str], run: Mapping[str, Any]
+    adata: AnnData, where: Spots, library_key: str | None, shades: Mapping[str, str], run: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Return what the report shows of several slices; None of one.
-
-    Parameters
-    ----------
-    adata
-        Annotated data with domains.
-    where
-        Its spots, the slices side by side.
-    library_key
-        Column of ``obs`` that names the slice.
-    shades
-        Colours of the domains.
-    run
-        As of :func:`stmfg.report.write`.
-    """
+    """Return what the report shows of several slices; None of one."""
     if library_key is None or len(where.slices) < 2:
         return None
     try:
@@ -60,7 +42,7 @@ def describe_slices(
         return None
     if "n_shown" in run:  # the spots are a sample, the comparison was made of all
         study = replace(study, abundance=None, sentences=tuple(run.get("comparison", ())))
-    of_spots = to_rgba_array([*shades, MISSING])[labels(adata).codes]
+    of_spots = to_rgba_array([*shades.values(), MISSING])[labels(adata).codes]
     names = np.asarray(adata.obs[library_key]).astype(str)
     pixels = int(max(_LEAST_PIXELS, _PIXELS * min(1.0, np.sqrt(_FEW_SLICES / len(where.slices)))))
     rows = []
@@ -73,7 +55,7 @@ def describe_slices(
     if study.abundance is not None:
         ends = {"odds": "effect", "odds_low": "ci_low", "odds_high": "ci_high"}
         odds = {name: np.exp(study.abundance[column]) for name, column in ends.items()}
-        places = pd.Categorical(study.abundance["domain"].astype(str), [str(c) for c in labels(adata).categories]).codes
+        places = pd.Categorical(study.abundance["domain"].astype(str), list(shades)).codes
         tests = study.abundance.assign(**odds, place=places).to_dict("records")
     return {
         "slices": sorted(rows, key=lambda row: order.index(row["name"])),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import optimize, special
 from scipy.spatial import Delaunay, QhullError, cKDTree
 
@@ -15,10 +17,6 @@ from stmfg._core.geometry import spacing
 from stmfg._core.labels import labels
 from stmfg._keys import DOMAIN
 from stmfg.errors import InputError, require
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 _LONG_EDGE: Final = 2.5
 _NEIGHBOURS: Final = 6
@@ -70,11 +68,7 @@ def _spots(adata: AnnData, sample_key: str, key: str) -> pd.DataFrame:
     """Return how many spots of each sample (rows) lie in each domain (columns)."""
     domains = labels(adata, key)
     table = pd.crosstab(_names(adata, sample_key, "sample"), domains, dropna=False)
-    table = (
-        pd.DataFrame(table.reindex(columns=domains.categories, fill_value=0))
-        .rename_axis("sample")
-        .rename_axis("domain", axis=1)
-    )
+    table = table.reindex(columns=domains.categories, fill_value=0).rename_axis(index="sample", columns="domain")
     empty = table.index[table.sum(axis=1) == 0]
     if len(empty):
         raise InputError(f"sample {empty[0]!r} has no spot with a domain in obs[{key!r}]; leave it out")
@@ -91,7 +85,7 @@ def _area(adata: AnnData, sample_key: str, key: str, microns_per_unit: float | N
         areas = _areas(places * (1 / spacing(places) if microns_per_unit is None else microns_per_unit))
         rows[sample] = np.bincount(codes[codes >= 0], weights=areas[codes >= 0], minlength=len(domains.categories))
     table = pd.DataFrame.from_dict(rows, orient="index", columns=domains.categories)
-    return table.rename_axis("sample").rename_axis("domain", axis=1)
+    return table.rename_axis(index="sample", columns="domain")
 
 
 def _names(adata: AnnData, key: str, role: str) -> NDArray[np.str_]:
@@ -197,13 +191,10 @@ def abundance(
     level = level.loc[units.index].groupby(groups, sort=False).mean()
     condition = response.index.get_level_values("condition").to_numpy()
     numbers = {name: int((condition == name).sum()) for name in conditions}
-    unit = "sample" if donor_key is None else "donor"
     for name, number in numbers.items():
         if number < 2:
-            plural = "" if number == 1 else "s"
-            raise InputError(
-                f"condition {name!r} has {number} {unit}{plural}; at least 2 are needed to tell chance from effect"
-            )
+            units_had = f"{number} {'sample' if donor_key is None else 'donor'}{'' if number == 1 else 's'}"
+            raise InputError(f"condition {name!r} has {units_had}; at least 2 are needed to tell chance from effect")
     donors, first = response.index.get_level_values("donor").to_numpy(), conditions[0]
     means = {name: level.to_numpy()[condition == name].mean(axis=0) for name in conditions}
     rows = [
@@ -226,12 +217,9 @@ def _units(adata: AnnData, sample_key: str, condition_key: str, donor_key: str |
     for name in list(names)[1:]:
         several = table[["sample", name]].drop_duplicates()["sample"]
         if several.duplicated().any():
-            sample = several[several.duplicated()].iloc[0]
-            raise InputError(
-                f"sample {sample!r} has more than one {name} in obs[{names[name]!r}]; give each sample one"
-            )
-    table = table.set_index("sample", drop=False)
-    return table.assign(donor=table["donor" if donor_key else "sample"])
+            sample, key = several[several.duplicated()].iloc[0], names[name]
+            raise InputError(f"sample {sample!r} has more than one {name} in obs[{key!r}]; give each sample one")
+    return table.assign(donor=table["donor" if donor_key else "sample"]).set_index("sample")
 
 
 def _conditions(adata: AnnData, key: str, reference: str | None) -> list[str]:
@@ -260,9 +248,9 @@ def _compare(
     variance = ((y - design @ coefficients) ** 2).sum(axis=0) / df
     prior_df, prior = moderation(variance, df)
     total = min(prior_df + df, (y.shape[1] - 1) * df)
-    pooled = (
-        (df * variance + prior_df * prior) / (df + prior_df) if np.isfinite(prior_df) else np.full_like(variance, prior)
-    )
+    pooled = np.full_like(variance, prior)
+    if np.isfinite(prior_df):
+        pooled = (df * variance + prior_df * prior) / (df + prior_df)
     covariance = inverse @ inverse.T  # the pseudoinverse of design.T @ design
     rows = {}
     for i, name in enumerate(names[1:], 1):

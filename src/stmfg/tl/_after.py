@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 
 from stmfg._core import checks
 from stmfg._core.blocks import OnDisk, row_blocks
 from stmfg._core.checks import library_names
 from stmfg._core.labels import labels
-from stmfg._keys import (
-    ADJACENCY,
-    DOMAIN,
-    MARKERS,
-    SPATIAL_GRAPH,
-    SUBDOMAIN,
-)
+from stmfg._keys import ADJACENCY, DOMAIN, MARKERS, SPATIAL_GRAPH, SUBDOMAIN
 from stmfg.errors import InputError, require
 from stmfg.model.domains import find_domains
 from stmfg.model.plugins import Plugins
 from stmfg.tl._contacts import count_contacts
 from stmfg.tl._halves import rank_markers
 from stmfg.tl._write import read_embedding, trained_config, write_colours
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 
 def markers(
@@ -239,8 +231,6 @@ def pseudobulk(
     ``var``
         That of ``adata``.
     """
-    from anndata import AnnData
-
     groups = pd.DataFrame({key: _complete(adata, key)}, index=adata.obs_names)
     if sample_key is not None:
         groups.insert(0, sample_key, library_names(adata, sample_key))

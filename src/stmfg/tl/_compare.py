@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
+from anndata import AnnData
 
 from stmfg._core.comparison import Comparison
 from stmfg._core.comparison import compare as compare_labels
 from stmfg._core.labels import labels
 from stmfg._keys import DOMAIN
 from stmfg.errors import InputError
+from stmfg.io import read
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    Result: TypeAlias = "AnnData | pd.Series[Any] | str | Path"
+Result: TypeAlias = "AnnData | pd.Series[Any] | str | Path"
 
 logger = logging.getLogger("stmfg")
 
@@ -87,8 +86,6 @@ def read_labels(result: Result, key: str = DOMAIN) -> pd.Series[Any]:
         if table.name.endswith(_TABLES):
             column = _read_table(table)
         else:
-            from stmfg.io._read import read
-
             return read_labels(read(table), key)
     else:
         column, where = pd.Series(labels(result, key), index=result.obs_names), "the data"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def count_contacts(
@@ -17,11 +15,8 @@ def count_contacts(
     """Count the pairs of neighbours between every two domains, and how many chance would give.
 
     Chance, see :func:`stmfg.tl.adjacency`, is a mean that is exact; nothing is drawn. Links between slices do not
-    count, nor do spots whose code is below 0.
-
-    Returns
-    -------
-    Observed pairs (k, k), each pair of neighbours once, and expected ones for each domain (rows), NaN within it.
+    count, nor do spots whose code is below 0. Returned are the observed pairs (k, k), each pair of neighbours once, and
+    the expected ones for each domain (rows), NaN within it.
     """
     slices = np.zeros(len(codes), dtype=np.int64) if slices is None else slices
     linked = sparse.csr_array(graph) != 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from anndata import AnnData
 
 from stmfg._core import checks
 from stmfg._core.progress import asked_for
@@ -13,19 +16,12 @@ from stmfg._keys import DENOISED, DOMAIN, EMBEDDING, HALF, UNLIKE, UNS
 from stmfg._version import __version__
 from stmfg.errors import InputError
 from stmfg.model.domains import Result, find_domains
+from stmfg.model.estimator import STMFG
 from stmfg.model.plugins import Plugins
 from stmfg.model.threads import one_thread
-from stmfg.tl._halves import begin_redraws, write_redraws
+from stmfg.model.train import pick_device
+from stmfg.tl._halves import write_redraws
 from stmfg.tl._write import read_embedding, trained_config, write_domains, write_embedding, write_level
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from anndata import AnnData
-
-    from stmfg.model.estimator import STMFG
-    from stmfg.tl._halves import Begun
 
 logger = logging.getLogger("stmfg")
 
@@ -84,15 +80,13 @@ def embed(
     TrainingError
         If the loss becomes non-finite.
     """
-    from stmfg.model.estimator import STMFG
-
     if denoised and use_rep is not None:
         raise InputError("denoised expression needs raw counts; leave out use_rep")
     adata = adata.copy() if copy else adata
     model = STMFG(n_domains=None, preset=preset, random_state=random_state, device=device, **options)
-    where = {"layer": layer, "library_key": library_key}
+    where: dict[str, Any] = {"layer": layer, "library_key": library_key}
     with asked_for(progress):
-        model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
+        model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, **where)
     _write(adata, model, denoised=denoised, **where)
     return adata if copy else None
 
@@ -101,18 +95,17 @@ def _write(adata: AnnData, model: STMFG, *, denoised: bool, layer: str | None, l
     """Write what a model made of the data it was fitted on, and return it."""
     if model.result is None:
         raise ValueError("the model was not fitted here")
-    expression = model.denoise(adata, layer=layer, library_key=library_key) if denoised else None
+    if denoised:
+        adata.layers[DENOISED] = model.denoise(adata, layer=layer, library_key=library_key)
     write_embedding(adata, model, model.result, library_key)
-    if expression is not None:
-        adata.layers[DENOISED] = expression
     return model.result
 
 
 @one_thread()
 def domains(
     adata: AnnData,
-    *,
     n_domains: int | str | Sequence[int] = "auto",
+    *,
     preset: str | None = None,
     use_rep: str | None = None,
     layer: str | None = None,
@@ -171,12 +164,10 @@ def domains(
     InputError
         If data or options cannot be used, or options of the training differ from those of the embedding that is there.
     """
-    from stmfg.model.estimator import STMFG
-    from stmfg.model.train import pick_device
-
     adata = adata.copy() if copy else adata
     numbers = checks.levels(n_domains, adata.n_obs)
-    begun: list[Begun] = []
+    where: dict[str, Any] = {"layer": layer, "library_key": library_key}
+    begun = None
     if key_added != DOMAIN:
         options["finest_level"] = 0
     if EMBEDDING in adata.obsm:
@@ -191,16 +182,14 @@ def domains(
         config = trained_config(adata, preset, use_rep, options)
         embedded, seed = read_embedding(adata, library_key), checks.random_state(random_state)
         result = find_domains(embedded, numbers, config, seed, plugins.clusterer, pick_device(device))
-        where = {"layer": layer, "library_key": library_key}
     else:
         settings: dict[str, Any] = {"preset": preset or "default", "random_state": random_state, "device": device}
         model = STMFG(n_domains=numbers, **settings, **options)
-        where = {"layer": layer, "library_key": library_key}
-        begin_redraws(adata, model, begun)
+        model.begins_redraws = True
         with asked_for(progress):
-            model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, layer=layer, library_key=library_key)
+            model.fit(adata, use_rep=use_rep, checkpoint=checkpoint, **where)
         result = _write(adata, model, denoised=denoised, **where)
-        config, seed, plugins = model.config, model.random_state, model.plugins
+        config, seed, plugins, begun = model.config, model.random_state, model.plugins, model.begun
     write_domains(adata, result, key_added)
     mixtures = None if result.base is None else result.base.mixtures
     write_redraws(adata, key_added, config, seed, plugins, device=device, begun=begun, mixtures=mixtures, **where)
@@ -254,8 +243,6 @@ def apply(
     InputError
         If the reference holds no domains or the data do not fit it.
     """
-    from stmfg.model.estimator import STMFG
-
     model = reference if isinstance(reference, STMFG) else STMFG.load(reference, device=device)
     adata = adata.copy() if copy else adata
     result = model.apply(adata, layer=layer, library_key=library_key, adapt=adapt)

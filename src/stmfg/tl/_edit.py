@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import palette
@@ -17,12 +18,7 @@ from stmfg._keys import ADJACENCY, COLORS, DOMAIN, HALF, LEAF, MARKERS, UNS
 from stmfg.errors import InputError
 from stmfg.tl._levels import leaf_codes, name_domains, read_tree
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from anndata import AnnData
-
-    Edits = Mapping[str, Any] | str | Path
+Edits = Mapping[str, Any] | str | Path
 
 
 def rename(adata: AnnData, names: Edits, *, key: str = DOMAIN, copy: bool = False) -> AnnData | None:
@@ -51,16 +47,28 @@ def rename(adata: AnnData, names: Edits, *, key: str = DOMAIN, copy: bool = Fals
         If a domain is not there, or names are empty or not unique.
     """
     adata = adata.copy() if copy else adata
-    if isinstance(names, Mapping) and "stmfg_edits" not in names:
-        _rename(adata, names, key)
+    if not isinstance(names, Mapping) or "stmfg_edits" in names:
+        edits = _read_edits(names)
+        edited = adata.copy()  # all edits or none
+        for group in edits.get("merge", []):
+            merge(edited, group, key=key)
+        rename(edited, edits.get("rename", {}), key=key)
+        recolour(edited, edits.get("colors", {}), key=key)
+        adata.obs, adata.uns = edited.obs, edited.uns
         return adata if copy else None
-    edits = _read_edits(names)
-    edited = adata.copy()  # all edits or none
-    for group in edits.get("merge", []):
-        _merge(edited, group, None, key)
-    _rename(edited, edits.get("rename", {}), key)
-    _recolour(edited, edits.get("colors", {}), key)
-    adata.obs, adata.uns = edited.obs, edited.uns
+    column = labels(adata, key)
+    _require_domains(column, names, key)
+    new = _unique([names.get(name, name) for name in column.categories])
+    shades = list(colours(adata, key).values())
+    _write(adata, column.rename_categories(dict(zip(column.categories, new, strict=True))), shades, key)
+    if key == DOMAIN:
+        _replace_names(adata, names)
+        if "tree" in adata.uns.get(UNS, {}) and LEAF in adata.obs:
+            tree = read_tree(adata)
+            leaves, renamed = leaf_codes(adata, tree), tree.rename(names)
+            categories = pd.Index(_unique(list(renamed.names[:, -1])))
+            adata.obs[LEAF] = pd.Categorical.from_codes(leaves, categories=categories)
+            adata.uns[UNS] = adata.uns[UNS] | {"tree": renamed.to_dict()}
     return adata if copy else None
 
 
@@ -92,7 +100,21 @@ def merge(
         If a domain is not there, or the name is another domain's.
     """
     adata = adata.copy() if copy else adata
-    _merge(adata, domains, name, key)
+    column = labels(adata, key)
+    _require_domains(column, domains, key)
+    if isinstance(domains, str) or len(set(domains)) < 2:
+        raise InputError(f"there is nothing to join in {domains!r}; give two or more domains, as ['2', '5']")
+    among = [category for category in column.categories if category in domains]
+    joint = "+".join(among) if name is None else name
+    kept = _unique([joint if old == among[0] else old for old in column.categories if old not in among[1:]])
+    shades = colours(adata, key)
+    shades[joint] = shades[max(among, key=column.value_counts().__getitem__)]
+    names = dict.fromkeys(among, joint)
+    joined = pd.Categorical([names.get(value, value) for value in column.astype(object)], categories=kept)
+    _write(adata, joined, [shades[category] for category in kept], key)
+    _forget_tables(adata, key)
+    if key == DOMAIN:
+        _replace_names(adata, names)
     return adata if copy else None
 
 
@@ -141,11 +163,11 @@ def split(adata: AnnData, domain: str, *, key: str = DOMAIN, copy: bool = False)
     values[inside] = of_leaves[codes[inside]]
     parts = pd.Series(values[inside]).value_counts().index.tolist()
     names = [new for old in column.categories for new in (parts if old == domain else [old])]
-    shades = dict(zip(column.categories, colours(adata, list(column.categories), key), strict=True))
+    shades = colours(adata, key)
     free = [shade for shade in palette(len(names) + len(shades)) if shade not in shades.values()]
     shades |= {part: free[i - 1] if i else shades[domain] for i, part in enumerate(parts)}
     _write(adata, pd.Categorical(values, categories=_unique(names)), [shades[name] for name in names], key)
-    _forget_tables(adata, key, [HALF])
+    _forget_tables(adata, key, HALF)
     if key == DOMAIN and level <= tree.anchor:
         name_domains(adata, dict(zip(tree.names_at(tree.anchor), of_leaves, strict=True)), domain)
     return adata if copy else None
@@ -173,7 +195,13 @@ def recolour(adata: AnnData, colors: Mapping[str, str], *, key: str = DOMAIN, co
         If a domain is not there, or a colour is not of that form.
     """
     adata = adata.copy() if copy else adata
-    _recolour(adata, colors, key)
+    column = labels(adata, key)
+    _require_domains(column, colors, key)
+    for name, shade in colors.items():
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", str(shade)):
+            raise InputError(f"the colour of {name!r} is {shade!r}, expected one such as '#0072b2'")
+    shades = colours(adata, key) | {name: shade.lower() for name, shade in colors.items()}
+    adata.uns[f"{key}{COLORS}"] = np.array(list(shades.values()), dtype=object)
     return adata if copy else None
 
 
@@ -197,57 +225,6 @@ def _write(adata: AnnData, column: pd.Categorical[Any], shades: list[str], key: 
     adata.uns[f"{key}{COLORS}"] = np.array(shades, dtype=object)
 
 
-def _rename(adata: AnnData, names: Mapping[str, str], key: str) -> None:
-    column = labels(adata, key)
-    _require_domains(column, names, key)
-    old = [str(name) for name in column.categories]
-    new = _unique([names.get(name, name) for name in old])
-    _write(adata, column.rename_categories(dict(zip(old, new, strict=True))), colours(adata, old, key), key)
-    if key != DOMAIN:
-        return
-    _replace_names(adata, names)
-    if UNS in adata.uns and "tree" in adata.uns[UNS] and LEAF in adata.obs:
-        tree = read_tree(adata)
-        renamed = tree.rename(names)
-        leaves = leaf_codes(adata, tree)
-        adata.obs[LEAF] = pd.Categorical.from_codes(leaves, categories=pd.Index(_unique(list(renamed.names[:, -1]))))
-        adata.uns[UNS] = adata.uns[UNS] | {"tree": renamed.to_dict()}
-
-
-def _merge(adata: AnnData, domains: Sequence[str], name: str | None, key: str) -> None:
-    column = labels(adata, key)
-    _require_domains(column, domains, key)
-    if isinstance(domains, str) or len(set(domains)) < 2:
-        raise InputError(f"there is nothing to join in {domains!r}; give two or more domains, as ['2', '5']")
-    old = [str(category) for category in column.categories]
-    among = [category for category in old if category in domains]
-    joint = "+".join(among) if name is None else name
-    kept = _unique([joint if category == among[0] else category for category in old if category not in among[1:]])
-    shades = dict(zip(old, colours(adata, old, key), strict=True))
-    shades[joint] = shades[max(among, key=column.value_counts().__getitem__)]
-    names = dict.fromkeys(among, joint)
-    values = column.astype(object)
-    _write(
-        adata,
-        pd.Categorical([names.get(value, value) for value in values], categories=kept),
-        [shades[category] for category in kept],
-        key,
-    )
-    _forget_tables(adata, key)
-    if key == DOMAIN:
-        _replace_names(adata, names)
-
-
-def _recolour(adata: AnnData, colors: Mapping[str, str], key: str) -> None:
-    names = [str(name) for name in labels(adata, key).categories]
-    _require_domains(labels(adata, key), colors, key)
-    for name, shade in colors.items():
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", str(shade)):
-            raise InputError(f"the colour of {name!r} is {shade!r}, expected one such as '#0072b2'")
-    shades = dict(zip(names, colours(adata, names, key), strict=True)) | {k: v.lower() for k, v in colors.items()}
-    adata.uns[f"{key}{COLORS}"] = np.array([shades[name] for name in names], dtype=object)
-
-
 def _replace_names(adata: AnnData, names: Mapping[str, str]) -> None:
     """Replace names of domains in what else names them: the model, domains of one half of the molecules, tables."""
     name_domains(adata, names)
@@ -256,25 +233,22 @@ def _replace_names(adata: AnnData, names: Mapping[str, str]) -> None:
         categories = list(dict.fromkeys(names.get(str(name), str(name)) for name in column.categories))
         values = [names.get(value, value) for value in column.astype(object)]
         adata.obs[HALF] = pd.Categorical(values, categories=categories)
-        record = adata.uns.get(UNS, {}).get("halves", {}).get(DOMAIN, {})
-        if "domains" in record:
-            of_halves = np.array([names.get(name, name) for name in map(str, record["domains"])], dtype=object)
-            adata.uns[UNS] = adata.uns[UNS] | {
-                "halves": {**adata.uns[UNS]["halves"], DOMAIN: record | {"domains": of_halves}}
-            }
+        halves = adata.uns.get(UNS, {}).get("halves", {})
+        if "domains" in halves.get(DOMAIN, {}):
+            renamed = np.array([names.get(name, name) for name in map(str, halves[DOMAIN]["domains"])], dtype=object)
+            halves = {**halves, DOMAIN: {**halves[DOMAIN], "domains": renamed}}
+            adata.uns[UNS] = adata.uns[UNS] | {"halves": halves}
     for table, columns in ((MARKERS, ["domain", "next_domain"]), (ADJACENCY, ["domain", "neighbor"])):
         if table in adata.uns:
             adata.uns[table] = adata.uns[table].replace({key: dict(names) for key in columns})
 
 
-def _forget_tables(adata: AnnData, key: str, more: Sequence[str] = ()) -> None:
-    """Remove what was computed of domains that are no more."""
+def _forget_tables(adata: AnnData, key: str, *columns: str) -> None:
+    """Remove what was computed of domains that are no more, and columns of ``obs``."""
     if key == DOMAIN:
         for name in (MARKERS, ADJACENCY):
             adata.uns.pop(name, None)
-        for name in more:
-            if name in adata.obs:
-                del adata.obs[name]
+        adata.obs.drop(columns=list(columns), errors="ignore", inplace=True)
 
 
 def _read_edits(edits: Edits) -> Mapping[str, Any]:

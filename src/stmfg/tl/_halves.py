@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from stmfg._core.labels import labels
 from stmfg._core.timing import stage
 from stmfg._core.tissue import read_tissue
 from stmfg._keys import CONFIDENCE, DOMAIN, HALF, MARKERS, UNS
+from stmfg.config import Config
 from stmfg.errors import InputError
 from stmfg.model import halves
+from stmfg.model.estimator import Begun
 from stmfg.model.inputs import prepare
+from stmfg.model.plugins import Plugins
 from stmfg.model.thinning import Half
+from stmfg.model.train import pick_device
 from stmfg.tl._marker_tests import moments, rank
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from anndata import AnnData
-    from numpy.typing import NDArray
-
-    from stmfg._core.tissue import Tissue
-    from stmfg.config import Config
-    from stmfg.model.estimator import STMFG
-    from stmfg.model.features import FeatureMap
-    from stmfg.model.plugins import Plugins
-
-    Begun = tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], halves.Redraws]]
 
 logger = logging.getLogger("stmfg")
 
@@ -38,18 +29,6 @@ logger = logging.getLogger("stmfg")
 def name_half(key: str) -> str:
     """Return the column of ``obs`` with the domains of ``key`` as half of the molecules shows them."""
     return HALF if key == DOMAIN else f"{key}_half"
-
-
-def begin_redraws(adata: AnnData, model: STMFG, begun: list[Begun]) -> None:
-    """Let a model begin with the halves of the molecules as soon as it has described the spots, where these are few."""
-    k = min(model.n_domains) if isinstance(model.n_domains, tuple) else model.n_domains
-
-    def begin(spots: Tissue, order: NDArray[np.int64], whole: FeatureMap) -> None:
-        how = model.config, model.random_state, whole.mixtures, model.plugins.clusterer, model.device
-        begun.append((order, halves.begin_redraws(spots, None if isinstance(k, str) else k, *how)))
-
-    if model.config.redraws and adata.n_obs <= halves.BESIDE_AT_MOST:
-        model.when_described = begin
 
 
 def write_redraws(
@@ -60,7 +39,7 @@ def write_redraws(
     plugins: Plugins,
     *,
     device: str,
-    begun: Sequence[Begun] = (),
+    begun: Begun | None = None,
     mixtures: bool | None = None,
     **where: Any,
 ) -> None:
@@ -68,8 +47,6 @@ def write_redraws(
 
     Parameters as of :func:`stmfg.model.halves.begin_redraws`, and those of :func:`stmfg._core.tissue.read_tissue`.
     """
-    from stmfg.model.train import pick_device
-
     half = name_half(key)
     adata.obs.drop(columns=half, errors="ignore", inplace=True)  # of earlier domains
     record: dict[str, Any] = adata.uns[UNS]
@@ -86,8 +63,8 @@ def write_redraws(
     with stage("halves"):
         logger.setLevel(logging.ERROR)  # the warnings were given where the domains were found
         try:
-            if begun:
-                order, match = begun[0]
+            if begun is not None:
+                order, match = begun
             else:
                 spots, order = prepare(read_tissue(adata, config=config, **where), config)
                 how = config, random_state, mixtures, plugins.clusterer, pick_device(device)

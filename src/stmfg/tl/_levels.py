@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 
-from stmfg._core.labels import colours, labels
+from stmfg._core.labels import colours
 from stmfg._core.palette import palette
 from stmfg._keys import COLORS, DOMAIN, LEAF, UNS
 from stmfg.errors import InputError, require
 from stmfg.model.transfer import DomainMap
 from stmfg.model.tree import Tree
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 _WITH_TREE = "run stmfg.tl.domains(adata, finest_level=15)"
 
@@ -86,7 +83,7 @@ def cut(adata: AnnData, n_domains: int, *, key_added: str | None = None) -> pd.S
         if key_added == DOMAIN and n_domains < tree.anchor:
             name_domains(adata, dict(zip(tree.names_at(tree.anchor), names, strict=True)))
         adata.obs[key_added] = series
-        shades = _level_colours(adata, tree, n_domains)
+        shades = level_colours(tree, leaf_codes(adata, tree), colours(adata), n_domains)
         adata.uns[f"{key_added}{COLORS}"] = np.array([shades[name] for name in categories], dtype=object)
     return series
 
@@ -94,14 +91,7 @@ def cut(adata: AnnData, n_domains: int, *, key_added: str | None = None) -> pd.S
 def level_colours(tree: Tree, codes: NDArray[np.int64], anchor: Mapping[str, str], level: int) -> dict[str, str]:
     """Return colours of the domains at a level, by name: a joint takes that of its largest part, a part its domain's.
 
-    Parameters
-    ----------
-    tree, codes
-        The tree, and the leaf of each observation.
-    anchor
-        Colours at the level of the vote; the palette's of those that are not there.
-    level
-        Number of domains.
+    `codes` are the leaves of the observations, `anchor` colours at the level of the vote, else the palette's.
     """
     sizes = np.bincount(codes, minlength=len(tree.names))
     before = tree.names_at(tree.anchor)
@@ -154,9 +144,3 @@ def leaf_codes(adata: AnnData, tree: Tree) -> NDArray[np.int64]:
     if (codes < 0).any():
         raise InputError(f"obs[{LEAF!r}] names domains that are not in the tree; {_WITH_TREE}")
     return np.asarray(codes, dtype=np.int64)
-
-
-def _level_colours(adata: AnnData, tree: Tree, level: int) -> dict[str, str]:
-    names = [str(name) for name in labels(adata).categories]
-    anchor = dict(zip(names, colours(adata, names), strict=True))
-    return level_colours(tree, leaf_codes(adata, tree), anchor, level)

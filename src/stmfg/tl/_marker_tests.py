@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from stmfg._core.blocks import Counts, OnDisk, row_blocks, row_sums
+from stmfg._core.blocks import BLOCK, Counts, OnDisk, row_blocks, row_sums
 from stmfg._core.false_discoveries import adjust_p
 from stmfg.errors import InputError
 
@@ -30,19 +30,9 @@ _TINY = 1e-12
 
 _TEXT = ["domain", "gene", "next_domain"]
 _COLUMNS = [
-    "domain",
-    "gene",
-    "specific",
-    "log2_fold_change",
-    "share_in",
-    "share_out",
-    "score",
-    "p_adjusted",
-    "next_domain",
-    "log2_fold_change_next",
-    "share_next",
-    "p_adjusted_next",
-]
+    "domain", "gene", "specific", "log2_fold_change", "share_in", "share_out", "score", "p_adjusted",
+    "next_domain", "log2_fold_change_next", "share_next", "p_adjusted_next",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,25 +57,14 @@ class Moments:
         return self.seen / self.sizes[:, None]
 
 
-def moments(counts: Any, domains: Any) -> Moments:
-    """Add up normalised counts (n, genes) per domain, each spot scaled to the median depth as scanpy does.
-
-    The order of the domains is that of a Categorical, else of their names.
-
-    Raises
-    ------
-    InputError
-        If the lengths differ or a label is missing.
-    """
-    labels = pd.Categorical(domains).remove_unused_categories()
-    n, genes = counts.shape
-    if len(labels) != n:
-        raise InputError(f"{len(labels)} labels for {n} spots; give one label for every row of the counts")
+def moments(counts: Any, domains: pd.Categorical[Any]) -> Moments:
+    """Add up normalised counts (n, genes) per domain, each spot scaled to the median depth as scanpy does."""
+    labels = domains.remove_unused_categories()
     codes = np.asarray(labels.codes)
-    if n == 0 or codes.min() < 0:
+    if not len(codes) or codes.min() < 0:
         raise InputError("markers need a label for every spot, and at least one spot; leave the others out first")
-    k = len(labels.categories)
-    if not isinstance(counts, (Counts, OnDisk)):
+    k, genes = len(labels.categories), counts.shape[1]
+    if not isinstance(counts, (Counts, OnDisk, sparse.csr_matrix)):
         counts = sparse.csr_matrix(counts)
     blocks, depth = _blocks_and_depth(counts)
     target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
@@ -107,6 +86,8 @@ def _blocks_and_depth(counts: Any) -> tuple[Iterator[tuple[Any, Any]], Floats]:
     """Return the rows in blocks with their places, and the sum of every row, (n,)."""
     if not isinstance(counts, Counts):
         return row_blocks(counts), row_sums(counts)[1]
+    if counts.shape[0] <= BLOCK:
+        counts = Counts(counts.rows(slice(None)))  # read twice, dealt once
     depth = np.empty(counts.shape[0])
     for rows, part in counts.blocks():
         depth[rows] = np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()
@@ -127,8 +108,6 @@ def rank(
     that of :func:`stmfg.tl.markers`; its index is the position of the gene in ``gene_names``.
     """
     names = np.asarray(gene_names, dtype=object)
-    if len(names) != moments.log_sum.shape[1]:
-        raise InputError(f"{len(names)} gene names for {moments.log_sum.shape[1]} genes; give one for every column")
     tested = tested or moments
     expressed = np.flatnonzero(moments.seen.sum(axis=0) >= max(SEEN_SHARE * moments.sizes.sum(), 1))
     domains = [name for name in moments.domains if name in tested.domains]
@@ -136,8 +115,7 @@ def rank(
         return pd.DataFrame({c: pd.Series(dtype=object if c in _TEXT else float) for c in _COLUMNS})
     count_mean = moments.count_sum[:, expressed] / moments.sizes[:, None]
     tables = []
-    for domain in moments.domains:
-        i = moments.domains.index(domain)
+    for i, domain in enumerate(moments.domains):
         others = np.delete(np.arange(len(moments.domains)), i)
         following = others[count_mean[others].argmax(axis=0)]  # where the gene is highest of all other domains
         every = np.arange(len(expressed))
@@ -232,8 +210,7 @@ def _test(tested: Moments, domain: str, genes: NDArray[np.int64]) -> tuple[Float
 
 
 def _adjusted(t: Floats, freedom: Floats) -> Floats:
-    p = np.where(freedom > 0, special.stdtr(np.maximum(freedom, _TINY), -t), 1.0)
-    return adjust_p(p)
+    return adjust_p(np.where(freedom > 0, special.stdtr(np.maximum(freedom, _TINY), -t), 1.0))
 
 
 def _welch(

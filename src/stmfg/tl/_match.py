@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from stmfg.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
 
 MIN_CORRELATION: Final = 0.4
 """Domains whose profiles agree less are not called the same: unrelated tissues agree less, as the tests check."""
@@ -31,20 +28,9 @@ def match_domains(profiles: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     group, so that the sum of the correlations is largest (as :func:`stmfg.metrics.compare` matches by shared spots);
     then every sample anew with the groups that the others make.
 
-    Parameters
-    ----------
-    profiles
-        For every sample the mean logarithm of normalised counts, domains by genes.
-
-    Returns
-    -------
-    One row for each domain of each sample: ``sample``, ``domain``; ``group``, a number, the same for the same; and
+    `profiles` have for every sample the mean logarithm of normalised counts, domains by genes. The table has one row
+    for each domain of each sample: ``sample``, ``domain``; ``group``, a number, the same for the same; and
     ``correlation`` with the other members of the group, missing where there are none.
-
-    Raises
-    ------
-    InputError
-        If the samples share fewer than 20 genes.
     """
     tables = {name: table for name, table in profiles.items() if len(table) > 1}
     shared = set.intersection(*(set(table.columns) for table in tables.values())) if tables else set()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from stmfg._keys import DOMAIN
 from stmfg.errors import InputError
 from stmfg.tl._abundance import abundance, composition
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 CONDITION, DONOR = "condition", "donor"
 """Columns of ``obs`` that a sheet of samples gives."""
@@ -25,34 +23,17 @@ _FEW: Final = 4
 
 @dataclass(frozen=True)
 class Study:
-    """What came of several samples.
+    """What came of several samples."""
 
-    Attributes
-    ----------
-    composition
-        As of :func:`stmfg.tl.composition`, with ``condition`` and ``donor`` where they are known.
-    abundance
-        As of :func:`stmfg.tl.abundance`; None where conditions cannot be compared.
-    sentences
-        What the comparison says, or why there is none.
-    """
-
-    composition: pd.DataFrame
-    abundance: pd.DataFrame | None
-    sentences: tuple[str, ...]
+    composition: pd.DataFrame  # with ``condition`` and ``donor`` where they are known
+    abundance: pd.DataFrame | None  # None where conditions cannot be compared
+    sentences: tuple[str, ...]  # what the comparison says, or why there is none
 
 
 def compare_samples(adata: AnnData, sample_key: str, *, reference: str | None = None, key: str = DOMAIN) -> Study:
     """Count the domains in every sample, and compare conditions where there are some; the sample is the unit.
 
-    Parameters
-    ----------
-    adata
-        Annotated data of all samples; ``obs["condition"]`` and ``obs["donor"]`` are taken where they are.
-    sample_key, key
-        Columns of ``obs`` with the sample and the domains.
-    reference
-        As of :func:`stmfg.tl.abundance`.
+    Conditions and donors are those of ``obs["condition"]`` and ``obs["donor"]``.
     """
     table = composition(adata, sample_key=sample_key, key=key)
     samples = adata.obs.drop_duplicates(sample_key).set_index(sample_key)
@@ -71,9 +52,9 @@ def compare_conditions(
     if condition is None or condition.isna().all() or (condition.nunique() < 2 and condition.notna().all()):
         return None, ()
     donor_key = DONOR if DONOR in adata.obs and adata.obs[DONOR].notna().any() else None
-    keys = {"sample_key": sample_key, "condition_key": CONDITION, "donor_key": donor_key, "key": key}
+    keys: dict[str, Any] = {"sample_key": sample_key, "condition_key": CONDITION, "donor_key": donor_key, "key": key}
     try:
-        tests = abundance(adata, reference=reference, **keys)  # type: ignore[arg-type]
+        tests = abundance(adata, reference=reference, **keys)
     except InputError as error:
         return None, (f"Conditions are not compared: {error}.",)
     unit = "sample" if donor_key is None else "donor"
@@ -90,8 +71,7 @@ def _describe(rows: pd.DataFrame, unit: str) -> list[str]:
         sign = 1 if row["effect"] > 0 else -1
         low, odds, high = sorted(sign * row[name] for name in ("ci_low", "effect", "ci_high"))
         sentences.append(
-            f"Domain {row['domain']} takes {'more' if sign > 0 else 'less'} of the tissue "
-            f"in {row['condition']} "
+            f"Domain {row['domain']} takes {'more' if sign > 0 else 'less'} of the tissue in {row['condition']} "
             f"than in {row['reference']}: {row['mean']:.1%} and {row['mean_reference']:.1%} on average, "
             f"odds {_times(odds)} times as {'high' if sign > 0 else 'low'} (95 % interval {_times(low)} to "
             f"{_times(high)}, adjusted p {row['p_adjusted']:.2g})."

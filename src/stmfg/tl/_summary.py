@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 
 from stmfg._core.labels import labels
 from stmfg._keys import CONFIDENCE, DOMAIN, MARKERS, UNS
 from stmfg.tl._marker_tests import summarise
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from numpy.typing import NDArray
 
 UNCERTAIN: Final = 0.5
 """Below this confidence a spot is called uncertain."""
@@ -44,13 +42,9 @@ class Summary:
     sentences: tuple[str, ...]
 
     def __str__(self) -> str:
-        shares = dict.fromkeys(("share", "uncertain"), "{:.1%}".format)
-        formats = shares | {
-            "spots": "{:,}".format,
-            "median confidence": "{:.2f}".format,
-            "found again": "{:.2f}".format,
-        }
-        table = self.table.to_string(formatters={k: v for k, v in formats.items() if k in self.table})
+        formats = dict.fromkeys(("share", "uncertain"), "{:.1%}".format) | {"spots": "{:,}".format}
+        formats |= dict.fromkeys(("median confidence", "found again"), "{:.2f}".format)
+        table = self.table.to_string(formatters=formats)
         return "\n".join([self.heading, *self.sentences, table])
 
     __repr__ = __str__
@@ -84,8 +78,7 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     if again is not None:
         overlap = pd.Series(np.asarray(again["found_again"]), index=[str(name) for name in again["domains"]])
         table["found again"] = overlap.groupby(level=0).min().reindex(table.index)
-        found_again = {str(name): value for name, value in table["found again"].items()}
-        sentences += describe_unstable(found_again, adata.uns[UNS].get("use_rep"))
+        sentences += describe_unstable(table["found again"], adata.uns[UNS].get("use_rep"))
     confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
     if confidence in adata.obs:
         certain = pd.Series(np.asarray(adata.obs[confidence], dtype=float)).groupby(np.asarray(domains.codes))
@@ -118,13 +111,12 @@ def describe_redraws(use_rep: str | None) -> str:
     return "half of the molecules" if use_rep is None else f"noisier copies of {use_rep}"
 
 
-def describe_unstable(overlap: Mapping[str, float], use_rep: str | None) -> list[str]:
+def describe_unstable(overlap: pd.Series[float], use_rep: str | None) -> list[str]:
     """Name the domains that are not found again, by their overlap (Jaccard index) with what is found there."""
-    unstable = {name: value for name, value in overlap.items() if value < UNSTABLE}
-    if not unstable:
+    unstable = overlap[overlap < UNSTABLE].sort_values(kind="stable")
+    if unstable.empty:
         return []
-    names = sorted(unstable, key=lambda name: unstable[name])
-    values = _enumerate([f"{unstable[name]:.0%}" for name in names])
+    names, values = [str(name) for name in unstable.index], _enumerate([f"{value:.0%}" for value in unstable])
     subject = f"Domain {names[0]} is" if len(names) == 1 else f"Domains {_enumerate(names)} are"
     return [f"{subject} unstable: found again in {describe_redraws(use_rep)} with an overlap of {values}."]
 
@@ -139,10 +131,10 @@ def describe_markers(summary: pd.DataFrame) -> list[str]:
         else:
             without.append(str(name))
     if without:
-        domains = f"domain{'s' if len(without) > 1 else ''} {_enumerate(without)}"
-        place = "in them" if len(without) > 1 else "in it"
+        domains, there = ("domains", "them") if len(without) > 1 else ("domain", "it")
         sentences.append(
-            f"No gene is specific to {domains}, and none is much higher {place} than in the rest of the tissue."
+            f"No gene is specific to {domains} {_enumerate(without)}, "
+            f"and none is much higher in {there} than in the rest of the tissue."
         )
     return sentences
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy import sparse
 
 from stmfg._core import checks
@@ -27,21 +28,16 @@ from stmfg._keys import (
 from stmfg._version import __version__
 from stmfg.config import DOMAIN_OPTIONS, Config
 from stmfg.errors import InputError, require
+from stmfg.model.averages import Base
+from stmfg.model.domains import Result
+from stmfg.model.estimator import STMFG
+from stmfg.model.files import packed
 from stmfg.tl._levels import level_colours
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from stmfg.model.domains import Result
-    from stmfg.model.estimator import STMFG
 
 
 def write_embedding(adata: AnnData, model: STMFG, result: Result, library_key: str | None) -> None:
     """Write embedding, view weights, spatial graph, and the model itself."""
-    from stmfg.model.files import packed
-
-    if UNLIKE in adata.obs:  # of another model
-        del adata.obs[UNLIKE]
+    adata.obs.drop(columns=UNLIKE, errors="ignore", inplace=True)  # of another model
     if result.graph_made_by == TRAINING or SPATIAL_GRAPH not in adata.obsp:
         adata.obsp[SPATIAL_GRAPH] = result.graph
     options = {} if result.graph_made_by == DATA else {name: getattr(model.config, name) for name in OPTIONS}
@@ -71,9 +67,6 @@ def write_embedding(adata: AnnData, model: STMFG, result: Result, library_key: s
 
 def read_embedding(adata: AnnData, library_key: str | None = None) -> Result:
     """Read what :func:`write_embedding` wrote, to be clustered anew."""
-    from stmfg.model.averages import Base
-    from stmfg.model.domains import Result
-
     run = "run stmfg.tl.domains(adata) first"
     trained = require(adata, "uns", UNS, run)
     embedding = np.asarray(require(adata, "obsm", EMBEDDING, run))
@@ -87,7 +80,8 @@ def read_embedding(adata: AnnData, library_key: str | None = None) -> Result:
         )
     base = None
     if COMPONENTS in adata.obsm and "mixtures" in trained:
-        base = Base(np.asarray(adata.obsm[COMPONENTS]), bool(trained["mixtures"]), int(trained["n_joined"]))
+        narrow = trained["params"].get("neighborhoods") == "narrow"
+        base = Base(np.asarray(adata.obsm[COMPONENTS]), bool(trained["mixtures"]), int(trained["n_joined"]), narrow)
     return Result(
         embedding=embedding,
         view_weights=np.asarray(adata.obsm.get(VIEW_WEIGHTS, embedding[:, :0])),
@@ -107,6 +101,8 @@ def trained_config(adata: AnnData, preset: str | None, use_rep: str | None, opti
     stored = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in record["params"].items()}
     trained = Config.from_dict(stored)
     wanted = (trained if preset is None else Config.preset(preset)).replace(**options)
+    if wanted.neighborhoods == "auto":  # what the data decided
+        wanted = wanted.replace(neighborhoods=trained.neighborhoods)
     differing = [
         f"{name}={getattr(trained, name)!r}, not {value!r}"
         for name, value in vars(wanted).items()
@@ -123,7 +119,7 @@ def trained_config(adata: AnnData, preset: str | None, use_rep: str | None, opti
 
 
 def write_domains(adata: AnnData, result: Result, key: str) -> None:
-    """Write labels, confidence and colours, and what labels another slice."""
+    """Write labels, confidence and colours, the tree around them, and what labels another slice."""
     record: dict[str, Any] = adata.uns[UNS]
     if result.labels is None or result.domain_map is None:
         raise ValueError("the result has no domains")
@@ -134,34 +130,25 @@ def write_domains(adata: AnnData, result: Result, key: str) -> None:
     record["n_domains"] = {"chosen": k} if result.choice is None else result.choice.to_dict()
     record["domain_map"] = result.domain_map.to_dict()
     if key == DOMAIN:
-        write_tree(adata, result)
-
-
-def write_tree(adata: AnnData, result: Result) -> None:
-    """Write the tree around the domains, or remove that of an earlier run."""
-    adata.uns[UNS].pop("tree", None)
-    adata.uns.pop(f"{LEAF}{COLORS}", None)
-    if LEAF in adata.obs:
-        del adata.obs[LEAF]
-    if result.tree is not None:
-        adata.uns[UNS]["tree"] = result.tree.to_dict()
-        write_level(adata, result, int(result.tree.levels[-1]), LEAF)
+        record.pop("tree", None)  # of an earlier run
+        adata.uns.pop(f"{LEAF}{COLORS}", None)
+        adata.obs.drop(columns=LEAF, errors="ignore", inplace=True)
+        if result.tree is not None:
+            record["tree"] = result.tree.to_dict()
+            write_level(adata, result, int(result.tree.levels[-1]), LEAF)
 
 
 def write_level(adata: AnnData, result: Result, level: int, key: str, anchor_key: str = DOMAIN) -> None:
     """Write the domains at a level of the tree, in colours that go with those of the anchor."""
     if result.tree is None or result.leaves is None:
         raise ValueError("the result has no tree")
-    names = [str(name) for name in adata.obs[anchor_key].cat.categories]
-    anchor = dict(zip(names, colours(adata, names, anchor_key), strict=True))
-    shades = level_colours(result.tree, result.leaves, anchor, level)
+    shades = level_colours(result.tree, result.leaves, colours(adata, anchor_key), level)
     adata.obs[key] = pd.Categorical(result.cut(level), categories=list(shades))
     adata.uns[f"{key}{COLORS}"] = np.array(list(shades.values()), dtype=object)
 
 
 def write_colours(adata: AnnData, key: str) -> None:
     """Give every category of a column of ``obs`` a colour, where scanpy keeps it; enough colours of the user stay."""
-    k, where = len(adata.obs[key].cat.categories), f"{key}{COLORS}"
-    stored = adata.uns.get(where)
+    k, stored = len(adata.obs[key].cat.categories), adata.uns.get(f"{key}{COLORS}")
     if not isinstance(stored, (list, tuple, np.ndarray)) or np.ndim(stored) != 1 or len(stored) < k:
-        adata.uns[where] = np.asarray(palette(k), dtype=object)
+        adata.uns[f"{key}{COLORS}"] = np.asarray(palette(k), dtype=object)

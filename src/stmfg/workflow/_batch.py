@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from stmfg._core import checks
 from stmfg._core.progress import is_watched, tick, time_left
-from stmfg.errors import SHELL, InputError
+from stmfg.errors import SHELL, InputError, make_all
 from stmfg.io.sheet import read_samples
 from stmfg.workflow import _workers
 from stmfg.workflow._earlier import refuse_earlier, refuse_foreign_page
@@ -124,7 +124,12 @@ def _plan(samples: Sequence[Sample], output: Path, options: RunOptions) -> tuple
     records: dict[str, dict[str, Any]] = {}
 
     def check(sample: Sample) -> None:
-        chosen, folder, source = options.for_sample(sample), output.absolute() / sample.name, sample.source
+        folder, source = output.absolute() / sample.name, sample.source
+        try:
+            chosen = options.for_sample(sample)
+        except InputError:  # and what else is wrong with the row
+            make_all(lambda: options.for_sample(sample), lambda: check_source(source, RunOptions()))
+            raise
         if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
             raise InputError(f"output folder {output} lies in {source}; give another folder")
         tasks.append(Task(sample.name, str(source), str(folder), chosen.to_dict(), sample.metadata, SHELL.get()))

@@ -121,8 +121,10 @@ def _work(
     """Find the domains of all samples; return the model, and what the tables say of each sample."""
     with connect(job.options.cluster, len(parts), progress=progress) as workers:
         _start_or_continue(job.folder, parts, job.options, reference)
-        with stage("scan"):
-            _write_content(job, workers.merge(tasks.scan, tasks.join_contents, parts, job.options))
+        if not (job.folder / "content.json").is_file():
+            with stage("scan"):
+                sizes = workers.each("scan", tasks.scan, parts, job)
+                tasks.join_contents(dict(zip((part.name for part in parts), sizes, strict=True)), job)
         if not job.is_new:
             _fit(job, parts, workers)
         if (job.fitted / "ballot.npz").is_file() or not job.is_new:
@@ -130,7 +132,8 @@ def _work(
         else:  # a model of one run: its domains as Gaussians
             model, label = tasks.load_model(job), tasks.apply_model
         with stage("label"):
-            return model, workers.each("label", label, parts, job)
+            workers.each("label", label, parts, job)
+        return model, [json.loads(job.file("labelled", part.name, ".json").read_text()) for part in parts]
 
 
 def _part(sample: Sample, options: RunOptions) -> tasks.Part:
@@ -192,11 +195,6 @@ def _embed(job: tasks.Job, parts: list[tasks.Part], workers: Here) -> STMFG:
     model = tasks.load_fit(job).model
     model.domain_map = tasks.load_ballot(job)[0].domain_map
     return model
-
-
-def _write_content(job: tasks.Job, content: tasks.Content) -> None:
-    with replacing(job.folder / "content.json") as file:
-        file.write_text(json.dumps(content._asdict()), encoding="utf-8")
 
 
 def choose_patches(sizes: list[int]) -> list[list[int]]:

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _INSTALL: Final = 'a cluster needs Dask: pip install "stmfg[cohort]"'
-_TOGETHER: Final = 8
-"""Results that are merged at a time, in a tree."""
+_SLURM: Final = "run it where jobs are submitted, with cores, memory and queue in ~/.config/dask/jobqueue.yaml"
 
 Answer = TypeVar("Answer")
 
@@ -41,15 +40,6 @@ class Here:
     def each(self, name: str, function: Callable[..., Answer], parts: Sequence[Any], *args: Any) -> list[Answer]:
         """Return what a function makes of every part, in their order; parts are named by their first field."""
         return [function(part, *args) for part in self._follow(name, parts, len(parts))]
-
-    def merge(
-        self, function: Callable[..., Answer], join: Callable[[list[Answer]], Answer], parts: Sequence[Any], *args: Any
-    ) -> Answer:
-        """Return what a function makes of all parts, joined a few at a time."""
-        total: list[Answer] = []
-        for part in parts:
-            total = [join([*total, function(part, *args)])]
-        return total[0]
 
     def _follow(self, name: str, things: Any, total: int) -> Any:
         shown = self.progress and is_watched()
@@ -80,17 +70,6 @@ class Workers(Here):
             for future, answer in self._follow(name, as_completed(futures, with_results=True), len(parts)):
                 answers[future.key] = answer
         return [answers[key] for key in keys]
-
-    def merge(
-        self, function: Callable[..., Answer], join: Callable[[list[Answer]], Answer], parts: Sequence[Any], *args: Any
-    ) -> Answer:
-        """Return what a function makes of all parts, joined a few at a time where they are."""
-        futures = [self.client.submit(function, part, *args, pure=False) for part in parts]
-        while len(futures) > 1:
-            groups = [futures[i : i + _TOGETHER] for i in range(0, len(futures), _TOGETHER)]
-            futures = [self.client.submit(join, group, pure=False) for group in groups]
-        with _lost_workers():
-            return futures[0].result()  # type: ignore[no-any-return]
 
 
 def _use_all_cores(function: Callable[..., Answer], *args: Any) -> Answer:
@@ -144,8 +123,11 @@ def connect(cluster: str | None, n_parts: int, *, progress: bool = False) -> Ite
         client = Client(cluster if owner is None else owner, timeout="30s")
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"cluster {cluster!r} cannot be used ({reason}); give {CLUSTERS}") from error
+        fix = _SLURM if kind == "slurm" else f"give {CLUSTERS}"
+        raise InputError(f"cluster {cluster!r} cannot be used ({reason}); {fix}") from error
     try:
+        if not client.scheduler_info()["workers"]:
+            logger.info("no worker is there yet; waiting for the first")
         yield Workers(client, progress=progress)
     finally:
         client.close()
@@ -176,10 +158,23 @@ def _start(kind: str, number: int | None, n_parts: int) -> Any:
     if kind == "slurm":
         try:
             from dask_jobqueue import SLURMCluster
+            from distributed.core import Status
         except ImportError as error:
             raise MissingDependencyError(_INSTALL) from error
         jobs = SLURMCluster()  # queue, cores, memory and time are the user's, in Dask's own configuration
-        jobs.scale(jobs=number or n_parts)
+        for _ in range(number or n_parts):
+            jobs.worker_spec.update(jobs.new_worker_spec())
+
+        async def submit() -> None:  # ``jobs.scale`` would wait for ever for jobs that Slurm refused
+            await jobs
+
+        try:
+            jobs.sync(submit)
+        except (OSError, RuntimeError):
+            for job in jobs.workers.values():  # else closing takes those that never began for lost
+                job.status = Status.failed
+            jobs.close()
+            raise
         return jobs
     from distributed import LocalCluster
 
@@ -188,5 +183,6 @@ def _start(kind: str, number: int | None, n_parts: int) -> Any:
         n_workers=number or min(cores, n_parts),
         threads_per_worker=1,
         dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": ":0"},  # else it asks for a port that another run may have
         silence_logs=logging.CRITICAL,
     )

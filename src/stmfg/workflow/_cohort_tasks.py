@@ -111,19 +111,24 @@ def _read(part: Part, job: Job) -> tuple[AnnData, Tissue]:
         raise InputError(f"sample {part.name!r}: {error}") from error
 
 
-def scan(part: Part, options: RunOptions) -> Content:
-    """Return the genes and the size of a sample; its counts are not read."""
-    adata = open_sample(part, options)
+def scan(part: Part, job: Job) -> int:
+    """Write the genes of a sample and return its size; its counts are not read."""
+    adata = open_sample(part, job.options)
     if adata.n_obs == 0:
         raise InputError(f"sample {part.name!r} has no spots; leave it out")
-    return Content(adata.var_names.tolist(), {part.name: adata.n_obs})
+    with replacing(job.file("genes", part.name, ".json")) as file:
+        file.write_text(json.dumps(adata.var_names.tolist()), encoding="utf-8")
+    return int(adata.n_obs)
 
 
-def join_contents(contents: list[Content]) -> Content:
-    """Return what samples hold together: genes in the order of the first."""
-    shared = set(contents[0].genes).intersection(*(content.genes for content in contents[1:]))
-    sizes = {name: size for content in contents for name, size in content.sizes.items()}
-    return Content([gene for gene in contents[0].genes if gene in shared], sizes)
+def join_contents(sizes: dict[str, int], job: Job) -> None:
+    """Write what samples of these sizes hold together: genes in the order of the first."""
+    lists = (json.loads(job.file("genes", name, ".json").read_text(encoding="utf-8")) for name in sizes)
+    genes = next(lists)
+    for others in map(set, lists):
+        genes = [gene for gene in genes if gene in others]
+    with replacing(job.folder / "content.json") as file:  # where it is, nothing is scanned again
+        file.write_text(json.dumps(Content(genes, sizes)._asdict()), encoding="utf-8")
 
 
 def n_patches(n: int) -> int:
@@ -257,13 +262,12 @@ def load_ballot(job: Job) -> tuple[Ballot, list[int]]:
     return Ballot.from_arrays(arrays), arrays["widths"].tolist()
 
 
-def label(part: Part, job: Job) -> dict[str, Any]:
-    """Write the domains of a sample, and return what the tables of the cohort say of it."""
+def label(part: Part, job: Job) -> None:
+    """Write the domains of a sample, and what the tables of the cohort say of it."""
     from stmfg.model.threads import one_thread
 
-    done = job.file("labelled", part.name, ".json")
-    if done.exists():
-        return dict(json.loads(done.read_text(encoding="utf-8")))
+    if job.file("labelled", part.name, ".json").exists():
+        return
     ballot, widths = load_ballot(job)
     fitted = load_fit(job)
     arrays = _load(job.file("embedded", part.name, ".npz"))
@@ -287,9 +291,8 @@ def label(part: Part, job: Job) -> dict[str, Any]:
     columns = {CONFIDENCE: confidence, UNLIKE: unlike.astype(np.float32)}
     obsm = {EMBEDDING: embedding, VIEW_WEIGHTS: arrays["weights"]}
     domains = np.asarray([str(i + 1) for i in range(k)])
-    answer = write_sample(part, job, adata, pd.Categorical(domains[codes], domains), columns, obsm, **more)
+    write_sample(part, job, adata, pd.Categorical(domains[codes], domains), columns, obsm, **more)
     job.file("embedded", part.name, ".npz").unlink()  # the largest of the files, and no longer needed
-    return answer
 
 
 def load_model(job: Job) -> STMFG:
@@ -303,13 +306,12 @@ def load_model(job: Job) -> STMFG:
     return STMFG.load(copy, device=job.options.device)
 
 
-def apply_model(part: Part, job: Job) -> dict[str, Any]:
+def apply_model(part: Part, job: Job) -> None:
     """Write the domains of a model in a sample, as :func:`label` does."""
     from stmfg.model.threads import one_thread
 
-    done = job.file("labelled", part.name, ".json")
-    if done.exists():
-        return dict(json.loads(done.read_text(encoding="utf-8")))
+    if job.file("labelled", part.name, ".json").exists():
+        return
     model = load_model(job)
     with counts_read_once(), one_thread():
         adata = open_sample(part, job.options)
@@ -320,7 +322,7 @@ def apply_model(part: Part, job: Job) -> dict[str, Any]:
     domains = pd.Categorical(np.asarray(result.labels), [str(i + 1) for i in range(result.n_domains)])
     columns: dict[str, Any] = {CONFIDENCE: result.confidence, UNLIKE: result.unlike}
     obsm = {EMBEDDING: result.embedding, VIEW_WEIGHTS: result.view_weights}
-    return write_sample(part, job, adata, domains, columns, obsm, genes_shared=float(result.genes_shared))
+    write_sample(part, job, adata, domains, columns, obsm, genes_shared=float(result.genes_shared))
 
 
 def write_sample(
@@ -331,7 +333,7 @@ def write_sample(
     columns: dict[str, NDArray[np.float32]],
     obsm: dict[str, NDArray[np.float32]],
     **more: float,
-) -> dict[str, Any]:
+) -> None:
     """Write what was found in a sample: without counts, as rows of a table, and some spots with counts to be shown."""
     import anndata
 
@@ -369,7 +371,6 @@ def write_sample(
     } | more
     with replacing(job.file("labelled", part.name, ".json")) as file:  # last: where it is, the others are
         file.write_text(json.dumps(answer))
-    return answer
 
 
 def _counts(adata: AnnData, rows: NDArray[np.int64], layer: str | None) -> sparse.csr_matrix:

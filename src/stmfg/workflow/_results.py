@@ -34,6 +34,7 @@ from stmfg.workflow._earlier import (
     RECORD,
     refuse_earlier,
 )
+from stmfg.workflow._room import check_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,12 +114,13 @@ def write(
 
     A run that is killed on the way leaves the earlier results, or a folder without a record; never a mixture with one.
     """
+    from stmfg.model.threads import meanwhile
     from stmfg.tl._study import compare_samples
     from stmfg.tl._summary import summary
 
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
-        with stage("markers"):
+        with stage("markers"), meanwhile(_draw_map, adata, partial / "domains.png", library_key):
             tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
             if MARKERS in tables:
                 _keep_markers(adata, tables, record)
@@ -137,29 +139,24 @@ def write(
             if MARKERS not in tables:
                 record["summary"].append(f"There is no {MARKERS}: the input has no raw counts to rank genes by.")
             record["domains"] = json.loads(summarised.table.to_json(orient="index"))
+        check_room(adata, output, record["options"].get("layer"), is_done=True)
         with stage("figures"):
-            from matplotlib.figure import Figure
-
-            from stmfg import pl
-            from stmfg.pl._study import draw_study
-
             for name, table in tables.items():
                 if name == "domains.csv":
                     table.to_csv(partial / name, index_label="spot", float_format="%.4f")
                 else:
                     table.to_csv(partial / name, index=False, float_format="%.6g")
-            figure = Figure(figsize=(8, 7), layout="constrained")
-            pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
-            figure.savefig(partial / "domains.png", dpi=150)
             if study is not None and study.abundance is not None:
+                from stmfg.pl._study import draw_study
+
                 draw_study(study).savefig(partial / ABUNDANCE_FIGURE, dpi=150)
-        with stage("result"):
-            _write_result(adata, partial / "result.h5ad")
-            read_back(partial / "result.h5ad", adata)
-        with stage("report"):
+        adata.strings_to_categoricals()  # as writing does, while the report reads
+        with stage("report"), meanwhile(_write_result, adata, partial / "result.h5ad"):
             from stmfg import report
 
             report.write(adata, partial / "report.html", title=record["options"]["title"], run=record)
+        with stage("result"):
+            read_back(partial / "result.h5ad", adata)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         written = sorted(partial.iterdir(), key=lambda path: path.name == RECORD)
         for path in written:
@@ -203,6 +200,16 @@ def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[
     specific = {str(name): int(n) for name, n in summarise(every, names)["n_specific"].items()}
     record["markers"] = {"specific": specific, "sentences": describe_markers(summarise(tables[MARKERS], names))}
     adata.uns[MARKERS_KEY] = tables[MARKERS].set_axis(tables[MARKERS].index.astype(str), axis=0)
+
+
+def _draw_map(adata: AnnData, path: Path, library_key: str | None) -> None:
+    from matplotlib.figure import Figure
+
+    from stmfg import pl
+
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
+    figure.savefig(path, dpi=150)
 
 
 def _write_result(adata: AnnData, path: Path) -> None:

@@ -20,6 +20,7 @@ from stmfg.io.sheet import describe_spots
 from stmfg.workflow._earlier import CHECKPOINT, refuse_earlier
 from stmfg.workflow._input import add_image_features, check_input, read_input
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
+from stmfg.workflow._room import check_room
 from stmfg.workflow.options import RunOptions
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ logger = logging.getLogger("stmfg")
 _SHARES: Final = {
     "read": 0.01, "image": 0.1, "libraries": 0.09, "check": 0.01, "features": 0.06, "graphs": 0.02, "train": 0.36,
     "embedding": 0.01, "number of domains": 0.14, "domains": 0.09, "tree": 0.15, "halves": 0.15, "stability": 0.0,
-    "markers": 0.03, "figures": 0.02, "result": 0.01, "report": 0.03,
+    "markers": 0.03, "figures": 0.02, "report": 0.03, "result": 0.01,
 }  # fmt: skip
 """The stages of a run and their usual shares of its time, as of 4,000 spots: what a guess of the rest begins with."""
 
@@ -94,6 +95,7 @@ def run(
             describe_spots(adata.obs, options.metadata, str(source))
             add_image_features(adata, options.config)
             check_input(adata, options)
+            check_room(adata, output, options.layer)
         with showing(show=progress and is_watched()), stage("libraries"):
             from stmfg.model.threads import one_thread  # loads torch, so after what can be refused without
             from stmfg.model.train import pick_device

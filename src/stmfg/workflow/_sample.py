@@ -49,8 +49,8 @@ def finished_record(task: Task) -> dict[str, Any] | None:
         recorded = RunOptions.of(**record["options"])
         if recorded.library_key == SLICE and options.library_key is None:  # reading found slices
             recorded = replace(recorded, library_key=None)
-        # A graph that the data bring has hyperparameters of its own.
-        skipped = () if record.get("spatial_graph", TRAINING) == TRAINING else tuple(OPTIONS)
+        # The data decide how wide neighbourhoods are, and a graph that they bring has hyperparameters of its own.
+        skipped = "neighborhoods", *(() if record.get("spatial_graph", TRAINING) == TRAINING else OPTIONS)
         params, wanted = record["params"], options.config.to_dict()
         same = recorded.to_dict() == options.to_dict() and params.keys() == wanted.keys()
         same = same and all(params[name] == value for name, value in wanted.items() if name not in skipped)

@@ -12,7 +12,7 @@ import logging
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stmfg._keys import IMAGE_FEATURES
 from stmfg._version import __version__
 from stmfg.config import PRESETS, Config
-from stmfg.errors import InputError, closest, reason
+from stmfg.errors import InputError, closest, make_all, reason
 from stmfg.io.platforms import PLATFORMS
 
 if TYPE_CHECKING:
@@ -196,15 +196,9 @@ class RunOptions:
 
     def for_sample(self, sample: Sample) -> RunOptions:
         """Return the options of a sample of a sheet: these, changed by its own."""
-        given, problems = {}, []
-        for word, text in sample.options.items():
-            try:
-                given[SHEET_COLUMNS[word].name] = SHEET_COLUMNS[word].parse(text, word)
-            except InputError as error:
-                problems.append(str(error))
-        if problems:
-            raise InputError(f"{sample.where}: {'; and '.join(problems)}")
-        return RunOptions.of(self, **given)
+        columns = [(SHEET_COLUMNS[word], text) for word, text in sample.options.items()]
+        values = make_all(*(partial(each.parse, text, f"{sample.where}: {each.word}") for each, text in columns))
+        return RunOptions.of(self, **{each.name: value for (each, _), value in zip(columns, values, strict=True)})
 
     def for_samples(self, samples: Sequence[Sample]) -> RunOptions:
         """Return the options of samples that are run together: these, else what all of them say.
@@ -351,4 +345,5 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is of data that were in memory; give INPUT too")
     if record.get("version") != __version__:
         logger.warning("the record is of stmfg %s, this is %s", record.get("version"), __version__)
-    return {"source": record["input"]} | options | {k: v for k, v in params.items() if v != preset[k]}
+    params["neighborhoods"] = preset["neighborhoods"]  # the data decide again
+    return {"source": record["input"]} | {k: v for k, v in params.items() if v != preset[k]} | options
