@@ -8,9 +8,10 @@ usage: cohort.py [-o TABLE.tsv] [--samples N ...] [--cells N] [--genes N] [--wor
 Simulated samples of single cells, joint domains by ``stmfg run SHEET --joint --cluster local:N``; with ``--drawn N``
 those beyond the N-th are earlier ones that lost molecules, which is faster to make. One row a run: peak MB (1e6 bytes,
 ``VmHWM``) of the largest worker; of the process that holds the scheduler until the last sample is labelled, and to its
-end, when it has made the report; wall and CPU seconds, and CPU seconds of the workers alone; ARI with the simulated
-domains; ``drawn`` is N. With ``--kill`` a worker is killed (SIGKILL) when a third of the work is done and another one
-at two thirds; ``same`` says whether the table of domains is that of the run of as many samples before.
+end, when it has made the report; wall and CPU seconds, and CPU seconds of the workers alone, or without workers
+(``--workers 0``) of what workers would share; ARI with the simulated domains; ``drawn`` is N. With ``--kill`` a worker
+is killed (SIGKILL) when a third of the work is done and another one at two thirds; ``same`` says whether the table of
+domains is that of the run of as many samples before.
 
 ``--agreement`` compares with one joint run of the same slices in one process (ARI over all spots) on the development
 sets: as it is, where all spots fit into what maps and clusterings are fitted on, and with room for a share of the spots
@@ -25,6 +26,8 @@ slice that was fitted on. Rows are appended; ``TABLE.md`` is made at the end.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -51,6 +54,7 @@ from stmfg.workflow._cohort import choose_patches
 
 HERE = Path(__file__).resolve().parent
 DOMAINS = 7
+BY_SAMPLE = ("patches", "embed", "label")
 SETS = {
     "dlpfc": (["dlpfc_151673", "dlpfc_151676"], None, 7),
     "her2st": (["her2st_H1", "her2st_sections/her2st_H2", "her2st_sections/her2st_H3"], None, 6),
@@ -103,7 +107,8 @@ def peak_mb(pid: int) -> float:
 
 def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) -> dict[str, object]:
     """Run a cohort and watch its processes."""
-    command = ["run", str(sheet), "-o", str(output), "--joint", "--cluster", f"local:{workers}", "--quiet"]
+    cluster = f"local:{workers}" if workers else "here"
+    command = ["run", str(sheet), "-o", str(output), "--joint", "--cluster", cluster, "--quiet"]
     command += ["--n-domains", str(DOMAINS)]
     work, largest, scheduler, whole, kills = output / ".cohort", 0.0, 0.0, 0.0, [1 / 3, 2 / 3] if kill else []
     busy: dict[int, float] = {}
@@ -133,11 +138,26 @@ def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) 
         raise SystemExit(f"the run ended with status {process.returncode}")
     numbers = {"wall": time.perf_counter() - started, "cpu": used.ru_utime + used.ru_stime}
     numbers["workers_cpu"] = sum(busy.values())
+    if not workers:  # then stages are timed where the work is done
+        stages = json.loads((output / "run.json").read_text())["stages"]
+        numbers["workers_cpu"] = sum(each["cpu_seconds"] for each in stages if each["name"] in BY_SAMPLE)
     return numbers | {"worker_mb": largest, "scheduler_mb": scheduler, "main_mb": whole, "kills": 2 * kill - len(kills)}
 
 
 def domains(output: Path) -> pd.DataFrame:
     return pd.read_parquet(output / "domains.parquet").sort_values(["sample", "spot"], ignore_index=True)
+
+
+def score(table: Path, samples: Path) -> tuple[float, str]:
+    """Return the ARI with the simulated domains, and a digest of the table of domains, read sample by sample."""
+    truth, labels, digest = [], [], hashlib.sha256()
+    for file in sorted(table.iterdir()):
+        part = pd.read_parquet(file)
+        obs = ad.read_h5ad(samples / f"{file.stem}.h5ad", backed="r").obs
+        truth.append(obs.loc[part["spot"], "ground_truth"].to_numpy().astype("U4"))
+        labels.append(part["domain"].to_numpy().astype("U4"))
+        digest.update(pd.util.hash_pandas_object(part).to_numpy().tobytes())
+    return metrics.ari(np.concatenate(truth), np.concatenate(labels)), digest.hexdigest()
 
 
 def scale(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
@@ -148,14 +168,9 @@ def scale(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
         for workers, kill in [(n, False) for n in args.workers] + [(args.workers[-1], True)] * args.kill:
             output = scratch / f"{n_samples}-{workers}-{kill}"
             row = run(sheet, n_samples, workers, output, kill=kill)
-            table = domains(output)
-            truth = []
-            for name in table["sample"].unique():
-                obs = ad.read_h5ad(sheet.parent / f"{name}.h5ad", backed="r").obs
-                truth.append(obs.loc[table.loc[table["sample"] == name, "spot"], "ground_truth"].astype(str))
-            row["ari"] = metrics.ari(pd.concat(truth).to_numpy(), table["domain"].astype(str).to_numpy())
-            row["same"] = "" if first is None else bool(table.equals(first))
-            first = table if first is None else first
+            row["ari"], digest = score(output / "domains.parquet", sheet.parent)
+            row["same"] = "" if first is None else digest == first
+            first = first or digest
             rows.append({"samples": n_samples, "cells": args.cells, "genes": args.genes, "workers": workers} | row)
             rows[-1]["drawn"] = args.drawn or n_samples
             print(rows[-1], flush=True)

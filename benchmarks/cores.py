@@ -1,11 +1,13 @@
 """One core against two, from file to report: seconds, and whether the domains are the same.
 
-usage: cores.py FILE [-o TABLE.tsv] [--n-domains K] [--pairs N] [--options TEXT] [--cores N ...]
+usage: cores.py FILE [-o TABLE.tsv] [--n-domains K] [--pairs N] [--options TEXT] [--cores N ...] [--code NAME=SRC ...]
 
-Runs take turns. ``wall`` and ``cpu`` are seconds of the whole process. On a machine with other work the wall time says
-little, so ``unloaded`` tells what an idle one would take, from what each thread computed in every half of a second
-(``/proc/PID/task/*/schedstat``, Linux): as long as the busiest thread, but no less than all of them on so many cores,
-and as long as nothing computed or waited for a core. ``same`` says whether ``domains.csv`` is that of the first run.
+Runs take turns, also those of several checkouts, whose folders ``src`` are given under a name. ``wall`` and ``cpu``
+are seconds of the whole process. On a machine with other work the wall time says little, so ``unloaded`` tells what an
+idle one would take, from what each thread computed in every half of a second (``/proc/PID/task/*/schedstat``, Linux):
+as long as the busiest thread, but no less than all of them on so many cores, and as long as nothing computed or waited
+for a core.
+``same`` says whether ``domains.csv`` is that of the first run.
 Rows are appended; the medians are printed.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -69,32 +72,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--options", default="", help="more options of stmfg run, such as '--set redraws=0'")
     parser.add_argument("--cores", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--code", nargs="*", default=["="], help="NAME=SRC of checkouts (default: what is installed)")
     args = parser.parse_args(argv)
     free, rows, first = sorted(os.sched_getaffinity(0)), [], b""
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(args.pairs):
-            for cores in args.cores:
-                command = [
-                    sys.executable,
-                    "-m",
-                    "stmfg",
-                    "run",
-                    str(args.file),
-                    "-o",
-                    scratch,
-                    "--overwrite",
-                    "--quiet",
-                ]
-                command += ["--n-domains", args.n_domains, *args.options.split()]
+            for cores, code in itertools.product(args.cores, args.code):
+                name, source = code.split("=", 1)
+                if source:
+                    os.environ["PYTHONPATH"] = source
+                command = [sys.executable, "-m", "stmfg", "run", str(args.file), "-o", scratch]
+                command += ["--overwrite", "--quiet", "--n-domains", args.n_domains, *args.options.split()]
                 row = {"file": args.file.stem, "options": args.options, "cores": cores} | run(command, free[:cores])
                 domains = (Path(scratch) / "domains.csv").read_bytes()
                 first = first or domains
-                rows.append(row | {"same": domains == first})
+                rows.append(row | {"same": domains == first, "code": name})
                 print(rows[-1], flush=True)
     new = pd.DataFrame(rows)
     before = [pd.read_csv(args.output, sep="\t", keep_default_na=False)] if args.output.exists() else []
     pd.concat([*before, new]).to_csv(args.output, sep="\t", index=False, float_format="%.2f")
-    print(new.groupby("cores")[["wall", "cpu", "unloaded"]].median().round(2).to_string())
+    print(new.groupby(["code", "cores"])[["wall", "cpu", "unloaded"]].median().round(2).to_string())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Time and memory against the number of cells: simulated tissue, every method under the same limits.
 
-usage: scale.py [-o TABLE.tsv] [--sizes N ...] [--genes N] [--methods NAME ...] [--seeds N] [--draw N] [--cache FOLDER]
-                [--time-limit S] [--memory-limit MB] [--threads N]
+usage: scale.py [-o TABLE.tsv] [--sizes N ...] [--genes N] [--methods NAME ...] [--seeds N] [--draw N]
+                [--layout cells|hex] [--cache FOLDER] [--time-limit S] [--memory-limit MB] [--threads N]
 
 One row a run, appended to the table; runs that are there are skipped. For our own method a row per stage follows (name
 under ``stage``; its peak is the largest so far in the process). ``TABLE.md`` with growth exponents and ``TABLE.png``
@@ -37,13 +37,13 @@ TOLD = (10_000_000, 100_000_000)
 FIELDS = ("n", "genes", "method", "version", "seed", "stage", "ari", "wall", "cpu", "peak_mb", "threads", "exit")
 
 
-def tissue(n: int, genes: int, cache: Path, draw: int = 0) -> tuple[Path, pd.Series]:
-    """Return the unlabelled file of a simulated section of single cells, and its true domains (a file beside it)."""
-    folder = cache / (f"cells-{n}x{genes}" + f"-{draw}" * (draw > 0))
+def tissue(n: int, genes: int, cache: Path, draw: int = 0, layout: str = "cells") -> tuple[Path, pd.Series]:
+    """Return the unlabelled file of a simulated section, and its true domains (a file beside it)."""
+    folder = cache / (f"{layout}-{n}x{genes}" + f"-{draw}" * (draw > 0))
     truth = folder.with_name(f"{folder.name}-truth.csv")
     if not truth.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        adata = datasets.simulate(n, genes, n_domains=DOMAINS, layout="cells", random_state=draw)
+        adata = datasets.simulate(n, genes, n_domains=DOMAINS, layout=layout, random_state=draw)
         protocol.write_unlabelled(adata, "", folder)
         adata.obs[[protocol.TRUTH]].to_csv(truth)
     return folder / "input.h5ad", pd.read_csv(truth, index_col=0, dtype=str)[protocol.TRUTH]
@@ -156,6 +156,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="*", choices=methods.METHODS, default=["floor", "default", "cellcharter"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--draw", type=int, default=0, help="seed of the simulated tissue (default: 0)")
+    parser.add_argument(
+        "--layout", choices=("cells", "hex"), default="cells", help="spots (hex) have twice the entries of cells"
+    )
     parser.add_argument("--cache", type=Path, help="where to keep the simulated files (default: nowhere)")
     parser.add_argument("--time-limit", type=float, default=900, help="CPU seconds a run (default: 900)")
     parser.add_argument("--memory-limit", type=float, default=8000, help="MB a run (default: 8000)")
@@ -177,13 +180,13 @@ def main(argv: list[str] | None = None) -> None:
         for n in sorted(args.sizes):
             for method in (methods.METHODS[name] for name in args.methods):
                 for seed in range(args.seeds):
-                    name = method.name + f", tissue {args.draw}" * (args.draw > 0)
+                    name = method.name + f", tissue {args.draw}" * (args.draw > 0) + ", hex" * (args.layout == "hex")
                     key = {"n": n, "genes": args.genes, "method": name, "seed": seed}
                     if tuple(map(str, key.values())) in done:
                         continue
                     if any(other == name and size < n for other, size in failed):
                         continue
-                    data = tissue(n, args.genes, args.cache or Path(folder), args.draw)
+                    data = tissue(n, args.genes, args.cache or Path(folder), args.draw, args.layout)
                     rows = one(method, data, seed, limits, args.threads)
                     if rows[0]["exit"] != "ok":
                         failed.add((name, n))

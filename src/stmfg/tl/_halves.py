@@ -20,6 +20,7 @@ from stmfg.model.estimator import Begun
 from stmfg.model.inputs import prepare
 from stmfg.model.plugins import Plugins
 from stmfg.model.thinning import Half
+from stmfg.model.threads import beside
 from stmfg.model.train import pick_device
 from stmfg.tl._marker_tests import moments, rank
 
@@ -101,8 +102,9 @@ def rank_markers(adata: AnnData, key: str, domains: pd.Categorical[Any], counts:
         again = labels(adata, half)
         if set(again.categories) <= set(domains.categories) and (again.codes >= 0).all():
             names_and_seed = adata.obs_names, adata.var_names, int(record["random_state"])
-            tested = moments(Half.of_matrix(counts, *names_and_seed, other=True), again)
-    table = rank(moments(counts, domains), genes, None, tested)
+            tested = beside(moments, Half.of_matrix(counts, *names_and_seed, other=True), again)
+    whole = moments(counts, domains)
+    table = rank(whole, genes, None, tested and tested())
     if tested is None and key.startswith(DOMAIN.partition("_")[0]):  # found in these counts
         table[["p_adjusted", "p_adjusted_next"]] = np.nan
     return table
