@@ -6,7 +6,7 @@ usage: confidence.py [DATA] [-o FOLDER] [--work FOLDER] [--seeds N] [--reruns N]
 The default preset is run with K given, and run again from the start on half of the molecules with other seeds, dealt by
 numpy and not by stmfg (of a given embedding: the embedding with the noise of one half). Domains of each further run are
 matched with those of the first one to one (Hungarian method); a spot is kept where they are the same. No annotation is
-read. Nothing is fitted here.
+read. Nothing is fitted here. Neighbourhoods are narrow or wide as the first run decided: that is no draw of molecules.
 
 The floor is what the further runs themselves are worth as a prediction: the share of a third of them that keeps a spot
 in place of the confidence, compared with the others. Runs are kept in --work; after --minutes no further one begins,
@@ -54,18 +54,22 @@ def take_half(adata: ad.AnnData, rep: str, seed: int) -> ad.AnnData:
     return half
 
 
-def find(source: protocol.Source, data: Path, seed: int, *, half: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels and confidence of the run itself, or labels of one on half of the molecules."""
+def find(source: protocol.Source, data: Path, seed: int, *, half: bool, neighborhoods: str) -> dict[str, np.ndarray]:
+    """Return labels, confidence and neighbourhoods of the run itself, or of one on half of the molecules."""
     given = ad.read_h5ad(data / source.file)
     adata = ad.AnnData(given.X, obs=pd.DataFrame(index=given.obs_names), var=pd.DataFrame(index=given.var_names))
     for key in filter(None, ("spatial", source.rep)):
         adata.obsm[key] = np.asarray(given.obsm[key])
-    options = {"finest_level": 0, "use_rep": source.rep or None}
+    options = {"finest_level": 0, "use_rep": source.rep or None, "neighborhoods": neighborhoods}
     if half:
         seed += 1001  # of no other run
         adata, options["redraws"] = take_half(adata, source.rep, seed), 0
     stmfg.tl.domains(adata, n_domains=source.k, random_state=seed, **options)
-    return adata.obs["stmfg_domain"].astype(int).to_numpy(), adata.obs["stmfg_confidence"].to_numpy(np.float64)
+    return {
+        "labels": adata.obs["stmfg_domain"].astype(int).to_numpy(),
+        "confidence": adata.obs["stmfg_confidence"].to_numpy(np.float64),
+        "neighborhoods": np.array(adata.uns["stmfg"]["params"]["neighborhoods"]),
+    }
 
 
 def keeps(labels: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -84,8 +88,9 @@ def measure(source: protocol.Source, data: Path, work: Path, wanted: tuple[int, 
             if not path.exists():
                 if time.monotonic() > until:
                     return False
-                labels, confidence = find(source, data, i - 1, half=kind == "rerun")
-                np.savez(path, labels=labels, confidence=confidence)
+                first = work / f"{source.name}-run-1.npz"  # half of the molecules decide nothing anew
+                decided = str(np.load(first)["neighborhoods"]) if first.exists() else "auto"
+                np.savez(path, **find(source, data, i - 1, half=kind == "rerun", neighborhoods=decided))
     return True
 
 

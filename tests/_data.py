@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from scipy import io, sparse
+from scipy import sparse
+
+from _tenx import write_10x_h5, write_10x_mtx
 
 N_ROWS, N_COLS = 6, 10  # of the slide; array_col runs over every other number, as on a Visium slide
 SYMBOLS = ["GAPDH", "NA", "TBCE", "TBCE", "CD3", "HSPA14"]  # "NA" is a name, TBCE is there twice
-GENE_IDS = [f"ENSG{i:03d}" for i in range(6)]
 KINDS = ["Gene Expression"] * 4 + ["Antibody Capture", "Gene Expression"]
 FACTORS = {"spot_diameter_fullres": 90.0, "tissue_hires_scalef": 0.2, "tissue_lowres_scalef": 0.05}
 
@@ -44,18 +45,9 @@ def slide() -> pd.DataFrame:
     """All spots; the first row of the slide is out of tissue."""
     row, i = np.divmod(np.arange(N_ROWS * N_COLS), N_COLS)
     column = 2 * i + row % 2
-    return pd.DataFrame(
-        {
-            "barcode": [
-                f"{'ACGT'[r % 4]}{'ACGT'[c % 4]}AC{k:03d}-1" for k, (r, c) in enumerate(zip(row, i, strict=True))
-            ],
-            "in_tissue": (row > 0).astype(int),
-            "array_row": row,
-            "array_col": column,
-            "pxl_row_in_fullres": 500 + 120 * row,
-            "pxl_col_in_fullres": 900 + 70 * column,
-        }
-    )
+    barcodes = [f"{'ACGT'[r % 4]}{'ACGT'[c % 4]}AC{k:03d}-1" for k, (r, c) in enumerate(zip(row, i, strict=True))]
+    table = pd.DataFrame({"barcode": barcodes, "in_tissue": (row > 0).astype(int), "array_row": row})
+    return table.assign(array_col=column, pxl_row_in_fullres=500 + 120 * row, pxl_col_in_fullres=900 + 70 * column)
 
 
 def matrix(n_spots: int) -> sparse.csr_matrix:
@@ -64,55 +56,25 @@ def matrix(n_spots: int) -> sparse.csr_matrix:
 
 
 def write_h5(path: Path, barcodes: list[str]) -> None:
-    """Write a 10x HDF5 matrix as Cell Ranger 3 and later do."""
-    counts = matrix(len(barcodes))
-    with h5py.File(path, "w") as file:
+    write_10x_h5(path, matrix(len(barcodes)), barcodes, SYMBOLS, KINDS)
+    with h5py.File(path, "a") as file:
         file.attrs["library_ids"] = np.array([b"V10-A1"])
         file.attrs["chemistry_description"] = "Spatial 3' v1"
         file.attrs["software_version"] = "spaceranger-1.2.2"
-        group = file.create_group("matrix")
-        for name, values in {
-            "barcodes": np.array(barcodes, "S"),
-            "data": counts.data.astype(np.int32),
-            "indices": counts.indices.astype(np.int64),
-            "indptr": counts.indptr.astype(np.int64),
-            "shape": np.array(counts.shape[::-1], np.int32),
-            "features/id": np.array(GENE_IDS, "S"),
-            "features/name": np.array(SYMBOLS, "S"),
-            "features/feature_type": np.array(KINDS, "S"),
-            "features/genome": np.array(["GRCh38"] * 6, "S"),
-            "features/_all_tag_keys": np.array(["genome"], "S"),
-        }.items():
-            group[name] = values
 
 
 def write_legacy_h5(path: Path, barcodes: list[str]) -> None:
     """Write a 10x HDF5 matrix as Cell Ranger 2 did: one group a genome, no feature types."""
-    counts = matrix(len(barcodes))
-    with h5py.File(path, "w") as file:
-        group = file.create_group("GRCh38")
-        for name, values in {
-            "barcodes": np.array(barcodes, "S"),
-            "data": counts.data.astype(np.int32),
-            "indices": counts.indices,
-            "indptr": counts.indptr,
-            "shape": np.array(counts.shape[::-1], np.int32),
-            "genes": np.array(GENE_IDS, "S"),
-            "gene_names": np.array(SYMBOLS, "S"),
-        }.items():
-            group[name] = values
+    write_10x_h5(path, matrix(len(barcodes)), barcodes, SYMBOLS)
+    with h5py.File(path, "a") as file:
+        file.move("matrix", "GRCh38")
+        group = file["GRCh38"]
+        group["genes"], group["gene_names"] = group["features/id"][()], group["features/name"][()]
+        del group["features"]
 
 
 def write_mtx(folder: Path, barcodes: list[str], *, zipped: bool = True) -> None:
-    """Write the folder filtered_feature_bc_matrix."""
-    folder.mkdir()
-    io.mmwrite(folder / "matrix.mtx", matrix(len(barcodes)).T)
-    features = ["\t".join(line) for line in zip(GENE_IDS, SYMBOLS, KINDS, strict=True)]
-    (folder / "features.tsv").write_text("\n".join(features) + "\n")
-    (folder / "barcodes.tsv").write_text("\n".join(barcodes) + "\n")
-    for path in sorted(folder.iterdir()) if zipped else []:
-        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
+    write_10x_mtx(folder, matrix(len(barcodes)), barcodes, SYMBOLS, KINDS, zipped=zipped)
 
 
 def write_positions(spatial: Path, version: int | str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,16 @@ import pandas as pd
 from anndata import AnnData
 from scipy import io, sparse
 
-from _tenx import Expected, background, expected, write_visium, write_visium_hd, write_xenium
+from _tenx import (
+    Expected,
+    background,
+    expected,
+    write_aggregated,
+    write_hd_cells,
+    write_visium,
+    write_visium_hd,
+    write_xenium,
+)
 
 
 def write_merscope(folder: Path, section: AnnData, *, first: str = "EntityID") -> Expected:
@@ -224,24 +234,19 @@ def write_square_gef(
     path.parent.mkdir(parents=True, exist_ok=True)
     row, column = np.divmod(np.arange(section.n_obs), 9)
     corners = np.column_stack([size * (40 + column), size * (300 + row)])  # x, y
-    of_genes = section.X.tocsc()
+    X = section.X.tocoo()
     with h5py.File(path, "w") as file:
         file.attrs["version"] = np.array([2], "<u4")
         for width in bins:
             inside = [(0, 0)] if width >= size else [(0, 0), (size - width, size - width)]
-            x, y, count, of = [], [], [], []
-            for j in range(section.n_vars):
-                part = slice(of_genes.indptr[j], of_genes.indptr[j + 1])
-                for k, (dx, dy) in enumerate(inside):
-                    half = of_genes.data[part] // len(inside) if k == 0 else -(-of_genes.data[part] // len(inside))
-                    there = half > 0
-                    x.append(corners[of_genes.indices[part][there], 0] + dx)
-                    y.append(corners[of_genes.indices[part][there], 1] + dy)
-                    count.append(half[there])
-                    of.append(np.full(there.sum(), j))
-            lengths = np.bincount(np.concatenate(of), minlength=section.n_vars)
-            fields = {name: ("<i4", np.concatenate(each)) for name, each in (("x", x), ("y", y))}
-            expression = _compound(fields | {"count": ("u1", np.concatenate(count))})
+            parts = []
+            for (dx, dy), count in zip(inside, (X.data // len(inside), -(-X.data // 2)), strict=False):
+                x, y = corners[X.row].T
+                parts.append(pd.DataFrame({"gene": X.col, "x": x + dx, "y": y + dy, "count": count}))
+            table = pd.concat(parts).query("count > 0").sort_values("gene", kind="stable")
+            lengths = np.bincount(table["gene"], minlength=section.n_vars)
+            kinds = {"x": "<i4", "y": "<i4", "count": "u1"}
+            expression = _compound({name: (kind, table[name]) for name, kind in kinds.items()})
             gene = _gene_fields(section.var_names, new=new, old_name="gene")
             gene |= {"offset": ("<u4", np.cumsum(lengths) - lengths), "count": ("<u4", lengths)}
             file[f"geneExp/bin{width}/expression"] = expression
@@ -260,3 +265,26 @@ WRITERS: dict[str, Callable[[Path, AnnData], Expected]] = {
     "stereoseq": lambda folder, section: write_cell_gef(folder / "feature_expression" / "C04.cellbin.gef", section),
 }
 """A folder of every platform by its name."""
+FOLDERS = WRITERS | {
+    "visiumhd without 16": partial(write_visium_hd, sizes=(2, 8)),
+    "visiumhd cells": write_hd_cells,
+    "visium mtx": partial(write_visium, h5=False),
+    "visium raw": partial(write_visium, matrix="raw_feature_bc_matrix"),
+    "visium aggregated": write_aggregated,
+    "xenium text": partial(write_xenium, h5=False, parquet=False),
+    "merscope before": partial(write_merscope, first=""),
+    "cosmx with names": partial(write_cosmx, gz=False, beside=True),
+    "slideseq text": partial(write_slideseq, text=True),
+    "slideseq matched": write_matched_slideseq,
+    "slideseq matched, barcodes": partial(write_matched_slideseq, matching=True),
+    "slideseq curio": write_curio,
+    "stereoseq by SAW 7": write_saw,
+    "stereoseq squares": lambda f, t: write_square_gef(f / "C04.tissue.gef", t),
+    "stereoseq squares before": lambda f, t: write_square_gef(f / "C04.gef", t, new=False),
+    "stereoseq larger squares": lambda f, t: write_square_gef(f / "C04.gef", t, (1, 20, 100, 200), size=100),
+    "stereoseq raw": lambda f, t: write_square_gef(f / "C04.raw.gef", t, (1,)),
+    "stereoseq text": lambda f, t: write_gem(f / "C04.tissue.gem", t),
+    "stereoseq text, packed": lambda f, t: write_gem(f / "C04.tissue.gem.gz", t),
+    "stereoseq text of cells": lambda f, t: write_gem(f / "GEM_CellBin.tsv", t, cells=True, new=False),
+}
+"""Every form of the folders, the name of the platform in front."""

@@ -34,35 +34,51 @@ def background(n: int, m: int) -> sparse.csr_matrix:
     return sparse.csr_matrix(1 + np.random.default_rng(5).poisson(1.0, (n, m)))
 
 
-def _write_10x_h5(path: Path, counts: sparse.csr_matrix, barcodes: list[str], kinds: dict[str, str]) -> None:
-    """Write a 10x HDF5 matrix, genes by cells."""
+GENES = "Gene Expression"
+
+
+def write_10x_h5(
+    path: Path, counts: sparse.csr_matrix, barcodes: list[str], names: list[str], kinds: list[str] | None = None
+) -> None:
+    """Write a 10x HDF5 matrix, genes by cells, as Cell Ranger 3 and later do."""
     with h5py.File(path, "w") as file:
-        group = file.create_group("matrix")
         for name, values in {
             "barcodes": np.array(barcodes, "S"),
             "data": counts.data.astype(np.int32),
             "indices": counts.indices.astype(np.int64),
             "indptr": counts.indptr.astype(np.int64),
             "shape": np.array(counts.shape[::-1], np.int32),
-            "features/id": np.array([f"ENSG{i:011d}" for i in range(len(kinds))], "S"),
-            "features/name": np.array(list(kinds), "S"),
-            "features/feature_type": np.array(list(kinds.values()), "S"),
-            "features/genome": np.array(["GRCh38"] * len(kinds), "S"),
+            "features/id": np.array(gene_ids(names), "S"),
+            "features/name": np.array(names, "S"),
+            "features/feature_type": np.array(kinds or [GENES] * len(names), "S"),
+            "features/genome": np.array(["GRCh38"] * len(names), "S"),
             "features/_all_tag_keys": np.array(["genome"], "S"),
         }.items():
-            group[name] = values
+            file[f"matrix/{name}"] = values
 
 
-def _write_10x_mtx(folder: Path, counts: sparse.csr_matrix, barcodes: list[str], kinds: dict[str, str]) -> None:
-    """Write the same as a folder of three gzipped files."""
+def write_10x_mtx(
+    folder: Path,
+    counts: sparse.csr_matrix,
+    barcodes: list[str],
+    names: list[str],
+    kinds: list[str] | None = None,
+    *,
+    zipped: bool = True,
+) -> None:
+    """Write the same as a folder of three files."""
     folder.mkdir()
     io.mmwrite(folder / "matrix.mtx", counts.T.astype(np.int64))
-    features = [f"ENSG{i:011d}\t{name}\t{kind}\n" for i, (name, kind) in enumerate(kinds.items())]
-    (folder / "features.tsv").write_text("".join(features))
+    features = zip(gene_ids(names), names, kinds or [GENES] * len(names), strict=True)
+    (folder / "features.tsv").write_text("".join("\t".join(line) + "\n" for line in features))
     (folder / "barcodes.tsv").write_text("".join(f"{name}\n" for name in barcodes))
-    for path in list(folder.iterdir()):
+    for path in list(folder.iterdir()) if zipped else []:
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
+
+
+def gene_ids(names: list[str]) -> list[str]:
+    return [f"ENSG{i:011d}" for i in range(len(names))]
 
 
 def check(adata: AnnData, section: AnnData, expected: Expected) -> None:
@@ -98,15 +114,12 @@ def write_visium(
     table["array_col"] = 2 * column + row % 2
     table["pxl_row_in_fullres"], table["pxl_col_in_fullres"] = 5000 + 120 * row, 900 + 70 * table["array_col"]
     counts = sparse.vstack([section.X, background(7, section.n_vars)[:beside]], format="csr")
-    write = (
-        (lambda *a: _write_10x_h5(folder / f"{matrix}.h5", *a))
-        if h5
-        else (lambda *a: _write_10x_mtx(folder / matrix, *a))
-    )
-    write(counts, barcodes[: n + beside], dict.fromkeys(section.var_names, "Gene Expression"))
     if h5:
+        write_10x_h5(folder / f"{matrix}.h5", counts, barcodes[: n + beside], list(section.var_names))
         with h5py.File(folder / f"{matrix}.h5", "a") as file:
             file.attrs["library_ids"] = np.array([b"V10-A1"])
+    else:
+        write_10x_mtx(folder / matrix, counts, barcodes[: n + beside], list(section.var_names))
     _write_spatial(folder, {"spot_diameter_fullres": 90.0})
     # Space Ranger lists the spots in another order than the matrix.
     table.sample(frac=1, random_state=0).to_csv(folder / "spatial" / "tissue_positions.csv", index=False)
@@ -120,12 +133,7 @@ def write_aggregated(folder: Path, section: AnnData, names: tuple[str, ...] = ("
     for number, (name, part) in enumerate(zip(names, parts, strict=True), 1):
         written.append(write_visium(folder / "areas" / name, section[part].copy(), number=number))
     expected = pd.concat(written)
-    _write_10x_h5(
-        folder / "filtered_feature_bc_matrix.h5",
-        section.X,
-        list(expected.index),
-        dict.fromkeys(section.var_names, "Gene Expression"),
-    )
+    write_10x_h5(folder / "filtered_feature_bc_matrix.h5", section.X, list(expected.index), list(section.var_names))
     tables = [pd.read_csv(folder / "areas" / name / "spatial" / "tissue_positions.csv") for name in names]
     pd.concat(tables).to_csv(folder / "aggr_tissue_positions.csv", index=False)
     pd.DataFrame({"library_id": names, "molecule_h5": "x.h5"}).to_csv(folder / "aggregation.csv", index=False)
@@ -145,19 +153,14 @@ def write_hd_cells(folder: Path, section: AnnData) -> Expected:
     cells.mkdir(parents=True)
     numbers = 3 * np.arange(section.n_obs) + 2  # not all numbers are cells
     ids = [f"cellid_{number:09d}-1" for number in numbers]
-    kinds = dict.fromkeys(section.var_names, "Gene Expression")
-    _write_10x_h5(cells / "filtered_feature_cell_matrix.h5", section.X, ids, kinds)
+    write_10x_h5(cells / "filtered_feature_cell_matrix.h5", section.X, ids, list(section.var_names))
     features = []
     xy = section.obsm["spatial"] + [4000, 9000]
     for number, (x, y) in zip([*numbers[::-1], 1], [*xy[::-1], (0, 0)], strict=True):  # one more than in the matrix
         ring = [[x - 3, y - 2], [x + 3, y - 2], [x + 3, y], [x + 3, y + 2], [x - 3, y + 2], [x - 3, y - 2]]
-        features.append(
-            {
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": [ring]},
-                "properties": {"cell_id": int(number), "classification": {"name": "Cluster 1"}},
-            }
-        )
+        about = {"cell_id": int(number), "classification": {"name": "Cluster 1"}}
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "geometry": geometry, "properties": about})
     outlines = json.dumps({"type": "FeatureCollection", "features": features})
     (cells / "cell_segmentations.geojson").write_text(outlines)
     (cells / "nucleus_segmentations.geojson").write_text(outlines)
@@ -176,8 +179,7 @@ def write_visium_hd(folder: Path, section: AnnData, sizes: tuple[int, ...] = (2,
         (bins / "spatial").mkdir(parents=True)
         row, column = np.divmod(np.arange(section.n_obs), 20)
         ids = [f"s_{size:03d}um_{r:05d}_{c:05d}-1" for r, c in zip(row, column, strict=True)]
-        kinds = dict.fromkeys(section.var_names, "Gene Expression")
-        _write_10x_h5(bins / "filtered_feature_bc_matrix.h5", section.X, ids, kinds)
+        write_10x_h5(bins / "filtered_feature_bc_matrix.h5", section.X, ids, list(section.var_names))
         xy = np.column_stack([100 + 3.5 * size * column, 900 + 3.5 * size * row])
         positions = pd.DataFrame({"barcode": ids, "in_tissue": 1, "array_row": row, "array_col": column})
         positions["pxl_row_in_fullres"], positions["pxl_col_in_fullres"] = xy[:, 1], xy[:, 0]
@@ -194,12 +196,12 @@ def write_xenium(folder: Path, section: AnnData, *, h5: bool = True, parquet: bo
     letters = np.array(list("abcdefghijklmnop"))
     numbers = np.random.default_rng(3).integers(0, 16, (section.n_obs, 8))
     ids = ["".join(letters[each]) + "-1" for each in numbers]
-    kinds = dict.fromkeys(section.var_names, "Gene Expression") | CONTROLS
+    names, kinds = [*section.var_names, *CONTROLS], [GENES] * section.n_vars + list(CONTROLS.values())
     counts = sparse.hstack([section.X, background(section.n_obs, len(CONTROLS))], format="csr")
     if h5:
-        _write_10x_h5(folder / "cell_feature_matrix.h5", counts, ids, kinds)
+        write_10x_h5(folder / "cell_feature_matrix.h5", counts, ids, names, kinds)
     else:
-        _write_10x_mtx(folder / "cell_feature_matrix", counts, ids, kinds)
+        write_10x_mtx(folder / "cell_feature_matrix", counts, ids, names, kinds)
     total = np.asarray(section.X.sum(axis=1)).ravel().astype(np.int64)
     cells = pd.DataFrame({"cell_id": ids, "x_centroid": section.obsm["spatial"][:, 0]})
     cells["y_centroid"], cells["transcript_counts"] = section.obsm["spatial"][:, 1], total

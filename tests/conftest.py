@@ -67,6 +67,12 @@ def solved(_solved: AnnData) -> AnnData:
     return _solved.copy()
 
 
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """One run from a file: its folder and its record. The input lies beside, as input.h5ad."""

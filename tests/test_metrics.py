@@ -25,14 +25,6 @@ def halves():
 
 @pytest.mark.parametrize("score", [metrics.ari, metrics.nmi])
 class TestAgainstTruth:
-    def test_perfect_labels_score_one_under_any_name(self, score):
-        truth = np.array(["L1", "L1", "L2", "L2", "WM", "WM"])
-        assert score(truth, truth) == pytest.approx(1)
-        assert score(truth, [7, 7, 3, 3, 5, 5]) == pytest.approx(1)
-
-    def test_one_domain_for_everything_scores_zero(self, score):
-        assert score(["a", "a", "b", "b"], [1, 1, 1, 1]) == pytest.approx(0)
-
     @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
     def test_missing_truth_is_left_out(self, score, missing):
         truth, predicted = ["a", "b", "a", "b", "b"], [0, 0, 0, 1, 1]
@@ -59,11 +51,6 @@ class TestAgainstTruth:
             score(truth, predicted)
 
 
-def test_ari_known_value():
-    # Pairs together in both: 2; in the truth 6, in the prediction 3, of 15: (2 - 1.2) / (4.5 - 1.2).
-    assert metrics.ari([0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]) == pytest.approx(0.8 / 3.3)
-
-
 class TestChaos:
     def test_known_value(self, square):
         coords, labels = square
@@ -82,11 +69,6 @@ class TestChaos:
         score = metrics.chaos(coords, labels)
         assert metrics.chaos(1e4 + 137 * coords, np.where(labels == "a", 5, 2)) == pytest.approx(score)
 
-    def test_shuffled_labels_are_more_chaotic(self, halves):
-        coords, labels = halves
-        rng = np.random.default_rng(0)
-        assert metrics.chaos(coords, rng.permutation(labels)) > metrics.chaos(coords, labels)
-
     def test_degenerate_places(self):
         assert metrics.chaos([[3.0, 4.0]], ["a"]) == 0
         assert metrics.chaos([[0, 5], [1, 5], [2, 5]], ["a", "a", "a"]) == pytest.approx(1)
@@ -96,9 +78,6 @@ class TestPas:
     def test_one_domain_has_no_abnormal_spot(self, halves):
         coords, labels = halves
         assert metrics.pas(coords, np.full(len(labels), "a")) == 0
-
-    def test_straight_border_is_normal(self, halves):
-        assert metrics.pas(*halves) < 0.02
 
     def test_every_lone_spot_is_abnormal(self, halves):
         coords, _ = halves
@@ -127,22 +106,12 @@ class TestAsw:
         expected = ((1 - 1 / 10.5) + (1 - 1 / 9.5)) / 2
         assert metrics.asw([[0, 0], [1, 0], [10, 0], [11, 0]], list("aabb")) == pytest.approx(expected)
 
-    def test_compact_domains_beat_shuffled_ones(self, halves):
-        coords, labels = halves
-        assert metrics.asw(coords, labels) > 0.3
-        assert metrics.asw(coords, np.random.default_rng(0).permutation(labels)) < 0.05
-
     def test_sample_is_seeded_and_close(self, halves):
         coords, labels = halves
         sampled = metrics.asw(coords, labels, max_obs=200, random_state=1)
         assert sampled == metrics.asw(coords, labels, max_obs=200, random_state=1)
         assert sampled != metrics.asw(coords, labels, max_obs=200, random_state=2)
         assert sampled == pytest.approx(metrics.asw(coords, labels), abs=0.05)
-
-    def test_large_input_is_quick(self):
-        rng = np.random.default_rng(0)
-        coords = rng.uniform(size=(200_000, 2))
-        assert metrics.asw(coords, coords[:, 0] > 0.5, max_obs=1000) > 0.2
 
     def test_undefined_is_nan(self, halves):
         coords, labels = halves

@@ -231,9 +231,8 @@ def _describe_fields(cls: type) -> str:
 
 def _problem(name: str, value: Any, default: Any) -> str:
     """Say what a value must be, or nothing where it is that."""
-    least = _LEAST.get(name, 0)
-    choices = CHOICES.get(name)
-    if choices:
+    least = int(name in _AT_LEAST_ONE)
+    if choices := CHOICES.get(name):
         plug_in = name in ("clusterer", "fusion") and isinstance(value, str) and value.startswith(PLUG_IN)
         return "" if plug_in or value in choices else "one of " + ", ".join(map(repr, choices))
     if name == "views":
@@ -267,15 +266,9 @@ _RETIRED: Final = {"attention_width": 16}
 """Options of earlier versions, with the value that all they did is the same as now."""
 _NEVER: Final = object()
 _VIEWS: Final = ("spatial", "feature")
-_LEAST: Final[dict[str, float]] = {
-    "decoder_width": 1,
-    "feature_neighbors": 1,
-    "max_factors": 1,
-    "n_components": 1,
-    "n_layers": 1,
-    "n_starts": 1,
-    "n_votes": 1,
-}
+_AT_LEAST_ONE: Final = (
+    *("decoder_width", "feature_neighbors", "max_factors", "n_components", "n_layers", "n_starts", "n_votes"),
+)
 CHOICES: Final = {name: get_args(hint) for name, hint in get_type_hints(Config).items() if get_origin(hint) is Literal}
 """What an option can be, where it is one of a few."""
 Config.__doc__ = f"{Config.__doc__}\n\n{_describe_fields(Config)}"

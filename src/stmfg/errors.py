@@ -19,16 +19,7 @@ SHELL: Final[ContextVar[bool]] = ContextVar("shell", default=False)
 """Whether the user works in the shell, so that messages name flags rather than arguments."""
 _FLAGS: Final = {"random_state": "seed", "slice_name": "slice"}
 _OPTIONS: Final = (
-    "n_domains",
-    "preset",
-    "use_rep",
-    "layer",
-    "library_key",
-    "platform",
-    "device",
-    "title",
-    "reference",
-    "table",
+    *("n_domains", "preset", "use_rep", "layer", "library_key", "platform", "device", "title", "reference", "table"),
     "key",
 )
 
@@ -78,6 +69,11 @@ class TrainingError(StmfgError, RuntimeError):
     """Training cannot go on, for example because a loss term is no longer finite."""
 
 
+def reason(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def make_all(*calls: Callable[[], Any]) -> list[Any]:
     """Return what every call returns, or refuse in one line with all that they refuse."""
     results, faults = [], []
@@ -92,24 +88,7 @@ def make_all(*calls: Callable[[], Any]) -> list[Any]:
 
 
 def require(adata: object, attr: str, key: str, hint: str) -> Any:
-    """Return ``getattr(adata, attr)[key]`` or say what is missing and how to get it.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    attr
-        Name of the element: ``"obs"``, ``"obsm"``, ``"obsp"``, ``"layers"``, ``"uns"``, ``"var"``.
-    key
-        Key inside that element.
-    hint
-        What the user does to get it, for example ``"run stmfg.gr.spatial(adata) first"``.
-
-    Raises
-    ------
-    MissingKeyError
-        If the key is absent.
-    """
+    """Return ``getattr(adata, attr)[key]``, or say that it is missing and, with `hint`, how to get it."""
     element = getattr(adata, attr)
     if key not in element:
         present = ", ".join(map(str, list(element)[:8])) or "nothing"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from anndata import AnnData
 from scipy import sparse
 
 from stmfg._core import checks
@@ -13,9 +12,6 @@ from stmfg._keys import FEATURE_GRAPH, FEATURES, SPATIAL_GRAPH, UNS
 from stmfg.config import Config
 from stmfg.errors import InputError, require
 from stmfg.model import graphs
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 __all__ = ["features", "spatial"]
 
@@ -57,9 +53,7 @@ def spatial(
     if not (radius > 0 if n_neighbors == 0 else n_neighbors > 0 and radius >= 0 and np.isfinite(radius)):
         raise InputError(f"n_neighbors must be positive, or radius instead; got {n_neighbors} and radius {radius}")
     adata = adata.copy() if copy else adata
-    libraries = None
-    if library_key is not None:
-        libraries = checks.library_names(adata, library_key)
+    libraries = None if library_key is None else checks.library_names(adata, library_key)
     places = checks.coordinates(adata)
     apart = graphs.unlinked(places, libraries, stacked=stacked)
     graph = graphs.spatial_graph(places, n_neighbors=n_neighbors, radius=radius, libraries=apart)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from anndata import AnnData
 from scipy import sparse
 
 from stmfg._core import spots as _spots
@@ -16,9 +17,6 @@ from stmfg.config import Config
 from stmfg.errors import InputError, require
 from stmfg.model import features as _features
 from stmfg.model import image as _image
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 __all__ = ["features", "image"]
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +17,30 @@ from scipy import sparse
 
 import stmfg.workflow
 from _commands import ENVIRONMENT, ctrl_c_interrupts, good, stmfg_command
-from _runs import FILES, one_thread
+from _runs import FILES
 from stmfg import cli
 from stmfg.datasets import simulate
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("single_thread")
 
 
 # -- what goes wrong inside ----------------------------------------------------------------------------
 
 
+NO_MEMORY = "not enough memory (MemoryError); use a larger machine, or leave out what is not needed"
+NO_SPACE = "no space is left on the disk ([Errno 28] No space left on device); make room, and --resume continues"
+INTERRUPTED = "stmfg: interrupted; the same command with --resume continues from the last checkpoint\n"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (RuntimeError("no luck\nsecond line"), 1, "stmfg: internal error (RuntimeError): no luck"),
-        (ValueError(), 1, "stmfg: internal error (ValueError): no message"),
-        (
-            MemoryError(),
-            1,
-            "stmfg: not enough memory (MemoryError); use a larger machine, or leave out what is not needed",
-        ),
-        (
-            OSError(28, "No space left on device"),
-            1,
-            "stmfg: no space is left on the disk ([Errno 28] No space left on device); make room, and --resume "
-            "continues",
-        ),
-        (stmfg.StmfgError("not finite"), 1, "stmfg: internal error: not finite"),
-        (
-            KeyboardInterrupt(),
-            130,
-            "stmfg: interrupted; the same command with --resume continues from the last checkpoint",
-        ),
+        (RuntimeError("no luck\nsecond line"), 1, "stmfg: internal error (RuntimeError): no luck\n"),
+        (ValueError(), 1, "stmfg: internal error (ValueError): no message\n"),
+        (MemoryError(), 1, f"stmfg: {NO_MEMORY}\n"),
+        (OSError(28, "No space left on device"), 1, f"stmfg: {NO_SPACE}\n"),
+        (stmfg.StmfgError("not finite"), 1, "stmfg: internal error: not finite\n"),
+        (KeyboardInterrupt(), 130, INTERRUPTED),
     ],
 )
 def test_errors_inside(
@@ -69,9 +56,7 @@ def test_errors_inside(
 
     monkeypatch.setattr(stmfg.workflow, "run", fail)
     assert cli.main(["run", "input.h5ad", "-o", str(tmp_path / "out")]) == status
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err == said + "\n"
+    assert capfd.readouterr() == ("", said)
     assert not (tmp_path / "out").exists()
 
 
@@ -109,15 +94,10 @@ def test_ctrl_c(tmp_path: Path) -> None:
         sys.exit(stmfg.cli.main(line))
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", program], cwd=tmp_path, env=ENVIRONMENT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=ctrl_c_interrupts,
         start_new_session=True,  # a terminal sends Ctrl-C to the command, not to the tests
-        preexec_fn=ctrl_c_interrupts,
-    )
+    )  # fmt: skip
     try:
         training = tmp_path / "out" / "checkpoint.safetensors"
         for _ in range(600):
@@ -130,9 +110,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
-    assert out == ""
-    assert err == "stmfg: interrupted; the same command with --resume continues from the last checkpoint\n"
+    assert (process.returncode, out, err) == (130, "", INTERRUPTED)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoint.safetensors"]
 
 

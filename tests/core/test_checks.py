@@ -35,20 +35,14 @@ def message(call: Callable[..., Any], *arguments: Any, kind: type[Exception] = I
 
 
 def test_observations() -> None:
-    checks.observations(make())
-    assert "has 3 spots; at least 4" in message(checks.observations, make()[:3])
-    assert "has 0 spots" in message(checks.observations, make()[:0])
-
-
-def test_names() -> None:
     adata = make()
-    adata.var_names = ["a", "a", "b", "c", "d"]
-    checks.names(adata)
+    adata.var_names = ["a", "a", "b", "c", "d"]  # which may repeat
+    checks.observations(adata)
+    assert "has 3 spots; at least 4" in message(checks.observations, adata[:3])
     adata.obs_names = ["x", "y", "y", "z", "y", "w"]
-    for check in (checks.names, checks.observations):
-        said = message(check, adata)
-        assert "2 of 6 spot names repeat an earlier one (first 'y')" in said
-        assert said.endswith("adata.obs_names_make_unique()")
+    said = message(checks.observations, adata)
+    assert "2 of 6 spot names repeat an earlier one (first 'y')" in said
+    assert said.endswith("adata.obs_names_make_unique()")
 
 
 @pytest.mark.parametrize(
@@ -111,20 +105,7 @@ def test_fix_for_missing_coordinates_works() -> None:
     checks.coordinates(kept)
 
 
-@pytest.mark.parametrize("error", [1e-7, -1e-9])
-def test_counts_but_for_rounding_are_whole(error: float) -> None:
-    counts = checks.counts(make(COUNTS.astype(np.float64) + error))
-    np.testing.assert_array_equal(counts.toarray(), COUNTS)
-    assert counts.nnz == np.count_nonzero(COUNTS)
-
-
-FORMATS: list[Callable[[Any], Any]] = [
-    np.asarray,
-    sparse.csr_matrix,
-    sparse.csc_matrix,
-    sparse.csr_array,
-    sparse.csc_array,
-]
+FORMATS = [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array]
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -142,10 +123,18 @@ def test_counts_of_any_form(form: Callable[[Any], Any], dtype: type) -> None:
 
 
 def test_counts_of_odd_types() -> None:
-    np.testing.assert_array_equal(checks.counts(make(COUNTS.astype(np.float16))).toarray(), COUNTS)
-    np.testing.assert_array_equal(checks.counts(make(COUNTS > 0)).toarray(), COUNTS > 0)
-    np.testing.assert_array_equal(checks.counts(make()[1:5]).toarray(), COUNTS[1:5])
-    np.testing.assert_array_equal(checks.counts(make(sparse.csr_matrix(COUNTS))[1:5]).toarray(), COUNTS[1:5])
+    double = COUNTS.astype(np.float64)
+    for X in (COUNTS.astype(np.float16), COUNTS > 0, double + 1e-7, double - 1e-9):
+        counts = checks.counts(make(X))
+        np.testing.assert_array_equal(counts.toarray(), np.rint(X.astype(float)))
+        assert counts.nnz == np.count_nonzero(COUNTS)
+    for form in (np.asarray, sparse.csr_matrix):
+        np.testing.assert_array_equal(checks.counts(make(form(COUNTS))[1:5]).toarray(), COUNTS[1:5])
+    # Counts computed back from a logarithm in single precision.
+    back = np.expm1(np.log1p(COUNTS * 1000).astype(np.float32)).astype(np.float32)
+    assert (back != np.rint(back)).any()
+    np.testing.assert_allclose(checks.counts(make(back)).toarray(), COUNTS * 1000, rtol=1e-4)
+    checks.counts(make(changed(1.0009)))
 
 
 def test_unsorted_counts_with_duplicates_stay_as_they_are() -> None:
@@ -194,24 +183,11 @@ def test_counts_refused(form: Callable[[Any], Any], X: Any, expected: str) -> No
     assert said.endswith("give raw counts in layers['counts'], or an embedding in obsm and its name with use_rep")
 
 
-def test_counts_of_no_number() -> None:
-    assert "X has values of type complex128" in message(checks.counts, make(COUNTS.astype(complex)))
-    assert "layers['counts'] has values of type object" in message(
-        checks.counts, make(layers={"counts": COUNTS.astype(object)})
-    )
-
-
-def test_nearly_integral_counts_pass() -> None:
-    # Counts computed back from a logarithm in single precision.
-    back = np.expm1(np.log1p(COUNTS * 1000).astype(np.float32)).astype(np.float32)
-    assert (back != np.rint(back)).any()
-    np.testing.assert_allclose(checks.counts(make(back)).toarray(), COUNTS * 1000, rtol=1e-4)
-    checks.counts(make(changed(1.0009)))
-
-
 def test_no_counts_at_all() -> None:
-    nothing = make(None, obsm={"X_pca": np.ones((6, 5)), "X_umap": np.ones((6, 4))})
-    said = message(checks.counts, nothing)
+    assert "X has values of type complex128" in message(checks.counts, make(COUNTS.astype(complex)))
+    objects = make(layers={"counts": COUNTS.astype(object)})
+    assert "layers['counts'] has values of type object" in message(checks.counts, objects)
+    said = message(checks.counts, make(None, obsm={"X_pca": np.ones((6, 5)), "X_umap": np.ones((6, 4))}))
     assert said.startswith("X is empty")
     assert said.endswith("or use an embedding with use_rep='X_pca'")
     assert "the data has no genes" in message(checks.counts, make()[:, :0])
@@ -224,6 +200,12 @@ def test_backed_counts(tmp_path: Path) -> None:
     adata = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
     assert "adata.to_memory()" in message(checks.counts, adata)
     adata.file.close()
+
+
+def test_slices_that_are_not_named_for_all() -> None:
+    adata = make()
+    adata.obs["slice"] = pd.Categorical(["a", None] * 3)
+    assert "obs['slice'] is missing for 3 of 6 spots" in message(checks.library_names, adata, "slice")
 
 
 def test_representation() -> None:

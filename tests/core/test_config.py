@@ -24,12 +24,6 @@ def test_presets() -> None:
     assert min(paper.reconstruction_weight, paper.contrastive_weight, paper.spatial_weight) > 0
 
 
-def test_unknown_preset_is_refused(refused: Callable[..., str]) -> None:
-    said = refused(Config.preset, "papre")
-    assert "'papre'" in said
-    assert "default, paper" in said
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_replace_changes_a_copy(preset: str) -> None:
     config = Config.preset(preset)
@@ -41,20 +35,15 @@ def test_replace_changes_a_copy(preset: str) -> None:
     assert changed.to_dict() == expected
 
 
-def test_unknown_options_are_named(refused: Callable[..., str]) -> None:
-    said = refused(Config().replace, epochs=3, epoch=4)
-    assert "'epoch'" in said
-    assert "epochs" in said  # the list of those there are
+def test_unknown_names_are_refused(refused: Callable[..., str]) -> None:
+    assert refused(Config.preset, "papre") == "preset 'papre' is unknown; choose from default, paper"
+    assert refused(Config().replace, epochs=3, epoch=4) == "unknown option 'epoch'; did you mean 'epochs'?"
 
 
-CHOICES = ["features", "convolution", "fusion", "embedding", "clusterer", "scales"]
-
-
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("name", ["features", "convolution", "fusion", "embedding", "clusterer", "scales"])
 def test_choices_are_checked(name: str, refused: Callable[..., str]) -> None:
     said = refused(Config().replace, **{name: "nonsense"})
-    assert said.startswith(name)
-    assert "'nonsense'" in said
+    assert said.startswith(f"{name} is 'nonsense'; it must be one of ")
     assert repr(getattr(Config(), name)) in said
 
 
@@ -76,21 +65,9 @@ def test_numbers_are_numbers_and_not_negative(value: Any, refused: Callable[...,
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("epochs", 2.5),
-        ("log1p", "no"),
-        ("averages", 1),
-        ("n_layers", 0),
-        ("n_layers", (8, 4)),
-        ("views", ()),
-        ("views", "spatial"),
-        ("views", ("spatial", "image")),
-        ("views", ("spatial", "spatial")),
-        ("decoder_width", 0),
-        ("batch_size", 1),
-        ("feature_neighbors", 0),
-        ("max_factors", 0),
-        ("n_starts", 0),
-        ("n_votes", 0),
+        *(("epochs", 2.5), ("log1p", "no"), ("averages", 1), ("n_layers", 0), ("n_layers", (8, 4)), ("batch_size", 1)),
+        *(("views", views) for views in ((), "spatial", ("spatial", "image"), ("spatial", "spatial"))),
+        *((name, 0) for name in ("decoder_width", "feature_neighbors", "max_factors", "n_starts", "n_votes")),
     ],
 )
 def test_impossible_values_are_refused(name: str, value: Any, refused: Callable[..., str]) -> None:

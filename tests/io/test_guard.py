@@ -7,19 +7,18 @@ import json
 import os
 import pickle
 import shutil
-import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anndata
 import h5py
 import numpy as np
 import pytest
 from anndata import AnnData
 from scipy import sparse
 
+from _data import write_zarr
 from stmfg import STMFG, read
 from stmfg._core.checks import counts
 from stmfg.errors import InputError
@@ -43,9 +42,7 @@ def h5ad(section: AnnData, tmp_path: Path) -> Path:
 
 @pytest.fixture(params=[2, 3])
 def store(request: pytest.FixtureRequest, section: AnnData, tmp_path: Path) -> Path:
-    with anndata.settings.override(zarr_write_format=request.param), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        section.write_zarr(tmp_path / "input.zarr")
+    write_zarr(section, tmp_path / "input.zarr", request.param)
     return tmp_path / "input.zarr"
 
 
@@ -73,13 +70,11 @@ def test_values_of_another_file_are_refused(h5ad: Path, change: Any, refused: Ca
     assert "'uns/x' is taken from another file" in refused(read, h5ad)
 
 
-@pytest.mark.parametrize(("size", "said"), [(10**9, "stores none"), (2**62, "stores none")])
-def test_what_is_declared_and_not_stored_is_refused(
-    h5ad: Path, size: int, said: str, refused: Callable[..., str]
-) -> None:
+@pytest.mark.parametrize("size", [10**9, 2**62])
+def test_what_is_declared_and_not_stored_is_refused(h5ad: Path, size: int, refused: Callable[..., str]) -> None:
     with h5py.File(h5ad, "r+") as file:
         file.create_dataset("uns/x", (size,), "f4", chunks=(64,))
-    assert said in refused(read, h5ad)
+    assert "stores none" in refused(read, h5ad)
 
 
 def test_more_than_the_memory_is_refused(
@@ -156,18 +151,15 @@ def test_pipes_are_refused(tmp_path: Path, name: str, refused: Callable[..., str
     assert "device or a pipe" in refused(read, tmp_path / name.split("/")[0])
 
 
-@pytest.mark.parametrize("name", ["input.h5ad.gz", "input.zarr.zip"])
 def test_what_unpacked_is_larger_than_the_memory_is_refused(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
 ) -> None:
-    zeros = bytes(2**25)
-    if name.endswith("gz"):
-        (tmp_path / name).write_bytes(gzip.compress(zeros))
-    else:
-        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("tables/table/X", zeros)
+    (tmp_path / "input.h5ad.gz").write_bytes(gzip.compress(bytes(2**25)))
+    with zipfile.ZipFile(tmp_path / "input.zarr.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tables/table/X", bytes(2**25))
     monkeypatch.setattr("stmfg.io.guard.memory", lambda: 1e6)
-    assert "larger than the memory when it is unpacked" in refused(read, tmp_path / name)
+    for path in tmp_path.iterdir():
+        assert "larger than the memory when it is unpacked" in refused(read, path)
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/tmp/secret", "tables/../../secret"])  # noqa: S108
@@ -188,15 +180,14 @@ def test_a_zipped_store_is_read(form: str, store: Path, section: AnnData, tmp_pa
 
 
 @pytest.mark.parametrize(("name", "packed"), [("a.h5ad.gz", True), ("A.H5AD", False), ("a.h5", False)])
-def test_other_names_of_h5ad(name: str, packed: bool, h5ad: Path, section: AnnData) -> None:
+def test_other_names_of_h5ad(
+    name: str, packed: bool, h5ad: Path, section: AnnData, refused: Callable[..., str]
+) -> None:
     content = h5ad.read_bytes()
     path = h5ad.with_name(name)
+    assert refused(read, h5ad.parent).endswith(f"give that: {h5ad}")
     path.write_bytes(gzip.compress(content) if packed else content)
     np.testing.assert_array_equal(read(path).X.toarray(), section.X.toarray())
-
-
-def test_a_folder_with_one_file_says_which(h5ad: Path, refused: Callable[..., str]) -> None:
-    assert refused(read, h5ad.parent).endswith(f"give that: {h5ad}")
 
 
 def test_a_model_file_runs_no_code(section: AnnData, quick: dict[str, Any], tmp_path: Path) -> None:
@@ -204,28 +195,23 @@ def test_a_model_file_runs_no_code(section: AnnData, quick: dict[str, Any], tmp_
     whole = (tmp_path / "model" / "model.safetensors").read_bytes()
     payload = pickle.dumps(Payload(tmp_path / "run"))
     header = json.dumps({"x": {"dtype": "U8", "shape": [len(payload)], "data_offsets": [0, len(payload)]}}).encode()
-    for content in (
-        payload,
-        len(header).to_bytes(8, "little") + header + payload,
-        whole[:8] + payload,
-        payload + whole,
-    ):
+    framed = len(header).to_bytes(8, "little") + header + payload
+    for content in (payload, framed, whole[:8] + payload, payload + whole):
         (tmp_path / "model" / "model.safetensors").write_bytes(content)
         with pytest.raises(InputError, match="no readable stMFG model"):
             STMFG.load(tmp_path / "model")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("n_in", 2**40), ("n_in", -1), ("genes", 7), ("spot_size", "x"), ("config", {"decoder_width": 2**50})],
-)
 def test_a_model_file_that_asks_for_too_much_is_refused(
-    section: AnnData, quick: dict[str, Any], tmp_path: Path, key: str, value: Any
+    section: AnnData, quick: dict[str, Any], tmp_path: Path
 ) -> None:
     STMFG(**quick).fit(section).save(tmp_path / "model")
-    record = json.loads((tmp_path / "model" / "model.json").read_text())
-    record[key] = value
-    (tmp_path / "model" / "model.json").write_text(json.dumps(record))
-    with pytest.raises(InputError):
-        STMFG.load(tmp_path / "model")
+    record = tmp_path / "model" / "model.json"
+    whole = json.loads(record.read_text())
+    wrong: dict[str, list[Any]] = {"n_in": [2**40, -1], "genes": [7], "spot_size": ["x"]}
+    for key, values in (wrong | {"config": [{"decoder_width": 2**50}]}).items():
+        for value in values:
+            record.write_text(json.dumps(whole | {key: value}))
+            with pytest.raises(InputError):
+                STMFG.load(tmp_path / "model")

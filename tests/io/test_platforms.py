@@ -16,60 +16,22 @@ import pytest
 from anndata import AnnData
 
 import stmfg
-from _data import text, write_space_ranger
+from _data import text
 from _platforms import (
+    FOLDERS,
     WRITERS,
     write_cell_gef,
-    write_cosmx,
-    write_curio,
-    write_gem,
-    write_matched_slideseq,
     write_merscope,
-    write_saw,
-    write_slideseq,
     write_square_gef,
 )
-from _tenx import Expected, check, write_aggregated, write_hd_cells, write_visium, write_visium_hd, write_xenium
-from stmfg import cli, datasets
+from _tenx import check, write_visium_hd, write_xenium
+from stmfg import cli
 from stmfg.errors import MissingDependencyError
-from stmfg.io.platforms import PLATFORMS
 
 
-@pytest.fixture(scope="module")
-def _tissue() -> AnnData:
-    return datasets.simulate(110, 30, n_domains=3, layout="cells", random_state=4)
-
-
-@pytest.fixture
-def tissue(_tissue: AnnData) -> AnnData:
-    return _tissue.copy()
-
-
-VARIANTS: dict[str, Callable[[Path, AnnData], Expected]] = WRITERS | {
-    "visiumhd without 16": partial(write_visium_hd, sizes=(2, 8)),
-    "xenium as text": partial(write_xenium, h5=False, parquet=False),
-    "merscope before": partial(write_merscope, first=""),
-    "cosmx with names": partial(write_cosmx, gz=False, beside=True),
-    "slideseq by Drop-seq": partial(write_slideseq, text=True),
-    "stereoseq by SAW 7": write_saw,
-    "stereoseq squares": lambda f, t: write_square_gef(f / "C04.tissue.gef", t),
-    "stereoseq squares before": lambda f, t: write_square_gef(f / "C04.gef", t, new=False),
-    "stereoseq larger squares": lambda f, t: write_square_gef(f / "C04.gef", t, (1, 20, 100, 200), size=100),
-    "visium raw": partial(write_visium, matrix="raw_feature_bc_matrix"),
-    "visium aggregated": write_aggregated,
-    "visiumhd cells": write_hd_cells,
-    "slideseq matched": write_matched_slideseq,
-    "slideseq matched, barcodes": partial(write_matched_slideseq, matching=True),
-    "slideseq by Curio": write_curio,
-    "stereoseq text": lambda f, t: write_gem(f / "C04.tissue.gem.gz", t),
-    "stereoseq text of cells": lambda f, t: write_gem(f / "C04.cellbin.gem", t, cells=True, new=False),
-    "stereoseq raw": lambda f, t: write_square_gef(f / "C04.raw.gef", t, (1,)),
-}
-
-
-@pytest.mark.parametrize("kind", VARIANTS)
+@pytest.mark.parametrize("kind", FOLDERS)
 def test_what_was_written_is_read(kind: str, tissue: AnnData, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    expected = VARIANTS[kind](tmp_path / "run", tissue)
+    expected = FOLDERS[kind](tmp_path / "run", tissue)
     with caplog.at_level(logging.INFO, "stmfg"):
         adata = stmfg.read(tmp_path / "run")
     check(adata, tissue, expected)
@@ -79,13 +41,10 @@ def test_what_was_written_is_read(kind: str, tissue: AnnData, tmp_path: Path, ca
     assert stmfg.read(tmp_path / "again.h5ad").uns["spatial_platform"] == adata.uns["spatial_platform"]
 
 
-def test_every_platform_has_a_folder_here() -> None:
-    assert set(PLATFORMS) == set(WRITERS)
-
-
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("visium", "read as Visium because of filtered_feature_bc_matrix.h5 and spatial/tissue_positions.csv"),
         ("visiumhd", "read as Visium HD because of binned_outputs"),
         ("xenium", "read as Xenium because of cell_feature_matrix.h5 and cells.parquet"),
         ("merscope", "read as MERSCOPE because of cell_by_gene.csv and cell_metadata.csv"),
@@ -102,12 +61,6 @@ def test_the_platform_and_the_reason_are_said(
         adata = stmfg.read(tmp_path / "run")
     assert said in caplog.text
     assert adata.uns["spatial_platform"]["because"] == said.split("because of ")[1]
-
-
-def test_space_ranger_is_recorded(tmp_path: Path) -> None:
-    taken = stmfg.read(write_space_ranger(tmp_path / "outs", 1)).uns["spatial_platform"]
-    assert taken["platform"] == "visium"
-    assert taken["because"] == "filtered_feature_bc_matrix.h5 and spatial/tissue_positions_list.csv"
 
 
 def test_another_bin_size_can_be_had(tissue: AnnData, tmp_path: Path) -> None:
@@ -147,7 +100,7 @@ def test_the_platform_can_be_told(tissue: AnnData, tmp_path: Path, caplog: pytes
 
 def test_an_unknown_platform_is_refused(tissue: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     write_xenium(tmp_path / "run", tissue)
-    assert refused(stmfg.read, tmp_path / "run", platform="Xenium").endswith(f"choose one of {', '.join(PLATFORMS)}")
+    assert refused(stmfg.read, tmp_path / "run", platform="Xenium").endswith(f"choose one of {', '.join(WRITERS)}")
     assert "has no cell_by_gene.csv" in refused(stmfg.read, tmp_path / "run", platform="merscope")
     tissue.write_h5ad(tmp_path / "a.h5ad")
     assert "is not a file of xenium" in refused(stmfg.read, tmp_path / "a.h5ad", platform="xenium")
@@ -328,17 +281,3 @@ def test_two_chips_are_two_samples(tissue: AnnData, tmp_path: Path, refused: Cal
     write_square_gef(tmp_path / "C04.merge.gef", tissue)  # of the first
     assert "several samples (C04.cellbin.gef, D01.cellbin.gef); give the file of one" in refused(stmfg.read, tmp_path)
     assert stmfg.read(tmp_path / "C04.cellbin.gef").n_obs == tissue.n_obs
-
-
-@pytest.mark.parametrize("name", PLATFORMS)
-def test_every_platform_runs_from_the_shell(
-    name: str, tissue: AnnData, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    WRITERS[name](tmp_path / "run", tissue)
-    command = ["run", str(tmp_path / "run"), "-o", str(tmp_path / "out"), "--n-domains", "3"]
-    assert cli.main([*command, "--set", "epochs=2", "--set", "finest_level=0"]) == 0
-    assert f"3 domains of {tissue.n_obs} spots" in capsys.readouterr().out
-    assert "read as" in caplog.text  # and why, see test_the_platform_and_the_reason_are_said
-    result = stmfg.read(tmp_path / "out" / "result.h5ad")
-    assert result.uns["spatial_platform"]["platform"] == name
-    assert list(result.obs["stmfg_domain"].cat.categories) == ["1", "2", "3"]

@@ -18,33 +18,8 @@ from PIL import Image
 from scipy import sparse
 
 import stmfg
-from _data import (
-    FACTORS,
-    data_file,
-    matrix,
-    slide,
-    write_h5,
-    write_legacy_h5,
-    write_space_ranger,
-    write_zarr,
-)
-from stmfg.errors import InputError, MissingDependencyError
+from _data import FACTORS, data_file, matrix, slide, write_legacy_h5, write_space_ranger, write_zarr
 from stmfg.io import read
-
-
-@pytest.fixture
-def outs(tmp_path: Path) -> Path:
-    """A Space Ranger 1 folder: HDF5 matrix of all spots, positions without header, no images."""
-    return write_space_ranger(tmp_path / "sample" / "outs", version=1)
-
-
-def error(path: Path) -> str:
-    """Return the message of the InputError that reading raises, one line."""
-    with pytest.raises(InputError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_space_ranger_folder(outs: Path) -> None:
@@ -55,7 +30,7 @@ def test_space_ranger_folder(outs: Path) -> None:
     assert list(adata.obs.columns) == ["in_tissue", "array_row", "array_col"]
     assert all(dtype == np.int64 for dtype in adata.obs.dtypes)
     assert list(adata.var_names) == ["GAPDH", "NA", "TBCE", "TBCE-1", "HSPA14"]
-    assert list(adata.var["gene_ids"]) == ["ENSG000", "ENSG001", "ENSG002", "ENSG003", "ENSG005"]
+    assert list(adata.var["gene_ids"]) == [f"ENSG{i:011d}" for i in (0, 1, 2, 3, 5)]
     assert set(adata.var["feature_types"]) == {"Gene Expression"}
 
     assert sparse.isspmatrix_csr(adata.X)
@@ -66,10 +41,6 @@ def test_space_ranger_folder(outs: Path) -> None:
     assert xy.dtype == np.float64
     np.testing.assert_array_equal(xy[:, 0], 900 + 70 * adata.obs["array_col"])
     np.testing.assert_array_equal(xy[:, 1], 500 + 120 * adata.obs["array_row"])
-
-
-def test_parent_folder_and_string(outs: Path) -> None:
-    assert read(str(outs.parent)).to_df().equals(read(outs).to_df())
 
 
 @pytest.mark.parametrize("matrix", ["h5", "mtx", "both"])
@@ -93,13 +64,6 @@ def test_legacy_h5(outs: Path) -> None:
     assert adata.n_vars == 6  # no feature types, so nothing is known to be an antibody
     np.testing.assert_array_equal(adata[:, expected.var_names].X.toarray(), expected.X.toarray())
     assert list(adata.uns["spatial"]) == ["sample"]
-
-
-def test_sample_name_before_the_matrix(outs: Path) -> None:
-    (outs / "filtered_feature_bc_matrix.h5").rename(outs / "GSM1_filtered_feature_bc_matrix.h5")
-    assert read(outs).n_obs == 50
-    write_h5(outs / "GSM2_filtered_feature_bc_matrix.h5", slide()["barcode"].tolist())
-    assert "several samples (GSM1_" in error(outs)
 
 
 def test_images_and_scale_factors(outs: Path) -> None:
@@ -201,30 +165,23 @@ def test_duplicate_names_in_h5ad_are_no_warning(tmp_path: Path) -> None:
     assert list(read(tmp_path / "a.h5ad").var_names) == ["a", "a"]  # the user's names are kept
 
 
-def test_spatialdata_store(outs: Path, tmp_path: Path) -> None:
+def test_spatialdata_store(outs: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
     import zarr
 
     adata = read(outs)
     store = tmp_path / "sd.zarr"
     zarr.open_group(store, mode="w").attrs["spatialdata_attrs"] = {"version": "0.2"}
-    assert "not AnnData or SpatialData" in error(store)
+    assert "not AnnData or SpatialData" in refused(read, store)
     zarr.open_group(store / "tables", mode="w")
-    assert "without a table" in error(store)
+    assert "without a table" in refused(read, store)
     write_zarr(adata, store / "tables" / "table")
     assert read(store).obs.equals(adata.obs)
     write_zarr(adata[:20].copy(), store / "tables" / "cells")
     assert read(store).n_obs == adata.n_obs  # of the table called "table"
     (store / "tables" / "table").rename(store / "tables" / "others")
-    message = error(store)
+    message = refused(read, store)
     assert "several tables (cells, others)" in message
     assert read(message.rsplit(" ", 1)[1]).n_obs == 20  # the fix it names works
-
-
-def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outs = write_space_ranger(tmp_path / "outs", version="hd")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "stmfg\[parquet\]"'):
-        read(outs)
 
 
 def test_reading_loads_neither_torch_nor_matplotlib(outs: Path) -> None:
@@ -245,12 +202,12 @@ def stored(request: pytest.FixtureRequest, section: AnnData, tmp_path: Path) -> 
 def test_counts_left_on_disk_give_the_same(
     stored: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    whole = stmfg.tl.domains(stmfg.read(stored), n_domains=4, copy=True, **quick)
     monkeypatch.setattr("stmfg._core.blocks.BLOCK", 70)
     monkeypatch.setattr("stmfg.io.annotated.BLOCK", 70)
-    whole, lazy = stmfg.read(stored), stmfg.read(stored, lazy=True)
+    lazy = stmfg.read(stored, lazy=True)
     assert type(lazy.X).__module__.startswith("dask")
-    for adata in (whole, lazy):
-        stmfg.tl.domains(adata, n_domains=4, **quick)
+    stmfg.tl.domains(lazy, n_domains=4, **quick)
     pd.testing.assert_frame_equal(lazy.obs, whole.obs)
     np.testing.assert_array_equal(lazy.obsm["X_stmfg"], whole.obsm["X_stmfg"])
     lazy.write_h5ad(stored.parent / "again.h5ad")

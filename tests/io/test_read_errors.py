@@ -9,18 +9,14 @@ import h5py
 import pandas as pd
 import pytest
 
-from _data import slide, write_mtx, write_space_ranger, write_zarr
+from _data import slide, write_mtx, write_zarr
 from stmfg import read
 
-
-@pytest.fixture
-def outs(tmp_path: Path) -> Path:
-    """A Space Ranger 1 folder: HDF5 matrix of all spots, positions without header, no images."""
-    return write_space_ranger(tmp_path / "sample" / "outs", version=1)
+MATRIX, POSITIONS = "filtered_feature_bc_matrix.h5", "spatial/tissue_positions_list.csv"
 
 
 def _no_h5(path: Path) -> Path:
-    (path / "filtered_feature_bc_matrix.h5").unlink()
+    (path / MATRIX).unlink()
     return path
 
 
@@ -66,12 +62,12 @@ def _folder(path: Path, *children: str) -> Path:
 
 
 def _positions(outs: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
-    change(slide()).to_csv(outs / "spatial" / "tissue_positions_list.csv", header=False, index=False)
+    change(slide()).to_csv(outs / POSITIONS, header=False, index=False)
     return outs
 
 
 def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
-    with h5py.File(outs / "filtered_feature_bc_matrix.h5", "a") as file:
+    with h5py.File(outs / MATRIX, "a") as file:
         change(file)
     return outs
 
@@ -87,25 +83,16 @@ def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
         (lambda o: _text(o / "a.h5ad", "a,b\n1,2\n"), "a.h5ad as h5ad cannot be read"),
         (lambda o: _text(o / "a.h5ad", ""), "a.h5ad as h5ad cannot be read"),
         (lambda o: _truncate(_h5ad(o)), "check that the copy is complete"),
-        (
-            lambda o: (o / "filtered_feature_bc_matrix.h5").rename(o / "a.h5ad"),
-            "a.h5ad is HDF5 but not AnnData (it holds matrix)",
-        ),
+        (lambda o: (o / MATRIX).rename(o / "a.h5ad"), "a.h5ad is HDF5 but not AnnData (it holds matrix)"),
         (_broken_zarr, "a.zarr as AnnData zarr cannot be read"),
         (lambda o: _folder(o / "e.zarr", "c"), "e.zarr is zarr but not AnnData or SpatialData (it holds c)"),
         (lambda o: _folder(o / "empty"), "empty is an empty folder"),
         (lambda o: _folder(o / "other", "stuff"), "folder of a kind stMFG does not read (it holds stuff)"),
         (lambda o: _folder(o / "hd", "binned_outputs/square_008um"), "hd/binned_outputs/square_008um"),
         (_no_h5, "has no filtered_feature_bc_matrix.h5(.gz) or filtered_feature_bc_matrix/ or"),
-        (
-            lambda o: _truncate(o / "filtered_feature_bc_matrix.h5").parent,
-            "filtered_feature_bc_matrix.h5 cannot be read",
-        ),
+        (lambda o: _truncate(o / MATRIX).parent, "filtered_feature_bc_matrix.h5 cannot be read"),
         (lambda o: _edit_h5(o, lambda f: f.move("matrix/indptr", "matrix/x")), "cannot be read"),
-        (
-            lambda o: _edit_h5(o, lambda f: f.move("matrix", "g1") or f.create_group("g2")),
-            "holds 2 genomes (g1, g2)",
-        ),
+        (lambda o: _edit_h5(o, lambda f: f.move("matrix", "g") or f.create_group("h")), "holds 2 genomes (g, h)"),
         (
             lambda o: _edit_h5(o, lambda f: f["matrix/features/feature_type"].__setitem__(..., b"Custom")),
             "no 'Gene Expression' features (it has: Custom)",
@@ -114,14 +101,8 @@ def _edit_h5(outs: Path, change: Callable[[h5py.File], None]) -> Path:
         (lambda o: _bad_mtx(o, "matrix.mtx", None), "filtered_feature_bc_matrix has no matrix.mtx(.gz)"),
         (lambda o: _bad_mtx(o, "barcodes.tsv", b"AAAC-1\n"), "matrix.mtx has 60 spots of 6 genes, but 1 and 6 names"),
         (lambda o: _bad_mtx(o, "barcodes.tsv.gz", b"not gzip"), "filtered_feature_bc_matrix cannot be read"),
-        (
-            lambda o: (o / "spatial" / "tissue_positions_list.csv").unlink() or o,
-            "outs or spatial/ has no tissue_positions.csv(.gz) or",
-        ),
-        (
-            lambda o: _positions(o, lambda t: t.drop(columns="array_row")),
-            "does not have the columns barcode, in_tissue",
-        ),
+        (lambda o: (o / POSITIONS).unlink() or o, "outs or spatial/ has no tissue_positions.csv(.gz) or"),
+        (lambda o: _positions(o, lambda t: t.drop(columns="array_row")), "does not have the columns barcode, in"),
         (lambda o: _positions(o, lambda t: t.assign(array_row="x")), "tissue_positions_list.csv cannot be read"),
         (lambda o: _positions(o, lambda t: t.where(t["array_row"] < 5)), "is empty or has empty values"),
         (lambda o: _positions(o, lambda t: pd.concat([t, t[:1]])), "lists the barcode 'AAAC000-1' more than once"),

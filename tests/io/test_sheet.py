@@ -83,6 +83,15 @@ def test_refused(tmp_path: Path, refused: Callable[..., str], text: str, said: s
     assert re.search(said, line), line
 
 
+def test_all_faults_are_told_at_once(
+    tmp_path: Path, refused: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, "sample,path\n.a,\nb,c,d\nindex.html,e\n")
+    assert refused(read_samples, path) == f"sheet {path} has 3 lines with faults, see above; nothing was started"
+    told = ["line 2 has no path; fill", "line 3 has more cells", "line 4: sample 'index.html'"]
+    assert all(said in message for said, message in zip(told, caplog.messages, strict=True))
+
+
 def test_files_that_are_no_sheet(tmp_path: Path, refused: Callable[..., str]) -> None:
     assert "No such file" in refused(read_samples, tmp_path / "absent.csv")
     assert "cannot be read" in refused(read_samples, tmp_path)

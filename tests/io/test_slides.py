@@ -24,11 +24,6 @@ from _tenx import check, write_aggregated, write_hd_cells, write_visium_hd
 CELLS = ("cell_segmentations", "nucleus_segmentations")
 
 
-@pytest.fixture
-def tissue() -> AnnData:
-    return stmfg.datasets.simulate(110, 30, n_domains=3, layout="cells", random_state=4)
-
-
 def test_several_slides_in_one_export_are_slices(tissue: AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     expected = []
     for slide, part in enumerate((tissue[:60].copy(), tissue[60:].copy()), 1):

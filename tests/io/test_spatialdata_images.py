@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +165,3 @@ def test_rows_without_an_element_are_left_out(table: AnnData, tmp_path: Path, ca
     assert list(adata.obs_names) == list(table.obs_names[5:])
     np.testing.assert_allclose(adata.obsm["spatial"], table.obsm["spatial"][5:])
     assert "5 of 200 have no element and are left out" in caplog.text
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_run_on_a_store_draws_its_image(table: AnnData, tmp_path: Path) -> None:
-    write_store(tmp_path / "a.zarr", table, TURN)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        stmfg.workflow.run(tmp_path / "a.zarr", tmp_path / "out", n_domains=3, epochs=2)
-    result = stmfg.read(tmp_path / "out" / "result.h5ad")
-    ax = stmfg.pl.domains(result)
-    assert len(ax.images) == 1

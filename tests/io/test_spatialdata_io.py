@@ -29,11 +29,6 @@ NO_IMAGES = dict.fromkeys(
 )
 
 
-@pytest.fixture
-def tissue() -> AnnData:
-    return stmfg.datasets.simulate(110, 30, n_domains=3, layout="cells", random_state=4)
-
-
 def theirs(reader: str, *args: Any, table: str = "table", **kwargs: Any) -> AnnData:
     """Return the table that a reader of spatialdata-io makes."""
     return getattr(optional("spatialdata_io"), reader)(*args, **kwargs).tables[table]

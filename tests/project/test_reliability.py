@@ -85,3 +85,20 @@ def test_no_network_at_run_time(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "run.json").exists()
+
+
+LARGE = """
+import resource, sys
+import stmfg
+adata = stmfg.datasets.simulate(100_000, 60, random_state=0)
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
+stmfg.tl.domains(adata, n_domains=7)
+assert adata.obs["stmfg_domain"].nunique() == 7
+"""
+
+
+def test_nothing_cells_by_cells_is_dense() -> None:
+    # Cells x cells would be 40 GB in single precision, 10 GB as bytes; the libraries count, too.
+    command = [sys.executable, "-c", LARGE, "8_000_000_000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

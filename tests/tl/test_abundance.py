@@ -53,13 +53,11 @@ def test_composition_counts_every_domain_of_every_sample() -> None:
 
 @pytest.mark.parametrize(("layout", "one"), [("square", 1.0), ("hex", np.sqrt(3) / 2)])
 def test_area_is_that_of_the_tissue(layout: str, one: float) -> None:
-    side = 30
-    row, column = np.divmod(np.arange(side * side), side)
-    xy = np.column_stack([column, row]).astype(float)
+    side, adata = 30, cohort(np.ones((1, 1)), 900)
+    row, column = adata.obsm["spatial"].T / 50
     if layout == "hex":
-        xy = np.column_stack([column + 0.5 * (row % 2), row * np.sqrt(0.75)])
-    adata = ad.AnnData(obs=pd.DataFrame({"domain": "1", "sample": "a"}, index=np.arange(side**2).astype(str)))
-    adata.obsm["spatial"] = xy * 7
+        row, column = row * np.sqrt(0.75), column + 0.5 * (row % 2)
+    adata.obsm["spatial"] = np.column_stack([column, row]) * 7
     in_spacings = composition(adata, sample_key="sample", key="domain")["area"].item()
     assert in_spacings == pytest.approx((side - 1) ** 2 * one, rel=0.02)
     in_microns = composition(adata, sample_key="sample", key="domain", microns_per_unit=2.0)["area"].item()

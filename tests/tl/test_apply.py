@@ -45,9 +45,15 @@ def slices(_slices: tuple[AnnData, AnnData]) -> tuple[AnnData, AnnData]:
     return _slices[0].copy(), _slices[1].copy()
 
 
-def test_domains_are_those_of_the_reference(slices: tuple[AnnData, AnnData]) -> None:
+def test_domains_are_those_of_the_reference_and_only_new_keys_are_written(slices: tuple[AnnData, AnnData]) -> None:
     reference, new = slices
-    tl.apply(new, reference)
+    before = new.copy()
+    assert tl.apply(new, reference) is None
+    assert (new.X != before.X).nnz == 0
+    assert new.var.equals(before.var)
+    assert set(new.obs) - set(before.obs) == {"stmfg_domain", "stmfg_confidence", "stmfg_unlike"}
+    assert set(new.obsm) - set(before.obsm) == {"X_stmfg", "stmfg_view_weights"}
+    assert set(new.uns) - set(before.uns) == {"stmfg", "stmfg_domain_colors"}
     domain = new.obs["stmfg_domain"]
     assert domain.cat.categories.tolist() == ["1", "2", "3", "4"]
     own = ari(reference.obs["ground_truth"], reference.obs["stmfg_domain"])
@@ -138,17 +144,6 @@ def test_spots_without_counts_take_the_domain_around_them(slices: tuple[AnnData,
     tl.apply(new, reference)
     assert (new.obs["stmfg_confidence"].iloc[[3, 200]] == 0).all()
     assert new.obs.notna().all(axis=None)
-
-
-def test_only_new_keys_are_written(slices: tuple[AnnData, AnnData]) -> None:
-    reference, new = slices
-    before = new.copy()
-    assert tl.apply(new, reference) is None
-    assert (new.X != before.X).nnz == 0
-    assert new.var.equals(before.var)
-    assert set(new.obs) - set(before.obs) == {"stmfg_domain", "stmfg_confidence", "stmfg_unlike"}
-    assert set(new.obsm) - set(before.obsm) == {"X_stmfg", "stmfg_view_weights"}
-    assert set(new.uns) - set(before.uns) == {"stmfg", "stmfg_domain_colors"}
 
 
 def test_a_model_without_domains_is_refused(

@@ -14,7 +14,8 @@ import stmfg
 from _finished import finished
 
 
-def test_summary() -> None:
+def test_summary(section: AnnData, refused: Any) -> None:
+    assert "run stmfg.tl.domains(adata) first" in refused(stmfg.summary, section)
     adata = finished(10)
     adata.obs["stmfg_confidence"] = np.where(adata.obs["stmfg_domain"] == "2", 0.4, 0.9).astype(np.float32)
     adata.uns["stmfg"]["n_domains"] = {"chosen": 4}
@@ -54,10 +55,6 @@ def test_a_domain_without_a_gene_of_its_own_names_what_it_shares(section: AnnDat
     assert stmfg.summary(section).sentences[-1] == (
         "No gene is specific to domain 2, and none is much higher in it than in the rest of the tissue."
     )
-
-
-def test_no_domains(section: AnnData, refused: Any) -> None:
-    assert "run stmfg.tl.domains(adata) first" in refused(stmfg.summary, section)
 
 
 @pytest.mark.parametrize(

@@ -368,9 +368,8 @@ def test_ctrl_c_says_how_to_continue(
         yield
 
     monkeypatch.setattr(_workers, "run_here", interrupted)
-    assert (
-        cli.main(["batch", str(sheet(tmp_path / "s.csv", slices, "a")), "-o", str(tmp_path / "out"), "--quiet"]) == 130
-    )
+    path = sheet(tmp_path / "s.csv", slices, "a")
+    assert cli.main(["batch", str(path), "-o", str(tmp_path / "out"), "--quiet"]) == 130
     assert capfd.readouterr().err == "stmfg: interrupted; the same command continues where it stopped\n"
 
 

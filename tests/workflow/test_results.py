@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,13 @@ import pytest
 
 import stmfg
 import stmfg.workflow
-from _runs import FILES, QUICK, contents, go, one_thread, table, tissue
+from _runs import FILES, QUICK, contents, go, tissue
 from stmfg import report, tl
 from stmfg.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("single_thread")
+
 EARLIER = json.dumps({"version": "0.1.0", "options": {}, "n_obs": 9, "n_domains": 2})
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 def test_a_second_run_replaces_the_first(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -37,12 +32,6 @@ def test_a_second_run_replaces_the_first(finished: tuple[Path, dict[str, Any]], 
     assert (tmp_path / "domains.csv").read_bytes() == (finished[0] / "domains.csv").read_bytes()
     assert json.loads((tmp_path / "run.json").read_text())["n_domains"] == 3
     assert ad.read_h5ad(tmp_path / "result.h5ad").obs["stmfg_domain"].nunique() == 3
-
-
-def test_an_input_in_the_output_folder(tmp_path: Path) -> None:
-    go(tissue(), tmp_path)
-    go(tmp_path / "result.h5ad", tmp_path, n_domains=2, overwrite=True)
-    assert set(table(tmp_path)["domain"]) == {"1", "2"}
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, where: str, error: BaseException) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,13 @@ from scipy import sparse
 
 import stmfg
 import stmfg.workflow
-from _runs import QUICK, go, one_thread, table, tissue
+from _runs import QUICK, go, table, tissue
 from stmfg.datasets import simulate
-from stmfg.errors import InputError
 from stmfg.metrics import ari
 
+pytestmark = pytest.mark.usefixtures("single_thread")
+
 EMPTY_SPOTS, EMPTY_GENES = [0, 17, 18, 19, 100], [2, 30]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 def with_empty(adata: ad.AnnData) -> ad.AnnData:
@@ -88,9 +83,7 @@ def test_record(finished: tuple[Path, dict[str, Any]]) -> None:
     assert {"python", "torch", "numpy", "anndata"} <= set(record["versions"])
     assert {"read", "train", "domains"} <= {stage["name"] for stage in record["stages"]}
     for stage in record["stages"]:
-        assert stage["seconds"] >= 0
-        assert stage["cpu_seconds"] >= 0
-        assert stage["peak_mb"] > 10
+        assert min(stage["seconds"], stage["cpu_seconds"], stage["peak_mb"] - 10) >= 0
     assert {len(values) for values in record["history"].values()} == {QUICK["epochs"]}
     assert np.isfinite(record["history"]["total"]).all()
 
@@ -117,14 +110,10 @@ def test_result(finished: tuple[Path, dict[str, Any]]) -> None:
     for key in ("X_stmfg", "stmfg_view_weights"):
         assert result.obsm[key].dtype == np.float32
         assert np.isfinite(result.obsm[key]).all()
-    names = result.uns["stmfg"]["view_weight_names"]
-    assert result.obsm["stmfg_view_weights"].shape[1] == len(names)
-    views = [name.split(": ")[1] for name in names]
-    layers = [name.split(": ")[0] for name in names]
-    assert set(views) == {"spatial", "feature"}
-    for layer in set(layers):  # attention is a share
-        total = result.obsm["stmfg_view_weights"][:, [i for i, own in enumerate(layers) if own == layer]].sum(axis=1)
-        np.testing.assert_allclose(total, 1, atol=1e-5)
+    names = pd.Series(result.uns["stmfg"]["view_weight_names"]).str.split(": ", expand=True)
+    assert set(names[1]) == {"spatial", "feature"}
+    weights = pd.DataFrame(result.obsm["stmfg_view_weights"])
+    np.testing.assert_allclose(weights.T.groupby(names[0]).sum(), 1, atol=1e-5)  # attention is a share
     graph = result.obsp["spatial_connectivities"]
     assert sparse.issparse(graph)
     assert (graph != graph.T).nnz == 0
@@ -136,15 +125,6 @@ def test_result(finished: tuple[Path, dict[str, Any]]) -> None:
 
 
 # -- the same answer twice -----------------------------------------------------------------------------
-
-
-def test_one_seed_gives_one_result(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    output, record = finished
-    again = go(output.parent / "input.h5ad", tmp_path / "again")
-    assert (tmp_path / "again" / "domains.csv").read_bytes() == (output / "domains.csv").read_bytes()
-    assert again["history"] == record["history"]
-    first, second = (ad.read_h5ad(folder / "result.h5ad") for folder in (output, tmp_path / "again"))
-    np.testing.assert_array_equal(first.obsm["X_stmfg"], second.obsm["X_stmfg"])
 
 
 def test_the_graph_and_the_spots_left_out_do_not_depend_on_the_order(tmp_path: Path) -> None:
@@ -164,12 +144,11 @@ def test_the_graph_and_the_spots_left_out_do_not_depend_on_the_order(tmp_path: P
     assert (graph[order][:, order] != permuted.obsp["spatial_connectivities"]).nnz == 0
 
 
-def test_the_result_of_a_run_can_be_run_again(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    output, _ = finished
-    record = go(output / "result.h5ad", tmp_path / "again", n_domains=4)
-    assert record["n_domains"] == 4
+def test_the_result_of_a_run_can_be_run_again_into_its_folder(tmp_path: Path) -> None:
+    go(tissue(), tmp_path)
+    record = go(tmp_path / "result.h5ad", tmp_path, n_domains=4, overwrite=True)
     assert len(record["history"]["total"]) == QUICK["epochs"]  # trained anew, not only clustered anew
-    assert set(table(tmp_path / "again")["domain"]) == {"1", "2", "3", "4"}
+    assert set(table(tmp_path)["domain"]) == {"1", "2", "3", "4"}
 
 
 # -- every kind of input -------------------------------------------------------------------------------
@@ -197,14 +176,6 @@ def test_spots_and_genes_without_a_count(tmp_path: Path) -> None:
         at = result.obsm["spatial"][result.obs_names.get_loc(name)]
         near = np.argsort(np.linalg.norm(result.obsm["spatial"][used] - at, axis=1))[:10]
         assert domains["domain"][name] in set(domains["domain"][used].iloc[near])
-
-
-@pytest.mark.filterwarnings("ignore:Writing zarr v2")
-def test_zarr(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    output, _ = finished
-    ad.read_h5ad(output.parent / "input.h5ad").write_zarr(tmp_path / "input.zarr")
-    go(tmp_path / "input.zarr", tmp_path / "out")
-    assert (tmp_path / "out" / "domains.csv").read_bytes() == (output / "domains.csv").read_bytes()
 
 
 def test_an_embedding_in_place_of_counts(tmp_path: Path) -> None:
@@ -282,29 +253,6 @@ def test_few_spots_and_few_genes(tmp_path: Path) -> None:
     go(tissue()[:, :2].copy(), tmp_path / "two_genes")
 
 
-# -- what is refused before anything is done -----------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"n_domains": 151}, r"n_domains is 151 but there are fewer spots \(150\)"),
-        ({"clusterer": "mclust"}, r"clusterer is 'mclust'; it must be one of"),
-        ({"layer": "umis"}, r"layers\['umis'\] is missing"),
-        ({"use_rep": "X_none"}, r"obsm\['X_none'\] is missing \(obsm has: spatial\)"),
-        ({"library_key": "nowhere"}, r"obs\['nowhere'\] is missing \(obs has: ground_truth\)"),
-    ],
-)
-def test_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    given = tissue()
-    keys = [set(getattr(given, name)) for name in ("obs", "obsm", "obsp", "uns", "layers")]
-    with pytest.raises(InputError, match=said) as caught:
-        stmfg.workflow.run(given, tmp_path / "out", **{"n_domains": 3, **QUICK, **options})
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
-    assert [set(getattr(given, name)) for name in ("obs", "obsm", "obsp", "uns", "layers")] == keys
-
-
 def test_several_inputs_are_slices_of_one_run(section: ad.AnnData, tmp_path: Path, refused: Callable[..., str]) -> None:
     paths = [tmp_path / "left.h5ad", tmp_path / "right.h5ad"]
     section[:140].copy().write_h5ad(paths[0])
@@ -329,12 +277,3 @@ def test_colours_that_are_none_are_replaced(stored: Any, tmp_path: Path) -> None
     given.uns["stmfg_domain_colors"] = stored
     go(given, tmp_path / "out")
     assert len(given.uns["stmfg_domain_colors"]) == len(given.obs["stmfg_domain"].cat.categories)
-
-
-def test_what_no_file_can_hold_is_one_line_and_nothing_is_left(tmp_path: Path, refused: Callable[..., str]) -> None:
-    given = tissue()
-    given.uns["mine"] = object()
-    said = refused(go, given, tmp_path / "out")
-    assert said.startswith("uns['mine'] cannot be written")
-    assert said.endswith("remove it: del adata.uns['mine']")
-    assert not (tmp_path / "out").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,6 @@ def test_the_result_is_the_same_without(section: AnnData, tmp_path: Path) -> Non
         record = stmfg.workflow.run(section.copy(), tmp_path / name, n_domains=4, stability=n, **QUICK)
     assert record["stability"] == {}
     assert (tmp_path / "with" / "domains.csv").read_bytes() == (tmp_path / "without" / "domains.csv").read_bytes()
-
-
-@pytest.mark.parametrize("n", [-1, 1.5, True, "two"])
-def test_a_number_of_runs_is_needed(section: AnnData, tmp_path: Path, n: Any, refused: Callable[..., str]) -> None:
-    assert "stability" in refused(stmfg.workflow.run, section, tmp_path / "out", n_domains=4, stability=n, **QUICK)
-    assert not (tmp_path / "out").exists()
 
 
 def test_it_is_printed_and_repeated(

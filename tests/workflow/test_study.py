@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,16 +14,11 @@ from anndata import AnnData
 import stmfg
 from _commands import stmfg_command
 from _finished import finished
-from _runs import one_thread
 from stmfg.datasets import simulate
 
+pytestmark = pytest.mark.usefixtures("single_thread")
+
 SHEET = "sample,path,donor,condition\n"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

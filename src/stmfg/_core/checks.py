@@ -69,11 +69,6 @@ def tissue(adata: Annotated, xy: NDArray[np.float64], library_key: str | None) -
     """Check that the spots are those of tissue, and that slices on top of each other are told apart.
 
     `library_key` is the column of ``obs`` that names the slice, `xy` are the positions, (n, 2) or (n, 3).
-
-    Raises
-    ------
-    InputError
-        If ``obs["in_tissue"]`` says that spots are beside it, or a column of slices that overlap is not named.
     """
     column, beside = hints.beside_tissue(adata)
     if beside is not None and beside.any():
@@ -221,7 +216,6 @@ def _instead_of_counts(adata: Annotated, layer: str | None) -> str:
 
 @once_per_matrix
 def _checked(matrix: Any, where: str) -> sparse.csr_matrix | OnDisk:
-    """Return a matrix of counts in canonical form."""
     if is_dask(matrix):
         on_disk = OnDisk(matrix)
         _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where)

@@ -24,11 +24,8 @@ _MOST_FILES: Final = 300_000
 @contextmanager
 def partial_folder(beside: Path) -> Iterator[Path]:
     """Make a folder to write files in, on the file system of `beside`; it is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=beside))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=beside, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def remove_partial_folders(beside: Path) -> None:
@@ -65,9 +62,8 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(
-            f"another run is writing to {path.parent}; wait for it to end or give another folder"
-        ) from error
+        advice = "wait for it to end or give another folder"
+        raise InputError(f"another run is writing to {path.parent}; {advice}") from error
     try:
         yield
     finally:

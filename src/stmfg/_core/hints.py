@@ -34,16 +34,9 @@ _SLICE_COLUMNS: Final = (
 )
 """Usual names, in lower case, of columns of ``obs`` that tell slices apart; those of single slices first."""
 _POSITION_COLUMNS: Final = (
-    ("x_centroid", "y_centroid"),
-    ("center_x", "center_y"),
-    ("centerx_global_px", "centery_global_px"),
-    ("pxl_col_in_fullres", "pxl_row_in_fullres"),
-    ("imagecol", "imagerow"),
-    ("pxl_col", "pxl_row"),
-    ("pixel_col", "pixel_row"),
-    ("x", "y"),
-    ("spatial_1", "spatial_2"),
-    ("spatial_0", "spatial_1"),
+    *(("x_centroid", "y_centroid"), ("center_x", "center_y"), ("centerx_global_px", "centery_global_px")),
+    *(("pxl_col_in_fullres", "pxl_row_in_fullres"), ("imagecol", "imagerow"), ("pxl_col", "pxl_row")),
+    *(("pixel_col", "pixel_row"), ("x", "y"), ("spatial_1", "spatial_2"), ("spatial_0", "spatial_1")),
 )
 """Pairs of columns of ``obs``, in lower case, in which other tools keep x and y."""
 _GRID_COLUMNS: Final = (("array_col", "array_row"), ("col", "row"), ("column", "row"))
@@ -72,8 +65,6 @@ _ENOUGH: Final = 5
 _EVERYWHERE: Final = 0.8
 _NO_DISTANCE: Final = 0.08
 """Of places at random, about a tenth of the pairs within a distance are within a third of it."""
-_MIXED: Final = 0.05
-"""Share of the spots of a slice that are so near to another slice: fewer may be where slices touch."""
 _COINCIDENT: Final = 0.02
 """Share of spots at the place of another that one tissue does not have."""
 _MOST_SLICES: Final = 50
@@ -125,10 +116,8 @@ def look_like_counts(matrix: Any) -> bool:
     if matrix is None or 0 in matrix.shape:
         return False
     rows = matrix[: max(1, _VALUES // matrix.shape[1])]
+    rows = rows.compute(scheduler="synchronous") if hasattr(rows, "compute") else rows
     values = np.asarray(rows.data if sparse.issparse(rows) else rows).ravel()
-    if hasattr(rows, "compute"):
-        block = rows.compute(scheduler="synchronous")
-        values = np.asarray(block.data if sparse.issparse(block) else block).ravel()
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
         return False
     return bool((values >= 0).all() and values.any() and (values == np.rint(values)).all())
@@ -326,7 +315,6 @@ def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
         return False
     near = _NEARER * (float(np.quantile(alone, _FEW)) or spacing(xy))
     alike, others = np.zeros(2), np.zeros(2)  # pairs that are very near, and within three times that
-    touching = False
     for tree, places in groups:
         within, of_all = (
             np.array([each.query_ball_point(places, r, return_length=True) for r in (near, 3 * near)])
@@ -334,10 +322,9 @@ def overlap(xy: NDArray[np.float64], codes: NDArray[np.int64]) -> bool:
         )
         alike += (within - 1).sum(axis=1)
         others += (of_all - within).sum(axis=1)
-        touching |= bool((of_all > within)[0].sum() > max(_ENOUGH, _MIXED * len(places)))
     shares = np.array([len(places) for _, places in groups]) / len(chosen)
     mixed = others[1] > _EVERYWHERE * (1 - (shares**2).sum()) * (others[1] + alike[1])
     if mixed and alike[0] > _NO_DISTANCE * alike[1]:
         return True
     expected = others[1] * (alike[0] + _ENOUGH) / (alike[1] + _ENOUGH)
-    return touching and bool(others[0] > _MORE * expected)
+    return bool(others[0] > _MORE * (expected + _ENOUGH))

@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -149,13 +149,17 @@ _current: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
 
 @contextmanager
-def showing(*, show: bool) -> Iterator[None]:
-    """Show every stage inside the block, or none."""
-    token = _shown.set(show)
+def _within(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _shown.reset(token)
+        variable.reset(token)
+
+
+def showing(*, show: bool) -> AbstractContextManager[None]:
+    """Show every stage inside the block, or none."""
+    return _within(_shown, show)
 
 
 def asked_for(progress: bool | None) -> AbstractContextManager[None]:
@@ -164,14 +168,9 @@ def asked_for(progress: bool | None) -> AbstractContextManager[None]:
     return showing(show=True) if wanted else nullcontext()
 
 
-@contextmanager
-def planned(shares: Mapping[str, float]) -> Iterator[None]:
+def planned(shares: Mapping[str, float]) -> AbstractContextManager[None]:
     """Let stages inside the block say which of all they are, and how long it is to the end."""
-    token = _plan.set(Plan(shares))
-    try:
-        yield
-    finally:
-        _plan.reset(token)
+    return _within(_plan, Plan(shares))
 
 
 @contextmanager
@@ -179,17 +178,13 @@ def begin(name: str) -> Iterator[None]:
     """Begin a stage; it ends with the block."""
     plan = _plan.get() if _shown.get() or _current.get() is None else None
     stage = Stage(name, plan)
-    token = _current.set(stage)
     if _shown.get():
         stage.show()
-    try:
+    with _within(_current, stage), closing(stage):
         yield
         if plan:
             plan.end(name)
         stage.log()
-    finally:
-        _current.reset(token)
-        stage.close()
 
 
 def follow(done: int, total: int, *, show: bool) -> Stage:

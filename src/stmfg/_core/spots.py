@@ -69,7 +69,8 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
     """
     fix = "store the (x, y) of every spot there, or load with stmfg.read"
     xy = np.asarray(require(adata, "obsm", SPATIAL, fix))[:, :2].astype(np.float64)
-    library = _only_library(adata)
+    every = list(_libraries(adata).values())
+    library: Mapping[str, Any] = every[0] if len(every) == 1 else {}
     factors = _mapping(library, "scalefactors")
     square = "bin_size_um" in factors
     slices: dict[str, Box] = {}
@@ -78,7 +79,7 @@ def spots(adata: AnnData, *, image: bool = True, library_key: str | None = None)
         if len(np.unique(names)) > 1:
             low = {name: xy[names == name].min(axis=0) for name in np.unique(names)}
             xy, slices = _side_by_side(xy, names)
-            libraries = {name: entry for name in slices if (entry := _library(adata, name))}
+            libraries = {name: entry for name in slices if (entry := _libraries(adata).get(name))}
             factors = next((_mapping(entry, "scalefactors") for entry in libraries.values()), factors)
     diameter = _factor(factors, "spot_diameter_fullres")
     if not (np.isfinite(diameter) and diameter > 0):
@@ -136,31 +137,18 @@ def _with_images(where: Spots, libraries: Mapping[str, tuple[Mapping[str, Any], 
     return replace(where, image=np.asarray(canvas), extent=(left, left + width, top + height, top))
 
 
-def _library(adata: AnnData, name: str) -> Mapping[str, Any]:
-    """Return the entry of ``uns["spatial"]`` by the name of a slice."""
-    libraries = adata.uns.get(SPATIAL)
-    entry = libraries.get(name) if isinstance(libraries, Mapping) else None
-    return entry if isinstance(entry, Mapping) else {}
-
-
-def _only_library(adata: AnnData) -> Mapping[str, Any]:
-    """Return the entry of ``uns["spatial"]`` for a library if there is exactly one; some files have flags beside it."""
-    libraries = adata.uns.get(SPATIAL)
-    values = libraries.values() if isinstance(libraries, Mapping) else ()
-    entries = [each for each in values if isinstance(each, Mapping)]
-    return entries[0] if len(entries) == 1 else {}
+def _libraries(adata: AnnData) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of ``uns["spatial"]`` for libraries; some files have flags beside them."""
+    entries = adata.uns.get(SPATIAL)
+    entries = entries if isinstance(entries, Mapping) else {}
+    return {name: entry for name, entry in entries.items() if isinstance(entry, Mapping)}
 
 
 def _mapping(library: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return the images or scale factors of a library."""
     entries = library.get(name, {})
     if not isinstance(entries, Mapping):
-        raise InputError(f"{name} in uns['spatial'] is not a mapping of names; {_without()}")
+        raise _bad_library(f"{name} in uns['spatial'] is not a mapping of names")
     return entries
-
-
-def _without() -> str:
-    return in_words("remove it, or draw without: image=False", "remove it from the file")
 
 
 def _factor(factors: Mapping[str, Any], name: str) -> float:
@@ -168,9 +156,11 @@ def _factor(factors: Mapping[str, Any], name: str) -> float:
     try:
         return float(np.asarray(factors.get(name, 0.0)).item())
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{name} in uns['spatial'] is {str(factors[name])[:50]!r}, not a number; {_without()}"
-        ) from error
+        raise _bad_library(f"{name} in uns['spatial'] is {str(factors[name])[:50]!r}, not a number") from error
+
+
+def _bad_library(problem: str) -> InputError:
+    return InputError(f"{problem}; {in_words('remove it, or draw without: image=False', 'remove it from the file')}")
 
 
 def as_rgb(picture: NDArray[Any], name: str) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from pandas.util import hash_array
 from scipy import sparse
 
 from stmfg._keys import EMBEDDING, SPATIAL_GRAPH, UNS, VIEW_WEIGHTS
@@ -65,20 +66,13 @@ def _marks(coordinates: NDArray[np.float64], libraries: Any) -> NDArray[np.uint6
     if libraries is not None:
         marks = np.unique(np.asarray(libraries), return_inverse=True)[1].astype(np.uint64) + np.uint64(1)
     for column in np.asarray(coordinates, dtype=np.float64).T:
-        marks = _mixed(marks + np.ascontiguousarray(column).view(np.uint64))
+        marks = hash_array(marks + np.ascontiguousarray(column).view(np.uint64))
     return marks
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scatter numbers over all of 64 bits: the last steps of SplitMix64 (Steele, Lea and Flood 2014)."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
-    return values ^ (values >> np.uint64(31))
 
 
 def _total(marks: NDArray[np.uint64]) -> str:
     """Return a digest of numbers that does not depend on their order."""
-    return f"{int(_mixed(marks).sum(dtype=np.uint64)):016x}"
+    return f"{int(hash_array(marks).sum(dtype=np.uint64)):016x}"
 
 
 def _of_links(graph: Any, marks: NDArray[np.uint64]) -> str:
@@ -159,13 +153,12 @@ def stored_graph(
     options = {name: made[name] for name in OPTIONS}
     if made["made_by"] != BY_HAND:
         return StoredGraph(graph) if options == wanted else StoredGraph()
-    differing = [name for name in OPTIONS if name in given and wanted[name] != options[name]]
-    if differing:
-        name = differing[0]
-        raise InputError(
-            f"{_WHERE} was made by stmfg.gr.spatial with {name}={options[name]}, not {wanted[name]}; "
-            f"call it again with that, or leave {flag(name)} out"
-        )
+    for name in OPTIONS:
+        if name in given and wanted[name] != options[name]:
+            raise InputError(
+                f"{_WHERE} was made by stmfg.gr.spatial with {name}={options[name]}, not {wanted[name]}; "
+                f"call it again with that, or leave {flag(name)} out"
+            )
     return StoredGraph(graph, BY_HAND, options)
 
 
@@ -176,6 +169,12 @@ def _foreign(
     links = sparse.coo_matrix(graph)
     apart = (links.data != 0) & (links.row != links.col)
     rows, columns = links.row[apart], links.col[apart]
+
+    def length(ends: NDArray[Any]) -> float:
+        """Return the median length of links, of up to 100,000 of them."""
+        chosen = slice(None, None, max(1, len(rows) // 100_000))
+        return float(np.median(np.linalg.norm(coordinates[rows[chosen]] - coordinates[ends[chosen]], axis=1)))
+
     problem = ""
     if not len(rows):
         problem = "has no links"
@@ -187,29 +186,15 @@ def _foreign(
         problem = f"leaves {alone} of {graph.shape[0]} spots without a link"
     elif libraries is not None and (across := int((libraries[rows] != libraries[columns]).sum())):
         problem = f"has {across} links from slice to slice"
-    elif _typical_length(coordinates, rows, columns) > _FAR * _typical_length(coordinates, rows, _shuffled(columns)):
+    elif length(columns) > _FAR * length(np.random.default_rng(0).permutation(columns)):
         problem = "links spots that are no nearer than any others, as if they were in another order"
     if problem:
         logger.warning("%s %s; the spatial graph is built anew", _WHERE, problem)
         return StoredGraph()
-    if contradicting := [name for name in OPTIONS if name in given]:
-        fix = in_words(f"leave it out, or remove the graph: del adata.{_WHERE}", "leave it out")
-        raise InputError(
-            f"{_WHERE} is of another tool and would be used, so {flag(contradicting[0])} has no effect; {fix}"
-        )
-    logger.warning(
-        "the spatial graph in %s, of another tool, is used (%.1f links a spot); remove it to have one built",
-        _WHERE,
-        len(rows) / graph.shape[0],
-    )
+    for name in OPTIONS:
+        if name in given:
+            fix = in_words(f"leave it out, or remove the graph: del adata.{_WHERE}", "leave it out")
+            raise InputError(f"{_WHERE} is of another tool and would be used, so {flag(name)} has no effect; {fix}")
+    what, links_a_spot = f"the spatial graph in {_WHERE}, of another tool,", len(rows) / graph.shape[0]
+    logger.warning("%s is used (%.1f links a spot); remove it to have one built", what, links_a_spot)
     return StoredGraph(graph, DATA)
-
-
-def _shuffled(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.random.default_rng(0).permutation(values)
-
-
-def _typical_length(coordinates: NDArray[np.float64], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> float:
-    """Return the median length of links, of up to 100,000 of them."""
-    chosen = slice(None, None, max(1, len(rows) // 100_000))
-    return float(np.median(np.linalg.norm(coordinates[rows[chosen]] - coordinates[columns[chosen]], axis=1)))

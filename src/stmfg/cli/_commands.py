@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any, Final
 
 from stmfg._keys import DOMAIN
@@ -88,13 +87,14 @@ def _slurm_setting(text: str) -> tuple[str, str]:
 def _export(given: dict[str, Any]) -> None:
     from stmfg import export
     from stmfg.io._read import read
+    from stmfg.workflow._earlier import find_result
 
     show, target, output = _show(given), given.pop("to"), given.pop("output")
-    result = Path(given.pop("result")).expanduser()
+    result = given.pop("result")
     for name in ("source", "table", "library_key"):
         if name in given and target != "spatialdata":
             raise InputError(f"--{name.replace('_', '-')} goes with --to spatialdata; leave it out")
-    adata = read(result / "result.h5ad" if (result / "result.h5ad").is_file() else result)
+    adata = read(find_result(result))
     getattr(export, target.replace("-", "_"))(adata, output, **given)
     if show:
         print(f"wrote {output}: {given.get('key', DOMAIN)} of {result} for {target}")
@@ -103,16 +103,9 @@ def _export(given: dict[str, Any]) -> None:
 def _report(given: dict[str, Any]) -> None:
     from stmfg.workflow import write_report
 
-    show = _show(given)
-    genes = given.get("genes", "all")
-    path = write_report(
-        given["result"],
-        given.get("output"),
-        title=given.get("title"),
-        edits=given.get("edits"),
-        genes=genes if genes in ("all", "markers") else genes.split(","),
-        plane=given.get("plane", "pca"),
-    )
+    show, genes = _show(given), given.pop("genes", "all")
+    genes = genes if genes in ("all", "markers") else genes.split(",")
+    path = write_report(given.pop("result"), given.pop("output", None), genes=genes, **given)
     if show:
         print(f"open {path}")
 

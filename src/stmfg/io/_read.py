@@ -42,6 +42,14 @@ _READERS: Final[dict[str, Callable[..., AnnData]]] = {
     "slideseq": read_slideseq,
     "stereoseq": read_stereoseq,
 }
+_HINTS: Final = {
+    (".h5", ".h5.gz", ".mtx", ".mtx.gz"): (
+        "a matrix without positions: put it into a folder with spatial/ of the same sample, and give the folder"
+    ),
+    (".tar", ".tar.gz", ".tgz", ".zip"): "unpack it, and give the folder",
+    (".loom", ".h5mu"): "read it in Python, and write the table with counts with adata.write_h5ad",
+    (".rds", ".rdata", ".h5seurat"): "convert it to .h5ad in R",
+}
 _WITH_IMAGES: Final = ("aggregated", "visium", "bins", "cell folder", "cells")
 
 
@@ -138,7 +146,6 @@ def _read(
 def _read_path(
     path: Path, platform: str | None, images: bool, lazy: bool | None, layers: Collection[str] | None
 ) -> AnnData:
-    """Find out what a path is and read it."""
     if not path.exists():
         recognise(path, platform)  # refuses an unknown name whatever the path is
         raise InputError(f"{path}: no such file or folder; give {UNDERSTOOD}")
@@ -157,25 +164,24 @@ def _read_path(
         if is_annotated(path):
             return settle(read_h5ad(path, lazy, layers), path)
         raise InputError(f"{path} is a file of a kind stMFG does not read{_hint(path)}; give {UNDERSTOOD}")
+    raise InputError(f"{path} is {_describe_folder(path)}")
+
+
+def _describe_folder(path: Path) -> str:
+    """Say what a folder is that cannot be read as a whole, and what to give instead."""
     names = [p.name for p in entries(path)]
-    if not names:
-        raise InputError(f"{path} is an empty folder; give {UNDERSTOOD}")
     files = [entry for entry in names if entry.lower().endswith((".h5ad", ".h5ad.gz", ".zarr", ".zarr.zip"))]
+    if not names:
+        return f"an empty folder; give {UNDERSTOOD}"
     if len(files) == 1:
-        raise InputError(f"{path} is a folder with one file that stMFG reads; give that: {path / files[0]}")
+        return f"a folder with one file that stMFG reads; give that: {path / files[0]}"
     if files:
-        shown = ", ".join(files[:5])
-        raise InputError(
-            f"{path} is a folder with {len(files)} files that stMFG reads ({shown}); give one, such as "
-            f"{path / files[0]}, or several as slices"
-        )
+        one = f"give one, such as {path / files[0]}, or several as slices"
+        return f"a folder with {len(files)} files that stMFG reads ({', '.join(files[:5])}); {one}"
     inside = [each.name for each in entries(path) if each.is_dir() and _is_readable(each)]
     if inside:
-        raise InputError(
-            f"{path} is a folder with folders that stMFG reads ({', '.join(inside)}); give {path / inside[0]}"
-        )
-    holds = ", ".join(names[:5])
-    raise InputError(f"{path} is a folder of a kind stMFG does not read (it holds {holds}); give {UNDERSTOOD}")
+        return f"a folder with folders that stMFG reads ({', '.join(inside)}); give {path / inside[0]}"
+    return f"a folder of a kind stMFG does not read (it holds {', '.join(names[:5])}); give {UNDERSTOOD}"
 
 
 def _is_readable(folder: Path) -> bool:
@@ -190,28 +196,17 @@ def _is_readable(folder: Path) -> bool:
 
 
 def _hint(path: Path) -> str:
-    """Say what to do with a file that is a part of something."""
+    """Say what to do with a file that is a part of something, or of another program."""
     name = path.name.lower()
-    if name.endswith((".h5", ".h5.gz", ".mtx", ".mtx.gz")):
-        return (
-            " (a matrix without positions: put it into a folder with spatial/ of the same sample, and give the folder)"
-        )
-    if name.endswith((".tar", ".tar.gz", ".tgz", ".zip")):
-        return " (unpack it, and give the folder)"
-    if name.endswith((".loom", ".h5mu")):
-        return " (read it in Python, and write the table with counts with adata.write_h5ad)"
-    return " (convert it to .h5ad in R)" if name.endswith((".rds", ".rdata", ".h5seurat")) else ""
+    return next((f" ({hint})" for ends, hint in _HINTS.items() if name.endswith(ends)), "")
 
 
 def _read_folder(match: Match, *, images: bool) -> AnnData:
-    """Read the folder of an instrument, and say what it was taken for and why."""
     layout, because = match.layout, match.because
     logger.info("%s: read as %s because of %s", match.folder, layout.title, because)
     if match.others:
-        others = " or ".join(match.others)
-        logger.warning(
-            "%s was taken for %s; it could be %s, too, which platform chooses", match.folder, layout.title, others
-        )
+        taken = f"{match.folder} was taken for {layout.title}"
+        logger.warning("%s; it could be %s, too, which platform chooses", taken, " or ".join(match.others))
     options = {"images": images} if layout.reader in _WITH_IMAGES else {}
     adata = _READERS[layout.reader](match, **options)
     adata.uns[PLATFORM] = {"platform": layout.platform, "because": because} | adata.uns[PLATFORM]

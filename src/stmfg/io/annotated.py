@@ -140,49 +140,41 @@ def _read_store(
 
 
 def _table(tables: Path, shown: Path) -> Path:
-    """Return the table of a SpatialData store that is read."""
     names = sorted(p.name for p in tables.iterdir() if p.is_dir())  # one zarr group a table
     if not names:
         raise InputError(f"{shown} is SpatialData without a table; give one with a table of expression counts")
     likely = [[name for name in names if f"_{name}".endswith(f"_{best}")] for best in _BEST_TABLES]
     best = names[0] if len(names) == 1 else next((fitting[0] for fitting in likely if len(fitting) == 1), None)
     if best is None:
-        which = (
-            f"give one of them, e.g. {tables / names[0]}" if tables.is_relative_to(shown) else "unzip it and give one"
-        )
-        raise InputError(f"{shown} is SpatialData with several tables ({', '.join(names)}); {which}")
+        is_zipped = not tables.is_relative_to(shown)
+        fix = "unzip it and give one" if is_zipped else f"give one of them, e.g. {tables / names[0]}"
+        raise InputError(f"{shown} is SpatialData with several tables ({', '.join(names)}); {fix}")
     if len(names) > 1:
-        logger.warning(
-            "%s has several tables (%s); %s is read, give the path of another to read that: %s",
-            shown,
-            ", ".join(names),
-            best,
-            shown / "tables" / next(n for n in names if n != best),
-        )
+        several = f"{shown} has several tables ({', '.join(names)})"
+        other = shown / "tables" / next(n for n in names if n != best)
+        logger.warning("%s; %s is read, give the path of another to read that: %s", several, best, other)
     return tables / best
 
 
 def _on_disk(group: Any, lazy: bool | None, layers: Collection[str] | None, sizes: dict[str, int]) -> set[str]:
     """Return the matrices of an AnnData group to leave on disk: the counts, and large layers besides those named."""
     installed = importlib.util.find_spec("dask") is not None
-    unused: set[str] = set()
-    used = group.get("layers", ()) if layers is None or not installed or lazy is not None else layers
-    for name in group.get("layers", ()):
-        place = f"layers/{name}"
-        size = sum(size for key, size in sizes.items() if key == place or key.startswith(f"{place}/"))
-        if name not in used and size > _LARGE_LAYER:
-            unused.add(place)
+    every = [f"layers/{name}" for name in group.get("layers", ())]
+    used = every if layers is None or not installed or lazy is not None else [f"layers/{name}" for name in layers]
+    unused = {
+        place
+        for place in set(every) - set(used)
+        if sum(size for key, size in sizes.items() if key == place or key.startswith(f"{place}/")) > _LARGE_LAYER
+    }
     matrices = [group[name] for name in _COUNTS if name in group and name not in unused]
     sparse_rows = [m for m in matrices if m.attrs.get("encoding-type") == "csr_matrix"]
     if lazy is False or (lazy is None and not sparse_rows):
         return unused
+    if not sparse_rows:
+        raise InputError("the counts are not sparse by rows (CSR), so they cannot be read in blocks; leave out lazy")
+    if lazy and not installed:
+        raise MissingDependencyError('reading in blocks needs dask: pip install "stmfg[disk]"')
     if lazy:
-        if not sparse_rows:
-            raise InputError(
-                "the counts are not sparse by rows (CSR), so they cannot be read in blocks; leave out lazy"
-            )
-        if not installed:
-            raise MissingDependencyError('reading in blocks needs dask: pip install "stmfg[disk]"')
         return set(_COUNTS)
     size = sum(int(m["data"].size) * (m["data"].dtype.itemsize + m["indices"].dtype.itemsize) for m in sparse_rows)
     large = size > _SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -119,7 +119,7 @@ def zarr_store(path: Path) -> dict[str, int]:
         for name in (*folders, *names):
             entry = os.path.join(folder, name)  # noqa: PTH118 - a store may hold a million chunks
             mode = os.lstat(entry).st_mode
-            if stat.S_ISLNK(mode) and not _inside(entry, root):
+            if stat.S_ISLNK(mode) and not os.path.realpath(entry).startswith(f"{root}{os.sep}"):
                 raise InputError(f"{entry} is a link out of the store; {_COPY}")
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
                 raise InputError(f"{entry} is neither a file nor a folder but a device or a pipe; {_COPY}")
@@ -141,10 +141,6 @@ def zarr_store(path: Path) -> dict[str, int]:
     return sizes
 
 
-def _inside(link: str, root: Path) -> bool:
-    return os.path.realpath(link).startswith(f"{root}{os.sep}")
-
-
 def _nodes(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every object of a JSON document with where it belongs; consolidated metadata name other arrays."""
     if isinstance(node, dict):
@@ -158,7 +154,6 @@ def _nodes(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _pieces(node: dict[str, Any]) -> int:
-    """Return the number of chunks of an array, by its declared shape."""
     grid = node.get("chunk_grid")
     chunks = grid["configuration"]["chunk_shape"] if isinstance(grid, dict) else node.get("chunks", node["shape"])
     return math.prod(-(-int(n) // max(int(c), 1)) for n, c in zip(node["shape"], chunks, strict=True))

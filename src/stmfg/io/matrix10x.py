@@ -36,7 +36,7 @@ def read_matrix(path: Path, keep: Keep | None = None) -> tuple[AnnData, dict[str
     The path is an HDF5 file of version 3 or older, a folder with ``matrix.mtx``, or that file. `keep` tells from the
     barcodes which to read, (n,), and how those are called. Antibodies, controls and the like are left out.
     """
-    keep = keep or _all_rows
+    keep = keep or (lambda barcodes: (np.ones(len(barcodes), dtype=bool), barcodes.astype(object)))
     with reading(str(path), AGAIN):
         if path.is_dir():
             files = [file for file in entries(path) if re.search(r"matrix.*\.mtx(\.gz)?$", file.name.lower())]
@@ -74,12 +74,8 @@ def _read_h5(plain: Path, path: Path, keep: Keep) -> tuple[AnnData, dict[str, An
         starts = group["indptr"][()].astype(np.int64)
         lengths = np.diff(starts)
         n = len(group["data"])
-        if (
-            len(lengths) != len(rows)
-            or (lengths < 0).any()
-            or starts[0] != 0
-            or starts[-1] != n != len(group["indices"])
-        ):
+        fitting = len(lengths) == len(rows) and (lengths >= 0).all() and starts[0] == 0
+        if not fitting or starts[-1] != n != len(group["indices"]):
             raise InputError(f"{path} is damaged (its rows do not fit its entries); {AGAIN}")
         n_kept = int(lengths[rows].sum())
         fits({"counts": 8 * n_kept}, path)
@@ -106,7 +102,6 @@ def _read_h5(plain: Path, path: Path, keep: Keep) -> tuple[AnnData, dict[str, An
 
 
 def _read_mtx(path: Path, keep: Keep) -> AnnData:
-    """Read a Matrix Market file and the lists of names beside it."""
     from scipy import io
 
     with unpacked(path) as plain:
@@ -121,10 +116,6 @@ def _read_mtx(path: Path, keep: Keep) -> AnnData:
         genes, (rows, names) = _genes(kinds), keep(spots)
         X = io.mmread(plain).T.tocsr().astype(np.float32)[rows][:, genes]
     return _assemble(X, names, ids[genes], symbols[genes], kinds[genes])
-
-
-def _all_rows(barcodes: Strings) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    return np.ones(len(barcodes), dtype=bool), barcodes.astype(object)
 
 
 def _names(matrix: Path, n: int, *kinds: str) -> pd.DataFrame:
@@ -166,7 +157,6 @@ def _genes(kinds: Strings) -> NDArray[np.bool_]:
 
 
 def _assemble(X: Any, barcodes: NDArray[Any], ids: Strings, symbols: Strings, kinds: Strings) -> AnnData:
-    """Put counts and names together."""
     from anndata import AnnData
 
     var = pd.DataFrame({"gene_ids": ids, "feature_types": kinds}, index=pd.Index(symbols, dtype=object), dtype=object)

@@ -34,7 +34,10 @@ def read_centres(path: Path) -> pd.DataFrame:
                 continue  # a cell without an outline, of which the reader says how many there are
             try:
                 about = feature["properties"]
-                numbers.append(_number(about["cell_id"] if "cell_id" in about else feature["id"]))
+                name = about["cell_id"] if "cell_id" in about else feature["id"]
+                if isinstance(name, str):  # cellid_000000012-1
+                    name = name.removesuffix("-1").rpartition("_")[2]
+                numbers.append(int(name))
                 centres.append(_centre(feature["geometry"]))
             except (KeyError, TypeError, IndexError) as error:
                 raise InputError(f"{path}: cell {len(numbers) + 1} has no cell_id or no polygon; {AGAIN}") from error
@@ -44,13 +47,7 @@ def read_centres(path: Path) -> pd.DataFrame:
     return table[~table.index.duplicated()]
 
 
-def _number(name: Any) -> int:
-    """Return the number of a cell, which some files have in a name such as ``cellid_000000012-1``."""
-    return int(name) if not isinstance(name, str) else int(name.removesuffix("-1").rpartition("_")[2])
-
-
 def _features(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of the list ``features``."""
     decoder = json.JSONDecoder()
     with open_text(path) as file:
         text = file.read(_CHARACTERS)
@@ -86,9 +83,8 @@ def _centre(geometry: dict[str, Any]) -> tuple[float, float]:
         area = cross.sum() / 2
         if abs(area) > best:
             best = abs(area)
-            weights = (
-                cross / (6 * area) if area else np.full(len(x), 1 / (2 * len(x)))
-            )  # a line: the mean of its points
+            # Of a line, the mean of its points.
+            weights = cross / (6 * area) if area else np.full(len(x), 1 / (2 * len(x)))
             middle = [float(((v + np.roll(v, -1)) * weights).sum()) for v in (x, y)]
             centre = (middle[0] + origin[0], middle[1] + origin[1])
     return centre

@@ -62,104 +62,65 @@ _FILTERED: Final = ("filtered_feature_bc_matrix.h5", "filtered_feature_bc_matrix
 _RAW: Final = ("raw_feature_bc_matrix.h5", "raw_feature_bc_matrix")
 _CELLS: Final = ("filtered_feature_cell_matrix.h5", "filtered_feature_cell_matrix")
 
-LAYOUTS: Final = (
-    Layout(
-        "visium",
-        "visium",
-        "Visium",
-        {
-            "counts": Part((*_FILTERED, "matrix.mtx", *_RAW)),
-            "positions": Part(
-                ("tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet"), ("spatial",)
+_PARTS: Final = {  # by reader, platform, and what people call it
+    ("visium", "visium", "Visium"): {
+        "counts": Part((*_FILTERED, "matrix.mtx", *_RAW)),
+        "positions": Part(
+            ("tissue_positions.csv", "tissue_positions_list.csv", "tissue_positions.parquet"), ("spatial",)
+        ),
+        **_SCALE,
+        **_IMAGES,
+    },
+    ("aggregated", "visium", "Visium, several capture areas"): {
+        "counts": Part((*_FILTERED, "matrix.mtx"), telling=False),
+        "positions": Part(_AGGREGATED, ("spatial",)),
+        "samples": Part(("aggregation.csv", "aggregation_csv.csv"), needed=False),
+    },
+    ("bins", "visiumhd", "Visium HD"): {
+        "bins": Part(("binned_outputs", "square_016um", "square_008um", "square_???um")),
+        "cells": Part(("segmented_outputs",), needed=False),
+    },
+    ("cell folder", "visiumhd", "Visium HD"): {"cells": Part(("segmented_outputs",))},
+    ("cells", "visiumhd", "Visium HD"): {
+        "counts": Part((*_CELLS, "matrix.mtx", *(name.replace("filtered", "raw") for name in _CELLS))),
+        "outlines": Part(("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")),
+        **_SCALE,
+        **_IMAGES,
+    },
+    ("xenium", "xenium", "Xenium"): {
+        "counts": Part(("cell_feature_matrix.h5", "cell_feature_matrix", "matrix.mtx")),
+        "cells": Part(("cells.parquet", "cells.csv"), telling=False),
+        "experiment": Part(("experiment.xenium",), needed=False),
+    },
+    ("merscope", "merscope", "MERSCOPE"): {
+        "counts": Part(("cell_by_gene.csv",)),
+        "cells": Part(("cell_metadata.csv", "cell_metadata.parquet")),
+    },
+    ("cosmx", "cosmx", "CosMx"): {
+        "counts": Part(("exprMat_file.csv",)),
+        "cells": Part(("metadata_file.csv", "metadata_file.parquet")),
+    },
+    ("slideseq", "slideseq", "Slide-seq"): {
+        "counts": Part(
+            (
+                *("MappedDGEForR.csv", "matched.digital_expression_matrix.mtx", "matched.digital_expression.txt"),
+                *("digital_expression.txt", "MoleculesPerMatchedBead.mtx"),
+            )
+        ),
+        "beads": Part(
+            (
+                *("BeadLocationsForR.csv", "bead_locations.csv", "MatchedBeadLocation.csv"),
+                *("barcode_xy.txt", "barcode_matching.txt"),
             ),
-            **_SCALE,
-            **_IMAGES,
-        },
-    ),
-    Layout(
-        "aggregated",
-        "visium",
-        "Visium, several capture areas",
-        {
-            "counts": Part((*_FILTERED, "matrix.mtx"), telling=False),
-            "positions": Part(_AGGREGATED, ("spatial",)),
-            "samples": Part(("aggregation.csv", "aggregation_csv.csv"), needed=False),
-        },
-    ),
-    Layout(
-        "bins",
-        "visiumhd",
-        "Visium HD",
-        {
-            "bins": Part(("binned_outputs", "square_016um", "square_008um", "square_???um")),
-            "cells": Part(("segmented_outputs",), needed=False),
-        },
-    ),
-    Layout("cell folder", "visiumhd", "Visium HD", {"cells": Part(("segmented_outputs",))}),
-    Layout(
-        "cells",
-        "visiumhd",
-        "Visium HD",
-        {
-            "counts": Part((*_CELLS, "matrix.mtx", *(name.replace("filtered", "raw") for name in _CELLS))),
-            "outlines": Part(("cell_segmentations.geojson", "graphclust_annotated_cell_segmentations.geojson")),
-            **_SCALE,
-            **_IMAGES,
-        },
-    ),
-    Layout(
-        "xenium",
-        "xenium",
-        "Xenium",
-        {
-            "counts": Part(("cell_feature_matrix.h5", "cell_feature_matrix", "matrix.mtx")),
-            "cells": Part(("cells.parquet", "cells.csv"), telling=False),
-            "experiment": Part(("experiment.xenium",), needed=False),
-        },
-    ),
-    Layout(
-        "merscope",
-        "merscope",
-        "MERSCOPE",
-        {"counts": Part(("cell_by_gene.csv",)), "cells": Part(("cell_metadata.csv", "cell_metadata.parquet"))},
-    ),
-    Layout(
-        "cosmx",
-        "cosmx",
-        "CosMx",
-        {"counts": Part(("exprMat_file.csv",)), "cells": Part(("metadata_file.csv", "metadata_file.parquet"))},
-    ),
-    Layout(
-        "slideseq",
-        "slideseq",
-        "Slide-seq",
-        {
-            "counts": Part(
-                (
-                    "MappedDGEForR.csv",
-                    "matched.digital_expression_matrix.mtx",
-                    "matched.digital_expression.txt",
-                    "digital_expression.txt",
-                    "MoleculesPerMatchedBead.mtx",
-                )
-            ),
-            "beads": Part(
-                (
-                    *("BeadLocationsForR.csv", "bead_locations.csv", "MatchedBeadLocation.csv"),
-                    *("barcode_xy.txt", "barcode_matching.txt"),
-                ),
-                ("barcode_matching",),
-            ),
-        },
-    ),
-    Layout(
-        "stereoseq",
-        "stereoseq",
-        "Stereo-seq",
+            ("barcode_matching",),
+        ),
+    },
+    ("stereoseq", "stereoseq", "Stereo-seq"): {
         # The folders of SAW from version 8 on and of its predecessors.
-        {"counts": Part((*_GEF, *_GEM), ("feature_expression", "cellcut", "tissuecut"))},
-    ),
-)
+        "counts": Part((*_GEF, *_GEM), ("feature_expression", "cellcut", "tissuecut"))
+    },
+}
+LAYOUTS: Final = tuple(Layout(*about, parts) for about, parts in _PARTS.items())
 PLATFORMS: Final = tuple(dict.fromkeys(layout.platform for layout in LAYOUTS))
 """Names of the platforms, in the order in which they are looked for."""
 

@@ -8,12 +8,12 @@ import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from stmfg.errors import InputError
+from stmfg.errors import InputError, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     import pandas as pd
 
@@ -54,27 +54,38 @@ def read_samples(path: str | Path, columns: Collection[str] = ("platform",)) -> 
     and `columns`, the options that a sample can have of its own. An empty cell is as good as none.
     """
     path = Path(path).expanduser()
+    samples: dict[str, Sample] = {}
+    problems: list[str] = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, restkey="", restval="")
             rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
             _check_columns(path, list(rows.fieldnames), columns)
-            samples = [
-                _sample(f"{path} line {rows.line_num}", path, {k: v.strip() for k, v in row.items()}, columns)
-                for row in rows
-                if _is_filled(f"{path} line {rows.line_num}", row)
-            ]
+            for row in rows:
+                where = f"{path} line {rows.line_num}"
+                if "" in row:
+                    fix = "put names with a comma in double quotes"
+                    problems.append(f"{where} has more cells than there are columns; {fix}")
+                elif any(cell.strip() for cell in row.values()):
+                    filled = {column: cell.strip() for column, cell in row.items()}
+                    if faults := "; ".join(_faults(where, filled, samples)):
+                        problems.append(faults)
+                    samples[filled["sample"].casefold()] = _sample(where, path, filled, columns)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"sheet {path} cannot be read ({reason}); give a CSV file in UTF-8") from error
+        what = getattr(error, "strerror", None) or reason(error)
+        raise InputError(f"sheet {path} cannot be read ({what}); give a CSV file in UTF-8") from error
+    refuse(problems, f"sheet {path} has {len(problems)} lines with faults, see above; nothing was started")
     if not samples:
         raise InputError(f"sheet {path} names no sample; give one a line, with the columns {', '.join(REQUIRED)}")
-    names: set[str] = set()
-    for name in (sample.name for sample in samples):
-        if name.casefold() in names:  # some file systems do not tell upper from lower case
-            raise InputError(f"sheet {path} names sample {name!r} twice; each needs a name, and a folder, of its own")
-        names.add(name.casefold())
-    return samples
+    return list(samples.values())
+
+
+def refuse(problems: list[str], summary: str) -> None:
+    """Raise what is wrong; where that is several things, they are logged first, and `summary` is raised."""
+    for problem in problems if len(problems) > 1 else ():
+        logger.error("%s", problem)
+    if problems:
+        raise InputError(summary if len(problems) > 1 else problems[0])
 
 
 def _check_columns(path: Path, columns: list[str], options: Collection[str]) -> None:
@@ -98,26 +109,25 @@ def _check_columns(path: Path, columns: list[str], options: Collection[str]) -> 
             raise InputError(f"sheet {path} has the column {name!r} twice; keep one of them")
 
 
-def _is_filled(where: str, row: dict[str, Any]) -> bool:
-    """Whether a line has any text; one with more cells than there are columns is refused."""
-    if "" in row:
-        raise InputError(f"{where} has more cells than there are columns; put names with a comma in double quotes")
-    return any(value.strip() for value in row.values())
-
-
 def _sample(where: str, sheet: Path, row: dict[str, str], columns: Collection[str]) -> Sample:
-    name = row["sample"]
-    faults = [f"{where} has no {column}; fill it in or remove the line" for column in REQUIRED if not row[column]]
-    if name.startswith(".") or not name.isprintable() or set(name) & set('/\\:*?"<>|') or len(name) > _LONGEST_NAME:
-        faults.append(f"{where}: sample {name!r} cannot be the name of a folder; use letters, digits, - and _")
-    if name.casefold() in _RESERVED:
-        faults.append(f"{where}: sample {name!r} is the name of a file of the batch; give it another")
-    if faults:
-        raise InputError("; ".join(faults))
     source = Path(os.path.abspath(sheet.parent / Path(row["path"]).expanduser()))  # noqa: PTH100 - links stay links
     options = {column: text for column, text in row.items() if text and column in columns}
     others = {column: text for column, text in row.items() if column not in (*REQUIRED, *DESCRIBING, *columns)}
-    return Sample(name, source, row.get("donor", ""), row.get("condition", ""), options, where, others)
+    return Sample(row["sample"], source, row.get("donor", ""), row.get("condition", ""), options, where, others)
+
+
+def _faults(where: str, row: dict[str, str], names: Collection[str]) -> Iterator[str]:
+    """Yield what is wrong with a line; `names` are those of earlier samples, in lower case."""
+    for column in REQUIRED:
+        if not row[column]:
+            yield f"{where} has no {column}; fill it in or remove the line"
+    name = row["sample"]
+    if name.startswith(".") or not name.isprintable() or set(name) & set('/\\:*?"<>|') or len(name) > _LONGEST_NAME:
+        yield f"{where}: sample {name!r} cannot be the name of a folder; use letters, digits, - and _"
+    if name.casefold() in _RESERVED:
+        yield f"{where}: sample {name!r} is the name of a file of the batch; give it another"
+    if name and name.casefold() in names:  # some file systems do not tell upper from lower case
+        yield f"{where} names sample {name!r} twice; each needs a name, and a folder, of its own"
 
 
 def describe_spots(obs: pd.DataFrame, metadata: Mapping[str, str | float], name: str) -> None:

@@ -77,24 +77,9 @@ def read_slices(paths: Sequence[str | Path], *, platform: str | None = None, use
 
 
 def join_samples(samples: Sequence[Sample], *, platform: str | None = None, use_rep: str | None = None) -> AnnData:
-    """Read the samples of a sheet, a slice each, into one AnnData.
+    """Read the samples of a sheet into one AnnData, as :func:`read_slices`; of their options, ``platform`` counts.
 
-    Parameters
-    ----------
-    samples
-        As :func:`stmfg.io.sheet.read_samples` returns them; of their options, ``platform`` alone counts.
-    platform, use_rep
-        As in :func:`read_slices`.
-
-    Returns
-    -------
-    As :func:`join`, with ``obs["donor"]``, ``obs["condition"]`` and the other columns of the sheet; NaN where a cell is
-    empty.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be read, or the slices do not fit together.
+    ``obs["donor"]``, ``obs["condition"]`` and the other columns of the sheet are NaN where a cell is empty.
     """
     columns = dict.fromkeys(column for sample in samples for column in sample.metadata)
     slices: dict[str, AnnData] = {}
@@ -135,15 +120,12 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
     """
     import anndata
 
-    parts: dict[str, AnnData] = {}
-    for name, adata in _apart(slices).items():
-        if adata.n_obs == 0:
+    parts = {name: part.copy() for name, part in _apart(slices).items()}
+    for name, part in parts.items():
+        if part.n_obs == 0:
             raise InputError(f"slice {name!r} has no spots; leave it out")
-        part = adata.copy()
         part.var_names = part.var_names.astype(str)
-        if not part.var_names.is_unique:
-            part.var_names_make_unique()
-        parts[name] = part
+        part.var_names_make_unique()
     for key in (SPATIAL, *([use_rep] if use_rep else [])):
         _same_width(parts, key)
     if any(COUNTS in part.layers for part in parts.values()):
@@ -166,9 +148,8 @@ def join(slices: dict[str, AnnData], *, use_rep: str | None = None) -> AnnData:
     joined.obs[SLICE] = joined.obs[SLICE].astype("category").cat.set_categories(list(parts))
     for key in (SPATIAL, PLATFORM):
         entries = {name: _entry(part, key) for name, part in parts.items()}
-        by_slice = {name: entry for name, entry in entries.items() if entry}
-        if by_slice:
-            joined.uns[key] = by_slice
+        if any(entries.values()):
+            joined.uns[key] = {name: entry for name, entry in entries.items() if entry}
     return joined
 
 
@@ -193,37 +174,32 @@ def _same_width(parts: dict[str, AnnData], key: str) -> None:
     missing = [name for name in parts if name not in widths]
     if missing:
         raise InputError(f"slice {missing[0]!r} has no obsm[{key!r}]; every slice needs one")
-    (one, width), *others = widths.items()
-    for other, its in others:
+    one, width = next(iter(widths.items()))
+    for other, its in widths.items():
         if its != width:
-            raise InputError(
-                f"obsm[{key!r}] has shape (n, {width[0] if width else 1}) in slice {one!r} and "
-                f"(n, {its[0] if its else 1}) in {other!r}; give all slices the same columns"
-            )
+            shapes = [f"(n, {columns[0] if columns else 1})" for columns in (width, its)]
+            shown = f"{shapes[0]} in slice {one!r} and {shapes[1]} in {other!r}"
+            raise InputError(f"obsm[{key!r}] has shape {shown}; give all slices the same columns")
 
 
 def _say_what_is_shared(parts: dict[str, AnnData], n_shared: int, *, counts: bool) -> None:
     """Refuse slices with next to no gene in common, and say where genes are left out."""
-    smallest = min(parts, key=lambda name: parts[name].n_vars)
-    if counts and n_shared < min(MIN_SHARED_GENES, max(1, parts[smallest].n_vars)):
-        sizes = ", ".join(f"{name} {part.n_vars}" for name, part in list(parts.items())[:4])
+    n_genes = {name: part.n_vars for name, part in parts.items()}
+    smallest, largest = min(n_genes, key=n_genes.__getitem__), max(n_genes, key=n_genes.__getitem__)
+    if counts and n_shared < min(MIN_SHARED_GENES, max(1, n_genes[smallest])):
+        sizes = ", ".join(f"{name} {n}" for name, n in list(n_genes.items())[:4])
         raise InputError(
             f"the slices share {n_shared} genes (of {sizes}); at least {MIN_SHARED_GENES} are needed: "
             "name genes alike on all slices, or leave a slice out"
         )
-    largest = max(parts, key=lambda name: parts[name].n_vars)
-    if counts and n_shared < parts[largest].n_vars:
-        logger.warning(
-            "the %d slices share %s genes; genes that one lacks are left out (%s has %s in all, %s %s)",
-            *(len(parts), f"{n_shared:,}", smallest, f"{parts[smallest].n_vars:,}"),
-            *(largest, f"{parts[largest].n_vars:,}"),
-        )
+    if counts and n_shared < n_genes[largest]:
+        sizes = f"{smallest} has {n_genes[smallest]:,} in all, {largest} {n_genes[largest]:,}"
+        shared = f"the {len(parts)} slices share {n_shared:,} genes"
+        logger.warning("%s; genes that one lacks are left out (%s)", shared, sizes)
 
 
 def _warn_of_platforms(parts: dict[str, AnnData]) -> None:
-    """Say that slices of several platforms differ by more than is taken off."""
-    platform_of = {name: str(part.uns.get(PLATFORM, {}).get("platform", "")) for name, part in parts.items()}
-    platforms = sorted(set(platform_of.values()) - {""})
+    platforms = sorted({str(part.uns.get(PLATFORM, {}).get("platform", "")) for part in parts.values()} - {""})
     if len(platforms) > 1:
         logger.warning(
             "the slices are of several platforms (%s), whose spots differ in size and in the genes they detect; "

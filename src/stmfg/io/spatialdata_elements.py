@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from stmfg._keys import SPATIAL, SPATIALDATA
-from stmfg.errors import InputError, MissingDependencyError, require
+from stmfg.errors import InputError, MissingDependencyError, reason, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,10 +60,8 @@ def read_store(store: Path, **options: Any) -> Any:
     try:
         return sd.read_zarr(store, **options)
     except Exception as error:  # of many kinds, as many as there are packages below
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{store} as SpatialData cannot be read ({reason}); check that the copy is complete"
-        ) from error
+        fix = "check that the copy is complete"
+        raise InputError(f"{store} as SpatialData cannot be read ({reason(error)}); {fix}") from error
 
 
 def place_by_elements(table: AnnData, store: Path) -> dict[str, str]:

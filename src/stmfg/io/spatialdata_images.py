@@ -14,6 +14,7 @@ import numpy as np
 
 from stmfg._core.spots import as_rgb
 from stmfg._keys import SPATIAL, SPATIALDATA
+from stmfg.errors import reason
 from stmfg.io import guard
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ def add_images(
     the places of elements, where these are not in the element's own frame; `fetch` unpacks an array.
     """
     libraries = adata.uns.get(SPATIAL)
-    if isinstance(libraries, dict) and any(
-        isinstance(each, dict) and each.get("images") for each in libraries.values()
-    ):
+    present = libraries.values() if isinstance(libraries, dict) else ()
+    if any(isinstance(each, dict) and each.get("images") for each in present):
         return
     try:
         attrs = adata.uns[SPATIALDATA]
@@ -79,7 +79,7 @@ def add_images(
             placed = {next(iter(placed)): (one, xy[known])}
         libraries = {region: _library(image, places, fetch) for region, (image, places) in placed.items() if image}
     except (KeyError, TypeError, ValueError, IndexError, OSError, ImportError) as error:
-        logger.warning("%s: its image is left out (%s)", shown, str(error).splitlines()[0] if str(error) else "damaged")
+        logger.warning("%s: its image is left out (%s)", shown, reason(error))
         return
     if libraries:
         adata.uns[SPATIAL] = libraries
@@ -102,7 +102,6 @@ class _Image:
 def _find_image(
     store: Path, region: str, xy: NDArray[np.float64], system: str | None, levels: list[_Level]
 ) -> _Image | None:
-    """Return the image under the places of an element."""
     element, frame = (None, {system: np.eye(3)}) if system else _frame(store, region, xy)
     fitting = [
         _Image(level, onto, element)
@@ -131,7 +130,6 @@ def _elements(store: Path, kind: str) -> list[Path]:
 
 
 def _levels(folder: Path) -> Iterator[_Level]:
-    """Yield the resolutions of an image in colours."""
     import zarr
 
     guard.zarr_store(folder)
@@ -150,9 +148,8 @@ def _levels(folder: Path) -> Iterator[_Level]:
         full = full or pixels.shape
         if pixels.shape[0] in (3, 4):
             step = np.diag([full[2] / pixels.shape[2], full[1] / pixels.shape[1], 1.0])
-            yield _Level(
-                folder / dataset["path"], pixels, {name: matrix @ step for name, matrix in _systems(image).items()}
-            )
+            onto = {name: matrix @ step for name, matrix in _systems(image).items()}
+            yield _Level(folder / dataset["path"], pixels, onto)
 
 
 def _systems(attributes: Any) -> dict[str, Matrix]:
@@ -245,7 +242,6 @@ def _thin(shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def _lies_on(xy: NDArray[np.float64], onto: Matrix, level: _Level) -> bool:
-    """Whether nearly all places are on an image."""
     places = xy @ onto[:2, :2].T + onto[:2, 2]
     on = (places > 0) & (places < level.pixels.shape[:0:-1])
     return bool(on.all(axis=1).mean() > 0.9)
@@ -280,7 +276,6 @@ def _read(level: _Level, onto: Matrix, xy: NDArray[np.float64]) -> tuple[NDArray
 
 
 def _diameter(element: Path | None) -> dict[str, float]:
-    """Return the diameter of the circles of an element."""
     from pyarrow import parquet
 
     file = None if element is None else element / "shapes.parquet"

@@ -58,7 +58,6 @@ def read_gef(path: Path) -> AnnData:
 
 
 def _read_cells(file: Any, path: Path) -> AnnData:
-    """Read the cells of a GEF file."""
     from scipy import sparse
 
     cell, gene, expression = (file["cellBin"][name] for name in ("cell", "gene", "cellExp"))
@@ -102,7 +101,6 @@ def _ranges(starts: Integers, lengths: Integers) -> Integers:
 
 
 def _finish(X: Any, positions: pd.DataFrame, gene: Any, path: Path, taken: str, resolution: Any) -> AnnData:
-    """Put the parts of a GEF file together."""
     fields = gene.dtype.names
     names = np.char.decode(gene["geneName" if "geneName" in fields else "gene"], "utf-8")
     adata = combine(X, positions.index.to_numpy(str), names, positions, path)

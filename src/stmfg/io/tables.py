@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stmfg._keys import SPATIAL
-from stmfg.errors import InputError, MissingDependencyError, StmfgError
+from stmfg.errors import InputError, MissingDependencyError, StmfgError, reason
 from stmfg.io.guard import regular, unpacked
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Strings = NDArray[np.str_]
 
-_ROWS: Final = 65_536
-"""Rows of a parquet file that are read at a time."""
 _NUMBER: Final = re.compile(r"^(\d+)\.0$")  # a number in a name, after a tool that makes fractions of numbers
 _MISSING: Final = ["", "NA", "NaN", "nan", "null"]
 AGAIN: Final = "if the file is damaged, copy it again from the output of the instrument"
@@ -52,8 +50,7 @@ def reading(what: str, fix: str = AGAIN) -> Iterator[None]:
         raise
     # A damaged file makes h5py, zarr, scipy, pandas, gzip and anndata raise a dozen unrelated types.
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{what} cannot be read ({reason}); {fix}") from error
+        raise InputError(f"{what} cannot be read ({reason(error)}); {fix}") from error
 
 
 class Wide(NamedTuple):
@@ -96,8 +93,9 @@ def read_wide(path: Path, keys: Sequence[int], drop: Callable[[str], bool]) -> W
             try:
                 values = np.fromstring(rest.replace('"', ""), dtype=np.float32, sep=separator)
             except (DeprecationWarning, ValueError) as error:
-                pairs = zip(names, _cells(rest, separator), strict=False)
-                name, cell = next((pair for pair in pairs if not _is_number(pair[1])), ("", ""))
+                row = pd.DataFrame(zip(names, _cells(rest, separator), strict=False), columns=["name", "cell"])
+                bad = row[pd.to_numeric(row["cell"], errors="coerce").isna()]
+                name, cell = bad.iloc[0] if len(bad) else ("", "")
                 raise InputError(
                     f"{path}: row {len(described) + 1} holds {cell[:50]!r} in the column {name!r}, which is no number; "
                     "remove the column if it is no gene, or copy the file again if it is damaged"
@@ -115,14 +113,6 @@ def read_wide(path: Path, keys: Sequence[int], drop: Callable[[str], bool]) -> W
     return Wide(np.array(described, dtype=str), np.array(names, dtype=str)[used], X)
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 class Header(NamedTuple):
     """The first line of a table that is no comment."""
 
@@ -133,10 +123,9 @@ class Header(NamedTuple):
 
 def read_header(path: Path) -> Header:
     """Read the names of the columns of a table; R leaves out that of the first, which names the rows."""
-    with reading(str(path)):
-        if ".parquet" in path.name.lower():
-            with _parquet(path) as table:
-                return Header(table.schema_arrow.names, "", 0)
+    if ".parquet" in path.name.lower():
+        with reading(str(path)), _parquet(path) as table:
+            return Header(table.schema_arrow.names, "", 0)
     with reading(str(path)), open_text(path) as file:
         lines = 0
         for lines, line in enumerate(file, 1):
@@ -172,11 +161,9 @@ def _parquet(path: Path) -> Iterator[Any]:
 
 
 def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Read some columns of a parquet file in parts."""
     with _parquet(path) as file:
         # What pandas calls the index is a column of the file, too.
-        parts = [each.to_pandas(ignore_metadata=True) for each in file.iter_batches(_ROWS, columns=columns)]
-        table = pd.concat(parts, ignore_index=True) if parts else file.schema_arrow.empty_table().to_pandas()
+        table = file.read(columns).to_pandas(ignore_metadata=True)
     import pyarrow
 
     pyarrow.default_memory_pool().release_unused()  # as much as the table, otherwise

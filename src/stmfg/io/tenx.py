@@ -237,15 +237,7 @@ def _read_images(match: Match) -> dict[str, NDArray[np.uint8]]:
     from PIL import Image
 
     # Pillow only warns of an image large enough to fill the memory; such an image is left out, too.
-    problems = (
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    )
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     images = {}
     for size in ("hires", "lowres"):
         path = match.path(f"{size} image")
@@ -256,6 +248,6 @@ def _read_images(match: Match) -> dict[str, NDArray[np.uint8]]:
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(plain) as image:
                     images[size] = np.array(image.convert("RGB"))
-        except problems as error:
+        except (OSError, EOFError, zlib.error, ValueError, SyntaxError, *bombs) as error:
             logger.warning("%s is left out: %s", path, error)
     return images

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from stmfg.errors import InputError
+from stmfg.errors import InputError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,19 +39,14 @@ def make_writable(adata: AnnData) -> None:
                 )
             if isinstance(value, np.ndarray) and value.dtype.kind == "O" and (problem := _problem(value)):
                 raise InputError(f"{name}[{key!r}] cannot be written ({problem}); remove it: del adata.{name}[{key!r}]")
-    frames = [(adata.obs, "obs"), (adata.var, "var")]
-    if adata.raw is not None:
-        frames.append((adata.raw.var, "raw.var"))
+    frames = {"obs": adata.obs, "var": adata.var} | ({} if adata.raw is None else {"raw.var": adata.raw.var})
     for name in ("obsm", "varm"):
-        frames += [
-            (value, f"{name}[{key!r}]")
-            for key, value in getattr(adata, name).items()
-            if isinstance(value, pd.DataFrame)
-        ]
+        frames |= {f"{name}[{key!r}]": value for key, value in getattr(adata, name).items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of types that will be written otherwise some day
-        for frame, where in frames:
-            _make_frame_writable(frame, where)
+        for where, frame in frames.items():
+            if isinstance(frame, pd.DataFrame):
+                _make_frame_writable(frame, where)
         for key in list(adata.uns):
             value = adata.uns.pop(key)
             adata.uns[str(key)] = _writable(value, f"uns[{key!r}]")
@@ -88,7 +83,6 @@ def _make_frame_writable(frame: pd.DataFrame, where: str) -> None:
 
 
 def _writable(value: Any, where: str) -> Any:
-    """Return a value of ``uns`` in a form that can be written."""
     if isinstance(value, dict):
         return {str(key): _writable(inner, f"{where}[{key!r}]") for key, inner in value.items()}
     if isinstance(value, pd.DataFrame):
@@ -109,18 +103,15 @@ def _writable(value: Any, where: str) -> Any:
 
 def _forms(value: Any) -> Iterator[Any]:
     """Yield forms of a value that say the same."""
-    if isinstance(
-        value, (tuple, list, set, frozenset, pd.Index, pd.Series, np.ndarray, pd.api.extensions.ExtensionArray)
-    ):
+    arrays = (pd.Index, pd.Series, np.ndarray, pd.api.extensions.ExtensionArray)
+    if isinstance(value, (tuple, list, set, frozenset, *arrays)):
         items = sorted(value, key=str) if isinstance(value, (set, frozenset)) else list(value)
         if len({type(item) for item in items}) == 1 and np.isscalar(items[0]):
             yield np.asarray(items)
         yield np.array([str(item) for item in items], dtype=object)
     if sparse.issparse(value):
         yield sparse.csr_matrix(value)
-    if isinstance(value, (int, pd.Timestamp, pd.Timedelta, pd.Interval, bytes, PurePath)) or hasattr(
-        value, "isoformat"
-    ):
+    if isinstance(value, (int, pd.Interval, bytes, PurePath)) or hasattr(value, "isoformat"):
         yield str(value)
 
 
@@ -133,7 +124,7 @@ def _problem(value: Any) -> str | None:
         try:
             write_elem(file, "x", value)
         except Exception as error:  # of many kinds, as many as there are writers
-            return (str(error).strip() or type(error).__name__).splitlines()[0]
+            return reason(error)
     return None
 
 
@@ -162,7 +153,7 @@ def read_back(path: Path, adata: AnnData) -> None:
         if not again.obs_names.equals(adata.obs_names.astype(str)):
             problem = "the names of the spots differ"
     except Exception as error:
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problem = reason(error)
     if problem:
         raise InputError(
             f"{path.name} was written but cannot be read back ({problem}); look for unusual names in the input"

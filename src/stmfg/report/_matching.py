@@ -17,8 +17,7 @@ from stmfg._keys import COUNTS
 from stmfg.errors import InputError
 from stmfg.tl._match import MIN_CORRELATION, match_domains
 
-_SPOTS: Final = 200
-"""Spots of a domain whose mean tells what it expresses."""
+_SPOTS: Final = 200  # spots of a domain whose mean tells what it expresses
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from stmfg.report._study import describe_slices
 from stmfg.report._template import fill_template, write_text
 from stmfg.tl import _marker_tests
 from stmfg.tl._contacts import count_contacts
-from stmfg.tl._summary import describe_redraws, describe_unstable, summary
+from stmfg.tl._summary import describe_redraws, describe_unstable, tabulate_domains
 
 _PLANES = {
     "pca": (
@@ -185,7 +185,7 @@ def _content(
         },
     }
     warnings = [str(w) for w in run.get("warnings", [])]
-    sizes = summary(adata).table.rename(columns={"median confidence": "confidence", "found again": "again"})
+    sizes = tabulate_domains(adata).rename(columns={"median confidence": "confidence", "found again": "again"})
     more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
     if halves is not None:
         more += describe_unstable(sizes["again"], use_rep)

@@ -23,8 +23,7 @@ from stmfg.pl._study import draw_study
 from stmfg.report import _stills
 from stmfg.tl._study import CONDITION, DONOR, compare_samples
 
-_PIXELS: Final = 420
-"""Of the longer side of the picture of a slice, where there are few of them."""
+_PIXELS: Final = 420  # of the longer side of the picture of a slice, where there are few of them
 _FEW_SLICES: Final = 12
 """Of more slices the pictures are smaller, so that all of them take about as much room in the file."""
 _LEAST_PIXELS: Final = 120

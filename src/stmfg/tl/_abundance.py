@@ -23,8 +23,7 @@ _NEIGHBOURS: Final = 6
 """An edge so many times as long as the distance to so many-th neighbour spans a hole, or runs around the tissue."""
 _LEVEL: Final = 0.95
 _MEASURES: Final = ("proportion", "area")
-_NO_EXCESS: Final = 1e-6
-"""Variances whose logarithms vary by less than that beyond chance are taken as one."""
+_NO_EXCESS: Final = 1e-6  # variances whose logarithms vary by less than that beyond chance are taken as one
 
 
 def composition(

@@ -79,14 +79,12 @@ def merge(
 
     Parameters
     ----------
-    adata
-        Result of :func:`domains`.
+    adata, key, copy
+        As in :func:`rename`.
     domains
         Two or more names.
     name
         Name of the joint; ``"2+5"`` of ``"2"`` and ``"5"`` when not given.
-    key, copy
-        As in :func:`rename`.
 
     Returns
     -------
@@ -123,12 +121,10 @@ def split(adata: AnnData, domain: str, *, key: str = DOMAIN, copy: bool = False)
 
     Parameters
     ----------
-    adata
-        Result of :func:`domains`.
+    adata, key, copy
+        As in :func:`rename`.
     domain
         Name of the domain.
-    key, copy
-        As in :func:`rename`.
 
     Returns
     -------
@@ -178,12 +174,10 @@ def recolour(adata: AnnData, colors: Mapping[str, str], *, key: str = DOMAIN, co
 
     Parameters
     ----------
-    adata
-        Result of :func:`domains`.
+    adata, key, copy
+        As in :func:`rename`.
     colors
         ``"#rrggbb"`` by the name of the domain.
-    key, copy
-        As in :func:`rename`.
 
     Returns
     -------

@@ -14,8 +14,7 @@ from stmfg.errors import InputError
 
 MIN_CORRELATION: Final = 0.4
 """Domains whose profiles agree less are not called the same: unrelated tissues agree less, as the tests check."""
-_GENES: Final = 500
-"""Genes whose means differ most between the domains of a sample tell which are the same."""
+_GENES: Final = 500  # genes whose means differ most between the domains of a sample tell which are the same
 _MIN_GENES: Final = 20
 _ROUNDS: Final = 3
 

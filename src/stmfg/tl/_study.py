@@ -15,10 +15,8 @@ from stmfg.tl._abundance import abundance, composition
 
 CONDITION, DONOR = "condition", "donor"
 """Columns of ``obs`` that a sheet of samples gives."""
-_CLAIMED: Final = 0.05
-"""Below this adjusted p-value a difference is called one."""
-_FEW: Final = 4
-"""With fewer samples of a condition, it is said that only large differences can be seen."""
+_CLAIMED: Final = 0.05  # below this adjusted p-value a difference is called one
+_FEW: Final = 4  # with fewer samples of a condition, it is said that only large differences can be seen
 
 
 @dataclass(frozen=True)

@@ -69,21 +69,12 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     InputError
         If there are no domains.
     """
-    domains = labels(adata, key)
-    spots = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
-    table = pd.DataFrame({"spots": spots, "share": spots / max(spots.sum(), 1)}, index=pd.Index(domains.categories))
-    table.index.name = "domain"
+    table = tabulate_domains(adata, key)
     sentences = []
-    again = adata.uns.get(UNS, {}).get("halves", {}).get(key)
-    if again is not None:
-        overlap = pd.Series(np.asarray(again["found_again"]), index=[str(name) for name in again["domains"]])
-        table["found again"] = overlap.groupby(level=0).min().reindex(table.index)
+    if "found again" in table:
         sentences += describe_unstable(table["found again"], adata.uns[UNS].get("use_rep"))
-    confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
-    if confidence in adata.obs:
-        certain = pd.Series(np.asarray(adata.obs[confidence], dtype=float)).groupby(np.asarray(domains.codes))
-        table["median confidence"] = certain.median().reindex(range(len(table))).to_numpy()
-        table["uncertain"] = certain.agg(lambda c: (c < UNCERTAIN).mean()).reindex(range(len(table))).to_numpy()
+    if "uncertain" in table:
+        confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
         sentences.append(_describe_doubt(np.asarray(adata.obs[confidence]), table))
     if key == DOMAIN:
         sentences += _describe_number(adata)
@@ -92,8 +83,26 @@ def summary(adata: AnnData, *, key: str = DOMAIN) -> Summary:
     record = adata.uns.get(UNS, {})
     made_by = [f"stMFG {record['version']}"] if "version" in record else []
     made_by += [f"seed {record['random_state']}"] if "random_state" in record else []
-    heading = f"{len(table)} domains of {int(spots.sum()):,} spots"
+    heading = f"{len(table)} domains of {int(table['spots'].sum()):,} spots"
     return Summary(f"{heading} ({', '.join(made_by)})" if made_by else heading, table, tuple(sentences))
+
+
+def tabulate_domains(adata: AnnData, key: str = DOMAIN) -> pd.DataFrame:
+    """Return the table of a :class:`Summary`."""
+    domains = labels(adata, key)
+    spots = np.bincount(domains.codes[domains.codes >= 0], minlength=len(domains.categories))
+    table = pd.DataFrame({"spots": spots, "share": spots / max(spots.sum(), 1)}, index=pd.Index(domains.categories))
+    table.index.name = "domain"
+    again = adata.uns.get(UNS, {}).get("halves", {}).get(key)
+    if again is not None:
+        overlap = pd.Series(np.asarray(again["found_again"]), index=[str(name) for name in again["domains"]])
+        table["found again"] = overlap.groupby(level=0).min().reindex(table.index)
+    confidence = CONFIDENCE if key == DOMAIN else f"{key}_confidence"
+    if confidence in adata.obs:
+        certain = pd.Series(np.asarray(adata.obs[confidence], dtype=float)).groupby(np.asarray(domains.codes))
+        table["median confidence"] = certain.median().reindex(range(len(table))).to_numpy()
+        table["uncertain"] = certain.agg(lambda c: (c < UNCERTAIN).mean()).reindex(range(len(table))).to_numpy()
+    return table
 
 
 def _describe_number(adata: AnnData) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stmfg._core import checks
 from stmfg.errors import InputError
 from stmfg.tl._compare import compare
+from stmfg.workflow._earlier import find_result
 
 if TYPE_CHECKING:
     from stmfg._core.comparison import Comparison
@@ -31,14 +32,10 @@ def compare_results(a: str | Path, b: str | Path, output: str | Path | None = No
     checks.writable(output)
     output.mkdir(parents=True, exist_ok=True)
     comparison.spots.to_csv(output / "differences.csv", index_label="spot")
-    paths = [path for result in (a, b) if (path := _find_data(Path(result).expanduser())).suffix in (".h5ad", ".zarr")]
+    paths = [path for result in (a, b) if (path := find_result(result)).suffix in (".h5ad", ".zarr")]
     if paths and not any(_draw(path, comparison, output / "differences.png") for path in paths):
         raise InputError(f"{paths[0]} names its spots otherwise than its domains.csv; compare the two result.h5ad")
     return comparison
-
-
-def _find_data(path: Path) -> Path:
-    return path / "result.h5ad" if (path / "result.h5ad").is_file() else path
 
 
 def _draw(path: Path, comparison: Comparison, file: Path) -> bool:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from stmfg._core.files import PARTIAL
 from stmfg.errors import InputError, in_words
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OUTPUTS: Final = ("result.h5ad", "domains.csv", "markers.csv", "domains.png", "report.html", "run.json")
 """Files of a finished run; without counts there are no markers."""
@@ -22,14 +20,17 @@ CHECKPOINT: Final = "checkpoint.safetensors"
 """Left in the output folder by a run that was interrupted; ``--resume`` continues from it."""
 
 
+def find_result(path: str | Path) -> Path:
+    """Return the result in the folder of a run; any other path as it is."""
+    path = Path(path).expanduser()
+    return path / OUTPUTS[0] if (path / OUTPUTS[0]).is_file() else path
+
+
 def refuse_earlier(output: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Check that a run into a folder loses nothing that the user has not given up.
 
-    Raises
-    ------
-    InputError
-        If the folder holds results that ``overwrite`` does not allow to replace, an interrupted run that neither
-        ``resume`` nor ``overwrite`` speaks of, or a file by the name of a result that no run has left.
+    Refused are results without ``overwrite``, an interrupted run without that or ``resume``, and any file by the name
+    of a result that no run has left.
     """
     names = [name for name in (*OUTPUTS, *OF_SEVERAL, CHECKPOINT) if (output / name).is_file()]
     record = _read_record(output / RECORD)
@@ -50,13 +51,7 @@ def refuse_earlier(output: Path, *, overwrite: bool, resume: bool = False) -> No
 
 
 def refuse_foreign_page(output: Path) -> None:
-    """Check that the page and the table of a batch replace nothing but those of an earlier one.
-
-    Raises
-    ------
-    InputError
-        If they would.
-    """
+    """Check that the page and the table of a batch replace nothing but those of an earlier one."""
     page = ("index.html", '<meta name="generator" content="stMFG')
     for name, first in (page, ("summary.csv", "sample,path,"), ("matched.csv", "sample,domain,group")):
         path = output / name

@@ -73,16 +73,14 @@ def _read(source: Source, options: RunOptions) -> tuple[AnnData, RunOptions]:
 
 
 def _read_sheet(path: str, options: RunOptions) -> tuple[AnnData, RunOptions]:
-    """Read the samples of a sheet, after a look at all of them; their options are one where they agree."""
     samples = read_samples(path, SHEET_COLUMNS)
     if len(samples) < 2:
         raise InputError(f"sheet {path} has one sample; give its file instead, or more samples to find common domains")
     options = options.for_samples(samples)
 
     def check(sample: Sample) -> None:
-        check_source(
-            sample.source, replace(options, platform=sample.options.get("platform", options.platform), library_key=None)
-        )
+        platform = sample.options.get("platform", options.platform)
+        check_source(sample.source, replace(options, platform=platform, library_key=None))
 
     check_samples(samples, check)
     return join_samples(samples, platform=options.platform, use_rep=options.use_rep), options

@@ -146,20 +146,17 @@ def _inspect_expression(adata: AnnData, inspection: Inspection) -> None:
 
 
 def _describe_counts(adata: AnnData, layer: str | None, inspection: Inspection) -> str:
-    """Describe the raw counts that a run would use."""
     counts = checks.counts(adata, layer)
     _, depth, _ = row_sums(counts)
     per_gene = sum(np.asarray(block.sum(axis=0)).ravel() for _, block in row_blocks(counts))
     n_empty, n_unseen, median = int((depth == 0).sum()), int(np.sum(per_gene == 0)), float(np.median(depth))
     if n_empty:
-        inspection.notes.append(
-            f"{n_empty:,} spots have no counts; they get the domain of their surroundings, confidence 0"
-        )
+        what = "they get the domain of their surroundings, confidence 0"
+        inspection.notes.append(f"{n_empty:,} spots have no counts; {what}")
     if median < _FEW_COUNTS:
         inspection.notes.append(f"a spot has {median:g} counts (median): few; of bins, larger ones may tell more")
-    if adata.n_obs - n_empty < checks.MIN_OBSERVATIONS:
-        least = checks.MIN_OBSERVATIONS
-        inspection.problems.append(f"only {adata.n_obs - n_empty} spots have counts; at least {least} are needed")
+    if (n := adata.n_obs - n_empty) < (least := checks.MIN_OBSERVATIONS):
+        inspection.problems.append(f"only {n} spots have counts; at least {least} are needed")
     where = "X" if layer is None else hints.place_of_layer(adata, layer)
     return f"raw counts in {where}, {median:,.0f} per spot (median); {n_unseen:,} genes are never seen"
 
@@ -178,7 +175,6 @@ def _inspect_positions(adata: AnnData, inspection: Inspection) -> NDArray[np.flo
 
 
 def _inspect_slices(adata: AnnData, xy: NDArray[np.float64] | None, inspection: Inspection) -> None:
-    """Look for columns that tell slices apart."""
     columns = hints.slice_columns(adata)
     shown = "; ".join(f"{column} ({adata.obs[column].nunique()} values)" for column in columns)
     inspection.facts.append(("slices", f"columns of obs that may name them: {shown}" if shown else "one"))

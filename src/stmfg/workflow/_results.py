@@ -22,7 +22,7 @@ from stmfg._core.timing import stage
 from stmfg._keys import CONFIDENCE, DOMAIN, HALF, SLICE, UNS
 from stmfg._keys import MARKERS as MARKERS_KEY
 from stmfg._version import __version__
-from stmfg.errors import InputError
+from stmfg.errors import InputError, reason
 from stmfg.io._read import read
 from stmfg.io.writing import read_back
 from stmfg.workflow._earlier import (
@@ -213,14 +213,13 @@ def _draw_map(adata: AnnData, path: Path, library_key: str | None) -> None:
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
-    """Write the AnnData; say what of the user's own, in ``uns`` for example, has no form in a file."""
     try:
         adata.write_h5ad(path)
     except (OSError, MemoryError):
         raise
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"the result cannot be written, since the input holds what no file can ({reason})") from error
+        problem = f"the result cannot be written, since the input holds what no file can ({reason(error)})"
+        raise InputError(problem) from error
 
 
 def _edit(adata: AnnData, path: Path, record: dict[str, Any]) -> None:

@@ -51,10 +51,9 @@ def finished_record(task: Task) -> dict[str, Any] | None:
             recorded = replace(recorded, library_key=None)
         # The data decide how wide neighbourhoods are, and a graph that they bring has hyperparameters of its own.
         skipped = "neighborhoods", *(() if record.get("spatial_graph", TRAINING) == TRAINING else OPTIONS)
-        params = [
-            {k: v for k, v in each.items() if k not in skipped} for each in (record["params"], options.config.to_dict())
-        ]
-        same = recorded.to_dict() == options.to_dict() and params[0] == params[1]
+        params, wanted = record["params"], options.config.to_dict()
+        same = recorded.to_dict() == options.to_dict() and params.keys() == wanted.keys()
+        same = same and all(params[name] == value for name, value in wanted.items() if name not in skipped)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     same = same and (record.get("input"), record.get("input_state")) == (task.source, fingerprint(task.source))
@@ -63,11 +62,9 @@ def finished_record(task: Task) -> dict[str, Any] | None:
 
 
 def run_sample(task: Task) -> Failure | None:
-    """Run a sample, from where an earlier attempt was interrupted if there was one.
+    """Run a sample, from where an earlier attempt was interrupted, and return what went wrong.
 
-    Returns
-    -------
-    What went wrong, or None. Nothing is raised: one bad sample must not end the others.
+    Nothing is raised: one bad sample must not end the others.
     """
     try:
         with in_shell() if task.shell else nullcontext():  # what may be overwritten was asked before

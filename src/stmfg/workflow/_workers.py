@@ -15,9 +15,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from stmfg.errors import InputError, MissingDependencyError
+from stmfg.errors import InputError, MissingDependencyError, reason
 from stmfg.workflow._sample import Failure, Task, run_sample
 
 if TYPE_CHECKING:
@@ -51,15 +51,9 @@ def run_here(tasks: Sequence[Task], jobs: int) -> Results:
         with starting:  # so that none starts unseen after the last look at those that run
             if closed.is_set():
                 return None
-            process = subprocess.Popen(
-                [sys.executable, "-m", "stmfg.workflow._sample"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env=environment,
-            )
+            command = [sys.executable, "-m", "stmfg.workflow._sample"]
+            pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+            process = subprocess.Popen(command, **pipes, text=True, errors="replace", env=environment)
             running.add(process)
         try:
             output, errors = process.communicate(json.dumps(task))
@@ -95,7 +89,6 @@ def _still_running(processes: set[subprocess.Popen[str]], seconds: float) -> lis
 
 
 def _failure(status: int, output: str, errors: str) -> Failure | None:
-    """Return what went wrong in a process that has ended."""
     if status < 0:
         killed = signal.Signals(-status).name
         hint = ": most often the memory was too small" if killed == "SIGKILL" else ""
@@ -111,13 +104,6 @@ def run_on_slurm(tasks: Sequence[Task], jobs: int, folder: Path, settings: Mappi
     """Run samples as one array of Slurm jobs, `jobs` at a time, and wait for them; closing the iterator cancels them.
 
     The output of the jobs goes to `folder`; `settings` are options of ``sbatch`` by the names submitit gives them.
-
-    Raises
-    ------
-    MissingDependencyError
-        Without submitit.
-    InputError
-        If there is no Slurm here, it knows no such setting, or refuses the jobs.
     """
     try:
         import submitit
@@ -132,16 +118,16 @@ def run_on_slurm(tasks: Sequence[Task], jobs: int, folder: Path, settings: Mappi
         executor.update_parameters(name="stmfg", **{f"slurm_{name}": value for name, value in parameters.items()})
         submitted = dict(zip(executor.map_array(run_sample, tasks), (task.name for task in tasks), strict=True))
     except (RuntimeError, NameError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"Slurm cannot take the samples ({reason}); see sbatch --help") from error
+        what = " ".join(str(error).split())[:200]
+        raise InputError(f"Slurm cannot take the samples ({what}); see sbatch --help") from error
     try:
         for job in submitit.helpers.as_completed(list(submitted), poll_frequency=_POLL):
             lost = job.exception()
             if lost is None:
                 yield submitted[job], job.result()
             else:
-                reason = f"Slurm job {job.job_id} failed ({str(lost).splitlines()[0]}); its output is in {folder}"
-                yield submitted[job], Failure(reason, bad_input=False)
+                what = f"Slurm job {job.job_id} failed ({reason(lost)}); its output is in {folder}"
+                yield submitted[job], Failure(what, bad_input=False)
     finally:
         for job in submitted:
             with suppress(Exception):  # one that has ended, or is gone

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stmfg._keys import IMAGE_FEATURES
 from stmfg._version import __version__
 from stmfg.config import PRESETS, Config
-from stmfg.errors import InputError, closest, make_all
+from stmfg.errors import InputError, closest, make_all, reason
 from stmfg.io.platforms import PLATFORMS
 
 if TYPE_CHECKING:
@@ -88,9 +88,8 @@ class Option:
         if value is None and self.default is None:
             return None
         if self.is_repeatable:
-            return tuple(
-                self._check_one(one, label) for one in (value if isinstance(value, (list, tuple)) else [value])
-            )
+            values = value if isinstance(value, (list, tuple)) else [value]
+            return tuple(self._check_one(each, label) for each in values)
         return self._check_one(value, label)
 
     def _check_one(self, value: Any, label: str) -> Any:
@@ -186,13 +185,7 @@ class RunOptions:
 
     @classmethod
     def of(cls, options: RunOptions | None = None, **given: Any) -> RunOptions:
-        """Return options with changes: of the table by their names in Python, of hyperparameters by theirs.
-
-        Raises
-        ------
-        InputError
-            If a name is unknown or a value cannot be used.
-        """
+        """Return options with changes: of the table by their names in Python, of hyperparameters by theirs."""
         for name in given:
             if name not in OPTIONS and name not in HYPERPARAMETERS:
                 raise InputError(f"unknown option {name!r}{closest(name, [*OPTIONS, *HYPERPARAMETERS])}")
@@ -210,10 +203,7 @@ class RunOptions:
     def for_samples(self, samples: Sequence[Sample]) -> RunOptions:
         """Return the options of samples that are run together: these, else what all of them say.
 
-        Raises
-        ------
-        InputError
-            If their counts or embeddings are to be found in different places, which these options do not settle.
+        Counts or embeddings in different places, which these options do not settle, are refused.
         """
         agreed: dict[str, Any] = {}
         for word in dict.fromkeys(word for sample in samples for word in sample.options if word != "platform"):
@@ -258,14 +248,8 @@ class RunOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``run.json`` keeps: all that tells what was done, by the names :meth:`of` takes."""
-        left_out = (
-            "view",
-            "stacked",
-            "resume",
-            "overwrite",
-            "joint",
-            "cluster",
-        )  # the first two are among the hyperparameters
+        # The first two are among the hyperparameters.
+        left_out = ("view", "stacked", "resume", "overwrite", "joint", "cluster")
         kept = {name: getattr(self, name) for name in OPTIONS if name not in left_out}
         return json.loads(json.dumps(kept | self.hyperparameters))  # type: ignore[no-any-return]
 
@@ -307,11 +291,6 @@ def read_file(path: str | Path, command: str = "run") -> dict[str, Any]:
     Names in the file are the flags of the command, with ``-`` or ``_``, for a run also ``input``, ``output``, ``quiet``
     and ``verbose``, and the hyperparameters of :class:`stmfg.Config`, which are checked once all of them are known.
     Paths are taken from where the command runs, as in the shell.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, a name is unknown, or an option cannot have its value.
     """
     path = Path(path).expanduser()
     try:
@@ -361,8 +340,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
         options, params = dict(record["options"]), Config.from_dict(record["params"]).to_dict()
         preset = Config.preset(options["preset"]).to_dict()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no record of a run ({reason}); give the run.json of one") from error
+        raise InputError(f"{path} is no record of a run ({reason(error)}); give the run.json of one") from error
     if not record.get("input"):
         raise InputError(f"{path} is of data that were in memory; give INPUT too")
     if record.get("version") != __version__:
