@@ -106,17 +106,21 @@ def report(table: pd.DataFrame) -> str:
         seeds = scores.index.intersection(default.index)
         by_set = (scores.loc[seeds] - default.loc[seeds]).mean()
         change = (by_family.loc[seeds] - families.loc["default"].loc[seeds])["mean of families"]
-        shown = [f"{column.mean():.3f} ± {column.std(ddof=0):.3f}" for _, column in by_family.items()]
+        shown = [_show(column) for _, column in by_family.items()]
         if variant == "default":
             rows[variant] = (-9.0, [*shown, "", ""])
             continue
         worst = f"{by_set.min():+.3f} ({by_set.idxmin()})"
-        rows[variant] = (change.mean(), [*shown, f"{change.mean():+.3f} ± {change.std(ddof=0):.3f}", worst])
+        rows[variant] = (change.mean(), [*shown, _show(change, "+.3f"), worst])
     lines = ["# What every ingredient is worth", "", "ARI, K given; made by `python benchmarks/ablation.py`.", ""]
     lines += [f"| | {' | '.join(families.columns)} | change | worst set |", "|---" * (families.shape[1] + 3) + "|"]
     for variant, (_, shown) in sorted(rows.items(), key=lambda row: row[1][0]):
         lines.append(f"| {variant} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def _show(values: pd.Series, digits: str = ".3f") -> str:
+    return f"{values.mean():{digits}}" + (f" ± {values.std():.3f}" if len(values) > 1 else "")
 
 
 def main() -> None:
