@@ -89,7 +89,7 @@ def describe(
         if fitted.maps["feature"].mixtures and spots.counts is not None:
             kept = measure_kept(spots, fitted.components)
         if kept < LEAST_KEPT:
-            logger.info("averages over tissue keep %.0f %% of what spots show, so they are narrow", 100 * kept)
+            logger.info("averages over tissue keep %.0f %% of what spots show, so narrow ones vote", 100 * kept)
         config = config.replace(neighborhoods="narrow" if kept < LEAST_KEPT else "wide")
     if given_graph is None and config.n_linked < config.spatial_neighbors:
         spots = replace(spots, spatial_graph=build_spatial_graph(spots, config))
