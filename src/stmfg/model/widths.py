@@ -88,12 +88,13 @@ def describe(
         kept = 1.0
         if fitted.maps["feature"].mixtures and spots.counts is not None:
             kept = measure_kept(spots, fitted.components)
-        if kept < LEAST_KEPT:
-            logger.info("averages over tissue keep %.0f %% of what spots show, so narrow ones vote", 100 * kept)
         config = config.replace(neighborhoods="narrow" if kept < LEAST_KEPT else "wide")
-    if given_graph is None and config.n_linked < config.spatial_neighbors:
-        spots = replace(spots, spatial_graph=build_spatial_graph(spots, config))
-        fitted = fit(spots, config, random_state)
+        if kept < LEAST_KEPT:
+            percent = 100 * kept
+            logger.info("averages over tissue keep %.0f %% of what spots show, so neighbourhoods are narrow", percent)
+        if given_graph is None and config.n_linked < config.spatial_neighbors:
+            spots = replace(spots, spatial_graph=build_spatial_graph(spots, config))
+            fitted = fit(spots, config, random_state)
     return spots, fitted, config
 
 
