@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from stmfg._core.blocks import BLOCK, FIT_AT_MOST, Counts, subsample
+from stmfg._core.blocks import BLOCK, FEW, FIT_AT_MOST, Counts, row_blocks, subsample
 from stmfg.errors import InputError
 from stmfg.model import offsets as _offsets
 from stmfg.model.components import Middle, principal_axes
@@ -248,8 +248,9 @@ def apply_map(
 
         def transform_block(item: tuple[NDArray[np.int64], sparse.csr_matrix]) -> None:
             rows, block = item
-            values = take_genes(normalize(block, target_sum=f.target_sum, log1p=log1p), f.genes)
-            features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
+            for few, part in row_blocks(block, FEW):
+                values = take_genes(normalize(part, target_sum=f.target_sum, log1p=log1p), f.genes)
+                features[rows[few]] = standardize(values, f.center, f.scale) @ loadings - shift
 
         deque(map_in_order(transform_block, x.blocks()), maxlen=0)
         return describe_spots(features[:, : f.width // 2], f.spread) if f.mixtures and describe else features

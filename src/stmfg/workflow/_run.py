@@ -18,7 +18,6 @@ from stmfg._keys import DOMAIN, UNS
 from stmfg.errors import InputError
 from stmfg.io.sheet import describe_spots
 from stmfg.workflow._earlier import CHECKPOINT, refuse_earlier
-from stmfg.workflow._input import add_image_features, check_input, read_input
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
 from stmfg.workflow._room import check_room
 from stmfg.workflow.options import RunOptions
@@ -84,6 +83,8 @@ def run(
             from stmfg.workflow._cohort import run_cohort
 
             return run_cohort(source, output, options, progress=progress)
+    from stmfg.workflow._input import add_image_features, check_input, read_input  # loads torch
+
     output = Path(output).expanduser()
     checks.writable(output)
     may = {"overwrite": options.overwrite, "resume": options.resume}
