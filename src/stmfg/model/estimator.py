@@ -195,8 +195,7 @@ class STMFG:
         return (order, begin_redraws(spots, None if isinstance(k, str) else k, *how)) if few else None
 
     def _read(self, adata: Annotated, layer: str | None, key: str | None, given: Collection[str] = ()) -> Tissue:
-        where: dict[str, Any] = {"use_rep": self.use_rep, "layer": layer, "library_key": key}
-        return read_tissue(adata, config=self.config, given=given, **where)
+        return read_tissue(adata, use_rep=self.use_rep, layer=layer, library_key=key, config=self.config, given=given)
 
     def _train(
         self, spots: Tissue, factors: NDArray[np.float32], checkpoint: str | Path | None, *, progress: bool
