@@ -14,7 +14,7 @@ from stmfg._core.geometry import spacing
 from stmfg._keys import SPATIAL
 from stmfg.config import Config
 from stmfg.errors import InputError
-from stmfg.model.threads import count_cores
+from stmfg.model.threads import count_cores, multiply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -237,7 +237,7 @@ def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
 def walk(operator: sparse.csr_matrix, x: NDArray[Any], steps: int) -> NDArray[Any]:
     """Take ``steps`` steps of a random walk: features (n, d) averaged over ever wider surroundings."""
     for _ in range(steps):
-        x = operator @ x
+        x = multiply(operator, x)
     return x
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from stmfg._core.geometry import list_places
 from stmfg.model import graphs
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def measure_regularity(coordinates: NDArray[np.float64], libraries: NDArray[np.i
         slices = [np.flatnonzero(libraries == code) for code in np.unique(libraries)]
     regular, total = 0, 0
     for rows in slices:
-        places = np.unique(coordinates[rows], axis=0)
+        places = list_places(coordinates[rows])
         if len(places) < 2:
             continue
         distance = cKDTree(places).query(places, 2)[0][:, 1]

@@ -150,6 +150,7 @@ def _content(
         None if certain is None else certain[chosen],
         [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
     )
+    contacts = None if graph is None else beside(_tabulate_contacts, graph, domains, slices)
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
     markers, depth, packed, n_expressed = None, None, None, None
@@ -214,7 +215,7 @@ def _content(
         "map_genes": [str(adata.var_names[gene]) for gene in on_map],
         "n_searched": 0 if packed is None else len(on_map) + len(others),
         "sampled": len(chosen) < adata.n_obs,
-        "neighbours": None if graph is None else _tabulate_contacts(graph, domains, slices),
+        "neighbours": contacts and contacts(),
         "markers": markers,
         "n_plain": 0 if markers is None or len(names) < 2 else len(names) - len(specific),
         "marker_spots": _MARKER_SPOTS,

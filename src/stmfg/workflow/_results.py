@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _MARKERS_OF_A_DOMAIN: Final = 10
+_DRAWN_AT_MOST: Final = 200_000
+"""Spots in ``domains.png``: there are four of its pixels for each."""
 GENES: Final = "report_genes"
 """Folder of the genes that do not fit into the report."""
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
@@ -205,10 +207,11 @@ def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[
 def _draw_map(adata: AnnData, path: Path, library_key: str | None) -> None:
     from matplotlib.figure import Figure
 
-    from stmfg import pl
+    from stmfg._core.spots import spots
+    from stmfg.pl._maps import draw_domains
 
     figure = Figure(figsize=(8, 7), layout="constrained")
-    pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
+    draw_domains(figure.add_subplot(), adata, spots(adata, library_key=library_key), at_most=_DRAWN_AT_MOST)
     figure.savefig(path, dpi=150)
 
 
