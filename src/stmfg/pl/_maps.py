@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import AffineDeltaTransform
 from numpy.typing import NDArray
 
+from stmfg._core.blocks import subsample
 from stmfg._core.comparison import Comparison
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE as CONFIDENCE_COLOURS
@@ -28,6 +30,7 @@ CONFIDENCE_MAP: Final = LinearSegmentedColormap.from_list("stmfg_confidence", CO
 HALO: Final = [withStroke(linewidth=2.1, foreground="white")]
 """Keeps a name readable over spots, and on black paper."""
 _LEGEND_ROWS = 20
+_OVERLAP = 1.6
 _SQUARE = Path([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)], closed=True)
 
 
@@ -63,14 +66,30 @@ def domains(
     """
     if color not in adata.obs and color in adata.var_names:
         raise InputError(f"color is {color!r}, a gene; it names a column of labels: draw genes with squidpy or scanpy")
-    given, shades = labels(adata, color), colours(adata, color)
     ax = ax or new_axes(8.0, 7.0)
-    drawn = draw_spots(ax, spots(adata, image=image, library_key=library_key), size)
-    drawn.set_facecolor(to_rgba_array([*shades.values(), MISSING])[given.codes])
+    where = spots(adata, image=image, library_key=library_key)
+    draw_domains(ax, adata, where, color=color, size=size, legend=legend)
+    return ax
+
+
+def draw_domains(
+    ax: Axes,
+    adata: AnnData,
+    where: Spots,
+    *,
+    at_most: int | None = None,
+    color: str = DOMAIN,
+    size: float = 1.0,
+    legend: bool = True,
+) -> None:
+    """Draw the spots coloured by a column of labels; of more than ``at_most`` so many, larger."""
+    given, shades = labels(adata, color), colours(adata, color)
+    rows = subsample(adata.n_obs, at_most or adata.n_obs, 0)
+    drawn = draw_spots(ax, where if len(rows) == adata.n_obs else enlarge_sample(where, rows), size)
+    drawn.set_facecolor(to_rgba_array([*shades.values(), MISSING])[given.codes[rows]])
     if legend:
         unlabelled = [("none", MISSING)] if (given.codes < 0).any() else []
         _draw_legend(ax, [*shades.items(), *unlabelled], color)
-    return ax
 
 
 def confidence(
@@ -201,6 +220,12 @@ def draw_spots(ax: Axes, where: Spots, size: float = 1.0) -> PathCollection:
     ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     return drawn
+
+
+def enlarge_sample(where: Spots, rows: NDArray[np.int64]) -> Spots:
+    """Return some spots, chosen at random, so large that hardly any white shows between them."""
+    part = where.part(rows)
+    return replace(part, diameter=_OVERLAP * part.diameter)
 
 
 def new_axes(width: float, height: float) -> Axes:

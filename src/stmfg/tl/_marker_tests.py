@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from scipy import sparse, special
 from stmfg._core.blocks import BLOCK, Counts, OnDisk, row_blocks, row_sums
 from stmfg._core.false_discoveries import adjust_p
 from stmfg.errors import InputError
+from stmfg.model.threads import map_in_order
 
 Floats = NDArray[np.float64]
 
@@ -70,16 +72,30 @@ def moments(counts: Any, domains: pd.Categorical[Any]) -> Moments:
     target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
     scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
     sums = np.zeros((4, k, genes))
-    for rows, part in blocks:
-        block = sparse.csr_array(part)
-        entries = np.diff(block.indptr)
-        place = np.repeat(codes[rows].astype(np.int64) * genes, entries) + block.indices
-        normalised = block.data * np.repeat(scale[rows], entries)
-        logs = np.log1p(normalised)
-        for total, values in zip(sums, (logs, logs**2, normalised, block.data != 0), strict=True):
-            total += np.bincount(place, weights=values, minlength=k * genes).reshape(k, genes)
+    for of_block in map_in_order(lambda item: _add_up(item[1], codes[item[0]], scale[item[0]], k), blocks):
+        sums += of_block
     sizes = np.bincount(codes, minlength=k).astype(np.float64)
     return Moments([str(c) for c in labels.categories], sizes, *sums)
+
+
+def _add_up(block: sparse.csr_matrix, codes: NDArray[Any], scale: Floats, k: int) -> Floats:
+    """Return the sums of the four moments over the spots of each domain in a block, (4, k, genes)."""
+    order = np.argsort(codes, kind="stable")
+    ends = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=k))])
+    block = sparse.csr_array(block)[order]
+    normalised = block.data * np.repeat(scale[order], np.diff(block.indptr))
+    logs = np.log1p(normalised)
+    sums = np.zeros((4, k, block.shape[1]))
+    # Products, unlike a count with weights, let other threads compute meanwhile.
+    for total, values in zip(sums, (logs, logs**2, normalised, (block.data != 0).astype(np.float64)), strict=True):
+        for code, (start, stop) in enumerate(itertools.pairwise(ends)):
+            at = block.indptr[start : stop + 1]
+            entries = slice(at[0], at[-1])
+            part = sparse.csr_array(
+                (values[entries], block.indices[entries], at - at[0]), shape=(stop - start, block.shape[1])
+            )
+            total[code] = part.T @ np.ones(stop - start)
+    return sums
 
 
 def _blocks_and_depth(counts: Any) -> tuple[Iterator[tuple[Any, Any]], Floats]:
