@@ -343,7 +343,8 @@ class STMFG:
         def scatter(values: NDArray[np.float32]) -> NDArray[np.float32]:
             rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
             rows[order] = values[: len(order)]
-            rows[left_out] = near @ rows
+            if left_out.any():
+                rows[left_out] = near @ rows
             return rows
 
         return Result(

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from stmfg._core.geometry import spacing
+from stmfg._core.blocks import view_rows
+from stmfg._core.geometry import spacing, turn
 from stmfg._keys import SPATIAL
 from stmfg.config import Config
 from stmfg.errors import InputError
@@ -52,7 +53,7 @@ def _neighbors(
         leaf = 16
         if points.shape[1] > TREE_DIMENSIONS:
             # Of 250,000 spots 97 % of those found are the nearest, in half of the time of 30 dimensions as they are.
-            points, slack, leaf = _turn(points, TREE_DIMENSIONS), 1.5 * slack, 32
+            points, slack, leaf = turn(points, TREE_DIMENSIONS)[0], 1.5 * slack, 32
         tree = cKDTree(points, leafsize=leaf)
         order = tree.indices  # leaf after leaf: the memory one look-up needs is still at hand from the last
         # `workers=-1` is as fast as threads of ours, but where one cannot start for want of memory, the others go on
@@ -77,14 +78,6 @@ def _neighbors(
         return rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
 
     yield from map_in_order(look_up_others, range(0, n, step))
-
-
-def _turn(points: NDArray[Any], n_axes: int) -> NDArray[np.float64]:
-    """Return points (n, d) along their widest principal axes, (n, n_axes)."""
-    center = points.mean(axis=0, dtype=np.float64)
-    parts = [points[start : start + BLOCK] - center for start in range(0, len(points), BLOCK)]
-    axes = np.linalg.eigh(sum(part.T @ part for part in parts))[1][:, ::-1][:, :n_axes]
-    return np.concatenate([part @ axes for part in parts])
 
 
 def _search_all(points: NDArray[Any], some: NDArray[Any], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -222,8 +215,13 @@ def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
     Of a symmetric graph without diagonal, (n, n); rows sum to one.
     """
     with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
-    degree = np.asarray(with_self.sum(axis=1)).ravel()
-    return sparse.csr_matrix(sparse.diags_array(1 / degree) @ with_self, dtype=np.float32)
+    share = 1 / np.asarray(with_self.sum(axis=1)).ravel()
+    for start in range(0, len(share), BLOCK):  # in place: of a million spots it is half a gigabyte
+        rows = view_rows(with_self, start, min(start + BLOCK, len(share)))
+        scaled = sparse.diags_array(share[start : start + BLOCK]) @ rows
+        rows.data[:], rows.indices[:] = scaled.data, scaled.indices
+    parts = with_self.data, with_self.indices, with_self.indptr
+    return sparse.csr_matrix(parts, shape=graph.shape, dtype=np.float32)
 
 
 def walk(operator: sparse.csr_matrix, x: NDArray[Any], steps: int) -> NDArray[Any]:
