@@ -76,19 +76,19 @@ def read_streams(counts: Any, chosen: NDArray[np.int64]) -> GeneStreams:
         before[starts] = last[occupied]
         last[occupied] = spots[columns.indptr[1:][occupied] - 1] + 1
         n_spots += present
-        gaps, after_gap = _to_bytes(spots - before)
-        values, after_value = _to_bytes(np.minimum(columns.data, _MOST).astype(np.int64) - 1)
-        parts.append((gaps, after_gap[columns.indptr], values, after_value[columns.indptr]))
+        values = np.minimum(columns.data, _MOST).astype(np.int64) - 1
+        parts.append((*_to_bytes(spots - before, columns.indptr), *_to_bytes(values, columns.indptr)))
     return GeneStreams(depth, n_spots, total, parts)
 
 
-def _to_bytes(numbers: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
-    """Return numbers as bytes, and where each begins, with the end of the last."""
-    lengths = numbers // _STEP + 1
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    text = np.full(int(starts[-1]), _STEP, dtype=np.uint8)
-    text[starts[1:] - 1] = numbers % _STEP
-    return text.tobytes(), starts
+def _to_bytes(numbers: NDArray[np.int64], places: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+    """Return numbers as bytes, and where those at some places begin; a place can be the end."""
+    large = np.flatnonzero(numbers >= _STEP)
+    more = numbers[large] // _STEP
+    last = numbers.astype(np.uint8)
+    last[large] = numbers[large] % _STEP
+    longer = np.concatenate([[0], np.cumsum(more)])[np.searchsorted(large, places)]
+    return np.insert(last, np.repeat(large, more), _STEP).tobytes(), places + longer
 
 
 @dataclass(frozen=True)
