@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -197,14 +198,16 @@ def halve(
     coordinates: NDArray[np.float64], part: NDArray[np.int64], largest: int | None = None
 ) -> list[NDArray[np.int64]]:
     """Halve a part of the tissue along its longer side, and halves again, down to ``largest`` (``PATCH``) spots."""
+
+    def halve_once(part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        places = coordinates[part]
+        longer = int(np.ptp(places, axis=0).argmax())
+        return np.array_split(part[np.argsort(places[:, longer], kind="stable")], 2)
+
     parts = [part]
     while len(parts[0]) > (largest or PATCH):
-        halves = []
-        for part in parts:
-            places = coordinates[part]
-            longer = int(np.ptp(places, axis=0).argmax())
-            halves += np.array_split(part[np.argsort(places[:, longer], kind="stable")], 2)
-        parts = halves
+        halves = map_in_order(halve_once, parts) if len(part) > BLOCK else map(halve_once, parts)
+        parts = list(itertools.chain.from_iterable(halves))
     return parts
 
 

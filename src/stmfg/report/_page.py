@@ -25,7 +25,7 @@ from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MA
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.model.threads import beside
 from stmfg.pl._charts import counts_or_none
-from stmfg.pl._maps import CONFIDENCE_MAP, enlarge_sample, principal_plane
+from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
 from stmfg.report._sections import average_view_weights, draw_curves, tabulate_run
 from stmfg.report._sentences import UNCERTAIN, as_sentence, list_warnings
@@ -48,7 +48,6 @@ _PLANES = {
     ),
 }
 _CONFIDENCE_STEPS = 10  # of the still picture: few colours make a small file
-_STILL_SPOTS = 50_000  # of the still pictures: a dozen pixels for each, and matplotlib takes its time
 _COLOUR_STEPS = 256
 _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
@@ -281,10 +280,6 @@ def _draw_stills(
     places: list[tuple[float, float, str]],
 ) -> dict[str, str | None]:
     """Return the pictures that need no script, as far as there is what they show, or None."""
-    rows = subsample(len(shades), _STILL_SPOTS, 0)
-    if len(rows) < len(shades):
-        where, plane = enlarge_sample(where, rows), plane and plane.part(rows)
-        shades, certain = shades[rows], None if certain is None else certain[rows]
     stills = {"domains": _stills.spots_picture(where, {"facecolor": shades}, names=places)}
     if where.image is not None:
         stills["tissue"] = _stills.tissue_picture(where)

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _MARKERS_OF_A_DOMAIN: Final = 10
-_DRAWN_AT_MOST: Final = 100_000
-"""Spots in ``domains.png``: there are eight of its pixels for each."""
 GENES: Final = "report_genes"
 """Folder of the genes that do not fit into the report."""
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
@@ -208,11 +206,10 @@ def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[
 def _draw_map(adata: AnnData, path: Path, library_key: str | None) -> None:
     from matplotlib.figure import Figure
 
-    from stmfg._core.spots import spots
-    from stmfg.pl._maps import draw_domains
+    from stmfg import pl
 
     figure = Figure(figsize=(8, 7), layout="constrained")
-    draw_domains(figure.add_subplot(), adata, spots(adata, library_key=library_key), at_most=_DRAWN_AT_MOST)
+    pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
     figure.savefig(path, dpi=150)
 
 
