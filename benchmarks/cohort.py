@@ -1,7 +1,7 @@
 """Cohorts: memory of a worker, of the scheduler, and time, against the number of samples and of workers.
 
 usage: cohort.py [-o TABLE.tsv] [--samples N ...] [--cells N] [--genes N] [--workers N ...] [--kill] [--cache FOLDER]
-                 [--drawn N]
+                 [--drawn N] [--pin]
        cohort.py --agreement DATA [--part SHARE ...] [--sets NAME ...] [-o TABLE.tsv]
        cohort.py --apply DATA [--sets NAME ...] [-o TABLE.tsv]
 
@@ -11,7 +11,8 @@ those beyond the N-th are earlier ones that lost molecules, which is faster to m
 end, when it has made the report; wall and CPU seconds, and CPU seconds of the workers alone, or without workers
 (``--workers 0``) of what workers would share; ARI with the simulated domains; ``drawn`` is N. With ``--kill`` a worker
 is killed (SIGKILL) when a third of the work is done and another one at two thirds; ``same`` says whether the table of
-domains is that of the run of as many samples before.
+domains is that of the run of as many samples before. With ``--pin`` a run, its scheduler and report too, has as many
+``cores`` as workers, so that a second worker brings a second core; without, all there are.
 
 ``--agreement`` compares with one joint run of the same slices in one process (ARI over all spots) on the development
 sets: as it is, where all spots fit into what maps and clusterings are fitted on, and with room for a share of the spots
@@ -105,15 +106,16 @@ def peak_mb(pid: int) -> float:
         return 0.0
 
 
-def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) -> dict[str, object]:
+def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool, pin: bool) -> dict[str, object]:
     """Run a cohort and watch its processes."""
+    cores = sorted(os.sched_getaffinity(0))[: max(workers, 1) if pin else None]
     cluster = f"local:{workers}" if workers else "here"
     command = ["run", str(sheet), "-o", str(output), "--joint", "--cluster", cluster, "--quiet"]
     command += ["--n-domains", str(DOMAINS)]
     work, largest, scheduler, whole, kills = output / ".cohort", 0.0, 0.0, 0.0, [1 / 3, 2 / 3] if kill else []
     busy: dict[int, float] = {}
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "stmfg", *command])
+    process = subprocess.Popen(["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-m", "stmfg", *command])
     while True:
         ended, status, used = os.wait4(process.pid, os.WNOHANG)
         if ended:
@@ -136,7 +138,11 @@ def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool) 
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"the run ended with status {process.returncode}")
-    numbers = {"wall": time.perf_counter() - started, "cpu": used.ru_utime + used.ru_stime}
+    numbers: dict[str, object] = {
+        "cores": len(cores),
+        "wall": time.perf_counter() - started,
+        "cpu": used.ru_utime + used.ru_stime,
+    }
     numbers["workers_cpu"] = sum(busy.values())
     if not workers:  # then stages are timed where the work is done
         stages = json.loads((output / "run.json").read_text())["stages"]
@@ -167,7 +173,7 @@ def scale(args: argparse.Namespace, scratch: Path) -> list[dict[str, object]]:
         first = None
         for workers, kill in [(n, False) for n in args.workers] + [(args.workers[-1], True)] * args.kill:
             output = scratch / f"{n_samples}-{workers}-{kill}"
-            row = run(sheet, n_samples, workers, output, kill=kill)
+            row = run(sheet, n_samples, workers, output, kill=kill, pin=args.pin)
             row["ari"], digest = score(output / "domains.parquet", sheet.parent)
             row["same"] = "" if first is None else digest == first
             first = first or digest
@@ -283,6 +289,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--drawn", type=int, help="samples to draw; further ones are these with fewer molecules")
     parser.add_argument("--workers", type=int, nargs="*", default=[2])
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--pin", action="store_true", help="as many cores as workers")
     parser.add_argument("--cache", type=Path, help="where to keep the simulated files (default: nowhere)")
     parser.add_argument("--agreement", type=Path, metavar="DATA", help="folder of the development sets")
     parser.add_argument("--apply", type=Path, metavar="DATA", help="folder of the development sets")

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Rows = NDArray[np.int64] | slice
+    Block = tuple[NDArray[np.int64], sparse.csr_matrix]
 
 Result = TypeVar("Result")
 
 BLOCK = 20_000
-"""Rows worked on at a time."""
+"""Rows read at a time."""
+FEW = 1_000
+"""Rows computed with at a time, where each stands for itself: what is made of them stays in the cache of a core."""
 FIT_AT_MOST = 20_000
 """Observations that anything is fitted on; the fit is then applied to all."""
 
@@ -78,20 +81,39 @@ class Counts:
     def _chosen(self, block: sparse.csr_matrix) -> sparse.csr_matrix:
         return block if self._genes is None else block[:, self._genes]
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
+    def blocks(self) -> Iterator[Block]:
         """Yield all rows, as they come in the matrix, with their positions in the order."""
+        return (self.finish(*part) for part in self.parts())
+
+    def finish(self, positions: NDArray[np.int64], block: sparse.csr_matrix) -> Block:
+        """Return the block that a part becomes: what takes time, and can be done by several threads at once."""
+        return positions, self._chosen(block)
+
+    def parts(self) -> Iterator[Block]:
+        """Yield rows of the matrix to be finished, with their positions in the order."""
         position = np.full(self._matrix.shape[0], -1)
         position[self._order] = np.arange(len(self._order))
         for rows, block in row_blocks(self._matrix):
             used = np.flatnonzero(position[rows] >= 0)
-            yield position[rows][used], self._chosen(block if len(used) == block.shape[0] else block[used])
+            yield position[rows][used], block if len(used) == block.shape[0] else block[used]
 
 
-def row_blocks(matrix: sparse.csr_matrix | OnDisk) -> Iterator[tuple[slice, sparse.csr_matrix]]:
-    """Yield the rows of a matrix, a block at a time."""
-    for start in range(0, matrix.shape[0], BLOCK):
-        rows = slice(start, min(start + BLOCK, matrix.shape[0]))
-        yield rows, matrix[rows]
+def row_blocks(
+    matrix: sparse.csr_matrix | OnDisk, at_a_time: int | None = None
+) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+    """Yield the rows of a matrix, a block at a time; of one in memory they are views, not to be written to."""
+    step = at_a_time or BLOCK
+    for start in range(0, matrix.shape[0], step):
+        rows = slice(start, min(start + step, matrix.shape[0]))
+        yield rows, matrix[rows] if isinstance(matrix, OnDisk) else view_rows(matrix, rows.start, rows.stop)
+
+
+def view_rows(matrix: sparse.csr_matrix, start: int, stop: int) -> sparse.csr_matrix:
+    """Return consecutive rows that share the memory of a matrix: a slice, and what scipy makes of parts, are copies."""
+    rows = sparse.csr_matrix((stop - start, matrix.shape[1]), dtype=matrix.dtype)
+    at = matrix.indptr[start : stop + 1]
+    rows.data, rows.indices, rows.indptr = matrix.data[at[0] : at[-1]], matrix.indices[at[0] : at[-1]], at - at[0]
+    return rows
 
 
 _known: ContextVar[dict[Any, Any] | None] = ContextVar("known", default=None)
@@ -127,11 +149,12 @@ def row_sums(matrix: sparse.csr_matrix | OnDisk) -> NDArray[np.float64]:
     """Return the number of entries, the sum and the sum of squares of each row, (3, n)."""
     sums = np.empty((3, matrix.shape[0]))
     for rows, block in row_blocks(matrix):
-        values = block.astype(np.float64)
-        sums[0, rows] = np.diff(block.indptr)
-        sums[1, rows] = np.asarray(values.sum(axis=1)).ravel()
-        values.data **= 2
-        sums[2, rows] = np.asarray(values.sum(axis=1)).ravel()
+        for few, part in row_blocks(block, FEW):
+            values, of_part = part.astype(np.float64), sums[:, rows][:, few]
+            of_part[0] = np.diff(part.indptr)
+            of_part[1] = np.asarray(values.sum(axis=1)).ravel()
+            values.data **= 2
+            of_part[2] = np.asarray(values.sum(axis=1)).ravel()
     return sums
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from stmfg.config import Config
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.model.kmeans import blocks, find_best_centers, measure_distances
 from stmfg.model.mixture import fit_mixtures, softmax
+from stmfg.model.threads import map_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,7 +170,7 @@ def consensus(posteriors: Sequence[Posterior], *, n_starts: int = 8) -> Posterio
     sample = [_widen(p if len(rows) == n else p[rows]) for p in posteriors]
     order = np.argsort(-agreement(sample).mean(axis=1), kind="stable")
     firsts = order[:: max(1, len(order) // n_starts)][:n_starts]
-    outcomes = [_match_and_average(sample, sample[first]) for first in firsts]
+    outcomes = list(map_in_order(lambda first: _match_and_average(sample, sample[first]), firsts))
     shares, matches = max(outcomes, key=lambda outcome: float(outcome[0].max(axis=1).mean()))
     return shares if len(rows) == n else _average(posteriors, matches)
 
@@ -203,9 +205,13 @@ def _match_and_average(
 def _average(posteriors: Sequence[Posterior], matches: Sequence[NDArray[np.int64]]) -> Posterior:
     """Average posteriors (n, k) with their clusters in the order of the matches, each (k,)."""
     total = np.zeros_like(_widen(posteriors[0][:1]), shape=posteriors[0].shape, order="F")
-    for posterior, match in zip(posteriors, matches, strict=True):
-        for column, cluster in enumerate(match):
-            total[:, column] += posterior[:, cluster]
+
+    def add_column(column: int) -> None:
+        for posterior, match in zip(posteriors, matches, strict=True):
+            total[:, column] += posterior[:, match[column]]
+
+    columns = range(total.shape[1])
+    deque(map_in_order(add_column, columns) if len(total) > FIT_AT_MOST else map(add_column, columns), maxlen=0)
     total /= len(posteriors)
     return total
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,7 @@ from scipy import linalg, sparse
 
 from stmfg._core.blocks import BLOCK
 from stmfg.model import offsets as _offsets
-from stmfg.model.threads import count_cores
+from stmfg.model.threads import multiply
 
 DENSE_COVARIANCE = 1000
 """Up to so many genes the principal axes come from the covariance matrix, beyond from a Krylov space."""
@@ -88,30 +85,19 @@ def _block_krylov(x: sparse.csr_matrix, center: Middle, k: int, random_state: in
     vector by vector. The centring is implicit. Axes of well separated components are exact; the last of
     ``k`` where the spectrum is flat are some of many that explain as much.
     """
-    multiply, multiply_transposed = _split(x), _split(x.T.tocsr())  # once: as a view, its products take longer
+    transposed = x.T.tocsr()  # once: as a view, its products take longer
     block = np.random.default_rng(random_state).standard_normal((x.shape[1], max(KRYLOV_BLOCK, k // 3)))
     block = np.linalg.qr(block.astype(np.float32))[0]
     space = [block]
     steps = math.ceil(KRYLOV_STEPS * min(k, 60) / 60)
     for _ in range(min(steps, min(x.shape) // block.shape[1] - 1)):
-        y = center.off(multiply(block), block)
-        block = center.off_transposed(multiply_transposed(y), y)
+        y = center.off(multiply(x, block), block)
+        block = center.off_transposed(multiply(transposed, y), y)
         known = np.hstack(space)
         for _ in range(2):  # once leaves rounding errors along the known axes
             block -= known @ (known.T @ block)
         block = np.linalg.qr(block)[0]
         space.append(block)
     axes = np.hstack(space)
-    y = center.off(multiply(axes), axes).astype(np.float64)
+    y = center.off(multiply(x, axes), axes).astype(np.float64)
     return np.asarray(axes @ np.linalg.eigh(y.T @ y)[1][:, ::-1][:, :k])
-
-
-def _split(x: sparse.csr_matrix) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Return what multiplies x with a block, a part of the rows by each core: every row is added up by itself."""
-    cores = count_cores()
-    if cores == 1:
-        return lambda block: np.asarray(x @ block)
-    ends = np.linspace(0, x.shape[0], cores + 1).astype(int)
-    parts = [x[start:stop] for start, stop in pairwise(ends)]
-    pool = ThreadPoolExecutor(cores)
-    return lambda block: np.vstack(list(pool.map(lambda part: part @ block, parts)))

@@ -30,7 +30,7 @@ from stmfg.model.halves import BESIDE_AT_MOST, Redraws, begin_redraws
 from stmfg.model.inputs import build_graphs, build_spatial_graph, prepare, report_views, warn_left_out
 from stmfg.model.network import CountDecoder, STMFGNet, build_network
 from stmfg.model.plugins import Plugins
-from stmfg.model.threads import one_thread
+from stmfg.model.threads import beside, one_thread
 from stmfg.model.train import History, pick_device, train
 from stmfg.model.transfer import DomainMap
 from stmfg.model.widths import describe
@@ -172,10 +172,11 @@ class STMFG:
                 spots, fitted, self.config = describe(spots, self.config, self.random_state, tissue.spatial_graph)
                 self.maps = fitted.maps
                 self.begun = self._begin_redraws(spots, order) if self.begins_redraws else None
-            with stage("graphs"):
-                graphs = build_graphs(spots, fitted.factors, self.maps, self.config)
+            linked = beside(build_graphs, spots, fitted.factors, self.maps, self.config)
             with stage("train"):
                 self._train(spots, fitted.factors, checkpoint, progress=progress)
+            with stage("graphs"):
+                graphs = linked()
             with stage("embedding"):
                 result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted, self.config))
                 del spots, fitted, graphs  # of a million cells they fill half a gigabyte
@@ -194,8 +195,7 @@ class STMFG:
         return (order, begin_redraws(spots, None if isinstance(k, str) else k, *how)) if few else None
 
     def _read(self, adata: Annotated, layer: str | None, key: str | None, given: Collection[str] = ()) -> Tissue:
-        where: dict[str, Any] = {"use_rep": self.use_rep, "layer": layer, "library_key": key}
-        return read_tissue(adata, config=self.config, given=given, **where)
+        return read_tissue(adata, use_rep=self.use_rep, layer=layer, library_key=key, config=self.config, given=given)
 
     def _train(
         self, spots: Tissue, factors: NDArray[np.float32], checkpoint: str | Path | None, *, progress: bool

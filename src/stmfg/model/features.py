@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from stmfg._core.blocks import BLOCK, FIT_AT_MOST, Counts, subsample
+from stmfg._core.blocks import BLOCK, FEW, FIT_AT_MOST, Counts, row_blocks, subsample
 from stmfg.errors import InputError
 from stmfg.model import offsets as _offsets
 from stmfg.model.components import Middle, principal_axes
@@ -246,12 +246,13 @@ def apply_map(
         loadings = f.loadings.astype(np.float32)
         shift = (f.center / f.scale) @ f.loadings
 
-        def transform_block(item: tuple[NDArray[np.int64], sparse.csr_matrix]) -> None:
-            rows, block = item
-            values = take_genes(normalize(block, target_sum=f.target_sum, log1p=log1p), f.genes)
-            features[rows] = standardize(values, f.center, f.scale) @ loadings - shift
+        def transform_part(part: tuple[NDArray[np.int64], sparse.csr_matrix]) -> None:
+            rows, block = x.finish(*part)
+            for few, some in row_blocks(block, FEW):
+                values = take_genes(normalize(some, target_sum=f.target_sum, log1p=log1p), f.genes)
+                features[rows[few]] = standardize(values, f.center, f.scale) @ loadings - shift
 
-        deque(map_in_order(transform_block, x.blocks()), maxlen=0)
+        deque(map_in_order(transform_part, x.parts()), maxlen=0)
         return describe_spots(features[:, : f.width // 2], f.spread) if f.mixtures and describe else features
     if x is None:
         raise InputError("neither counts nor a representation were given")

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from functools import cache
+from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from numpy.typing import NDArray
+from scipy import sparse
+from threadpoolctl import ThreadpoolController
+
+WORTH_THREADS = 1_000_000
+"""Products of fewer numbers take less time than threads take to begin."""
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
 _lock = threading.Lock()
-_limited: list[tuple[int, threadpool_limits]] = []
+_limited: list[tuple[int, Any]] = []
 """The threads of torch, and the limits of other libraries, from before: one for each block that is under way."""
 
 
@@ -33,7 +41,8 @@ def one_thread() -> Iterator[None]:
     for the features and as long on the clock. Several threads may be inside at a time; the last to leave ends it.
     """
     with _lock:
-        before = torch.get_num_threads(), threadpool_limits(1)  # some limits are those of the thread that sets them
+        # Some limits are those of the thread that sets them.
+        before = torch.get_num_threads(), _find_libraries(len(sys.modules)).limit(limits=1)
         _limited.append(_limited[0] if _limited else before)
         torch.set_num_threads(1)
     try:
@@ -44,6 +53,12 @@ def one_thread() -> Iterator[None]:
             if not _limited:
                 limits.restore_original_limits()
                 torch.set_num_threads(n_threads)
+
+
+@lru_cache(maxsize=1)
+def _find_libraries(n_modules: int) -> ThreadpoolController:  # noqa: ARG001
+    """Return what limits the threads of libraries: looking for them takes 5 ms, so again when modules were loaded."""
+    return ThreadpoolController()
 
 
 def count_cores() -> int:
@@ -83,6 +98,27 @@ def map_in_order(
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
+
+
+def multiply(matrix: sparse.csr_matrix, block: NDArray[Any]) -> NDArray[Any]:
+    """Return the product of a sparse matrix (n, m) and a block (m, d), a part of the rows by each core.
+
+    Every row is added up by itself, so that no number hangs on how many there are.
+    """
+    cores = count_cores()
+    if cores == 1 or matrix.nnz * block.shape[1] < WORTH_THREADS:
+        return np.asarray(matrix @ block)
+
+    def multiply_part(ends: tuple[int, int]) -> NDArray[Any]:
+        start, stop = ends
+        at = matrix.indptr[start : stop + 1]
+        entries = slice(at[0], at[-1])
+        parts = matrix.data[entries], matrix.indices[entries], at - at[0]  # views: a slice of the matrix is a copy
+        return np.asarray(sparse.csr_matrix(parts, shape=(stop - start, matrix.shape[1])) @ block)
+
+    with ThreadPoolExecutor(cores) as pool:
+        ends = np.linspace(0, matrix.shape[0], cores + 1).astype(int)
+        return np.vstack(list(pool.map(multiply_part, pairwise(ends))))
 
 
 def beside(function: Callable[..., Outcome], *args: Any) -> Callable[[], Outcome]:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from stmfg._core.blocks import row_blocks
+from stmfg.model.threads import map_in_order
 from stmfg.report._map_data import pack_bytes, pack_names
 from stmfg.report._template import write_text
 
@@ -58,37 +60,70 @@ def read_streams(counts: Any, chosen: NDArray[np.int64]) -> GeneStreams:
     n, n_genes = counts.shape
     depth = np.empty(n)
     n_spots, total, last = (np.zeros(n_genes, dtype=np.int64) for _ in range(3))  # last: spots dealt with
-    parts = []
-    for rows, block in row_blocks(counts):
+
+    def sort_block(item: tuple[slice, sparse.csr_matrix]) -> _Sorted:
+        rows, block = item
         depth[rows] = np.asarray(block.sum(axis=1)).ravel()
         first, stop = np.searchsorted(chosen, (rows.start, rows.stop))
-        block = sparse.csr_matrix(block)
-        total += np.bincount(block.indices[block.data != 0], minlength=n_genes)
-        columns = block.tocsc() if stop - first == block.shape[0] else block[chosen[first:stop] - rows.start].tocsc()
-        columns.eliminate_zeros()
-        columns.sort_indices()
-        spots = columns.indices.astype(np.int64) + first
-        present = np.diff(columns.indptr)
-        before = np.empty_like(spots)
-        before[1:] = spots[:-1] + 1
-        occupied = present > 0
-        starts = columns.indptr[:-1][occupied]
-        before[starts] = last[occupied]
-        last[occupied] = spots[columns.indptr[1:][occupied] - 1] + 1
-        n_spots += present
-        values = np.minimum(columns.data, _MOST).astype(np.int64) - 1
-        parts.append((*_to_bytes(spots - before, columns.indptr), *_to_bytes(values, columns.indptr)))
-    return GeneStreams(depth, n_spots, total, parts)
+        return _sort_by_gene(block, chosen[first:stop] - rows.start, int(first))
+
+    def close_gaps() -> Iterator[_Sorted]:
+        """Count each gene's first spot of a block from its last of the blocks before."""
+        for block in map_in_order(sort_block, row_blocks(counts)):
+            occupied = np.diff(block.starts) > 0
+            block.gaps[block.starts[:-1][occupied]] -= last[occupied].astype(np.int32)
+            last[occupied] = block.last[occupied] + 1
+            np.add(n_spots, np.diff(block.starts), out=n_spots)
+            np.add(total, block.total, out=total)
+            yield block
+
+    return GeneStreams(depth, n_spots, total, list(map_in_order(_pack_block, close_gaps())))
 
 
-def _to_bytes(numbers: NDArray[np.int64], places: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
-    """Return numbers as bytes, and where those at some places begin; a place can be the end."""
-    large = np.flatnonzero(numbers >= _STEP)
-    more = numbers[large] // _STEP
-    last = numbers.astype(np.uint8)
-    last[large] = numbers[large] % _STEP
-    longer = np.concatenate([[0], np.cumsum(more)])[np.searchsorted(large, places)]
-    return np.insert(last, np.repeat(large, more), _STEP).tobytes(), places + longer
+class _Sorted(NamedTuple):
+    """The counts of some chosen spots, gene by gene."""
+
+    starts: NDArray[Any]  # where each gene begins, and the end, (genes + 1,)
+    gaps: NDArray[np.int32]  # spots between each spot of a gene and the one before, or before the first of the block
+    values: NDArray[np.int32]  # counts, less one
+    last: NDArray[np.int64]  # last spot of each gene that has any, (genes,)
+    total: NDArray[np.int64]  # spots of the block, chosen or not, that have each gene, (genes,)
+
+
+def _sort_by_gene(block: sparse.csr_matrix, chosen: NDArray[np.int64], first: int) -> _Sorted:
+    """Sort the chosen rows of a block by gene; they are the spots from number `first` on."""
+    columns = sparse.csr_matrix(block).tocsc()
+    columns.eliminate_zeros()
+    total = np.diff(columns.indptr)
+    if len(chosen) < columns.shape[0]:
+        columns = columns[chosen]
+    columns.sort_indices()
+    spots = columns.indices.astype(np.int32) + np.int32(first)
+    occupied = np.diff(columns.indptr) > 0
+    gaps = spots.copy()
+    gaps[1:] -= spots[:-1] + 1
+    starts = columns.indptr[:-1][occupied]
+    gaps[starts] = spots[starts]
+    last = np.zeros(columns.shape[1], dtype=np.int64)
+    last[occupied] = spots[columns.indptr[1:][occupied] - 1]
+    values = np.minimum(columns.data, _MOST).astype(np.int32) - 1
+    return _Sorted(columns.indptr, gaps, values, last, total)
+
+
+def _pack_block(block: _Sorted) -> tuple[bytes, NDArray[np.int64], bytes, NDArray[np.int64]]:
+    gaps, after_gap = _to_bytes(block.gaps)
+    values, after_value = _to_bytes(block.values)
+    return gaps, after_gap[block.starts], values, after_value[block.starts]
+
+
+def _to_bytes(numbers: NDArray[np.int32]) -> tuple[bytes, NDArray[np.int64]]:
+    """Return numbers as bytes, and where each begins, with the end of the last."""
+    more = numbers // _STEP
+    starts = np.arange(len(numbers) + 1)
+    starts[1:] += np.cumsum(more)
+    text = np.full(int(starts[-1]), _STEP, dtype=np.uint8)
+    text[starts[1:] - 1] = numbers - _STEP * more
+    return text.tobytes(), starts
 
 
 @dataclass(frozen=True)
@@ -110,10 +145,8 @@ def pack_all(
         if inside and sizes.sum() > _BYTES_OF_A_LETTER * _INSIDE:
             continue
         starts = [0, *_group_starts(sizes.sum(axis=1), len(markers), _GROUP[inside])]
-        groups = [
-            _pack_group([streams.gene(gene) for gene in order[a:b]])
-            for a, b in zip(starts, [*starts[1:], len(order)], strict=True)
-        ]
+        genes = ([streams.gene(gene) for gene in order[a:b]] for a, b in pairwise([*starts, len(order)]))
+        groups = list(map_in_order(_pack_group, genes))
         if inside and sum(map(len, groups)) <= _INSIDE:
             break
     index = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +48,6 @@ _PLANES = {
     ),
 }
 _CONFIDENCE_STEPS = 10  # of the still picture: few colours make a small file
-_STILL_SPOTS = 100_000  # of the still pictures: they have hardly more pixels, and matplotlib takes its time
-_OVERLAP = 1.6  # times their diameter, else white shows between spots that were drawn at random
 _COLOUR_STEPS = 256
 _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
@@ -150,6 +147,7 @@ def _content(
         None if certain is None else certain[chosen],
         [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
     )
+    contacts = None if graph is None else beside(_tabulate_contacts, graph, domains, slices)
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
     markers, depth, packed, n_expressed = None, None, None, None
@@ -214,7 +212,7 @@ def _content(
         "map_genes": [str(adata.var_names[gene]) for gene in on_map],
         "n_searched": 0 if packed is None else len(on_map) + len(others),
         "sampled": len(chosen) < adata.n_obs,
-        "neighbours": None if graph is None else _tabulate_contacts(graph, domains, slices),
+        "neighbours": contacts and contacts(),
         "markers": markers,
         "n_plain": 0 if markers is None or len(names) < 2 else len(names) - len(specific),
         "marker_spots": _MARKER_SPOTS,
@@ -282,11 +280,6 @@ def _draw_stills(
     places: list[tuple[float, float, str]],
 ) -> dict[str, str | None]:
     """Return the pictures that need no script, as far as there is what they show, or None."""
-    rows = subsample(len(shades), _STILL_SPOTS, 0)
-    if len(rows) < len(shades):
-        where, plane = where.part(rows), plane and plane.part(rows)
-        where = replace(where, diameter=_OVERLAP * where.diameter)
-        shades, certain = shades[rows], None if certain is None else certain[rows]
     stills = {"domains": _stills.spots_picture(where, {"facecolor": shades}, names=places)}
     if where.image is not None:
         stills["tissue"] = _stills.tissue_picture(where)

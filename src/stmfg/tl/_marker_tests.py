@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from scipy import sparse, special
 from stmfg._core.blocks import BLOCK, Counts, OnDisk, row_blocks, row_sums
 from stmfg._core.false_discoveries import adjust_p
 from stmfg.errors import InputError
+from stmfg.model.threads import map_in_order
 
 Floats = NDArray[np.float64]
 
@@ -66,32 +69,60 @@ def moments(counts: Any, domains: pd.Categorical[Any]) -> Moments:
     k, genes = len(labels.categories), counts.shape[1]
     if not isinstance(counts, (Counts, OnDisk, sparse.csr_matrix)):
         counts = sparse.csr_matrix(counts)
-    blocks, depth = _blocks_and_depth(counts)
+    if isinstance(counts, Counts) and counts.shape[0] <= BLOCK:
+        counts = Counts(counts.rows(slice(None)))  # read twice, dealt once
+    depth = _sum_rows(counts)
     target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
     scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
     sums = np.zeros((4, k, genes))
-    for rows, part in blocks:
-        block = sparse.csr_array(part)
-        entries = np.diff(block.indptr)
-        place = np.repeat(codes[rows].astype(np.int64) * genes, entries) + block.indices
-        normalised = block.data * np.repeat(scale[rows], entries)
-        logs = np.log1p(normalised)
-        for total, values in zip(sums, (logs, logs**2, normalised, block.data != 0), strict=True):
-            total += np.bincount(place, weights=values, minlength=k * genes).reshape(k, genes)
+
+    def add_up(rows: Any, block: sparse.csr_matrix) -> Floats:
+        return _add_up(block, codes[rows], scale[rows], k)
+
+    for of_block in _map_blocks(add_up, counts):
+        sums += of_block
     sizes = np.bincount(codes, minlength=k).astype(np.float64)
     return Moments([str(c) for c in labels.categories], sizes, *sums)
 
 
-def _blocks_and_depth(counts: Any) -> tuple[Iterator[tuple[Any, Any]], Floats]:
-    """Return the rows in blocks with their places, and the sum of every row, (n,)."""
+def _add_up(block: sparse.csr_matrix, codes: NDArray[Any], scale: Floats, k: int) -> Floats:
+    """Return the sums of the four moments over the spots of each domain in a block, (4, k, genes)."""
+    order = np.argsort(codes, kind="stable")
+    ends = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=k))])
+    block = sparse.csr_array(block)[order]
+    normalised = block.data * np.repeat(scale[order], np.diff(block.indptr))
+    logs = np.log1p(normalised)
+    sums = np.zeros((4, k, block.shape[1]))
+    # Products, unlike a count with weights, let other threads compute meanwhile.
+    for total, values in zip(sums, (logs, logs**2, normalised, (block.data != 0).astype(np.float64)), strict=True):
+        for code, (start, stop) in enumerate(itertools.pairwise(ends)):
+            at = block.indptr[start : stop + 1]
+            entries = slice(at[0], at[-1])
+            part = sparse.csr_array(
+                (values[entries], block.indices[entries], at - at[0]), shape=(stop - start, block.shape[1])
+            )
+            total[code] = part.T @ np.ones(stop - start)
+    return sums
+
+
+def _sum_rows(counts: Any) -> Floats:
+    """Return the sum of every row, (n,)."""
     if not isinstance(counts, Counts):
-        return row_blocks(counts), row_sums(counts)[1]
-    if counts.shape[0] <= BLOCK:
-        counts = Counts(counts.rows(slice(None)))  # read twice, dealt once
+        return np.asarray(row_sums(counts)[1])
     depth = np.empty(counts.shape[0])
-    for rows, part in counts.blocks():
-        depth[rows] = np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()
-    return counts.blocks(), depth
+
+    def add_up(rows: Any, block: sparse.csr_matrix) -> None:
+        depth[rows] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+
+    deque(_map_blocks(add_up, counts), maxlen=0)
+    return depth
+
+
+def _map_blocks(function: Callable[[Any, sparse.csr_matrix], Any], counts: Any) -> Iterator[Any]:
+    """Yield what a function makes of every block of rows, and of where they are, in order."""
+    if isinstance(counts, Counts):
+        return map_in_order(lambda part: function(*counts.finish(*part)), counts.parts())
+    return map_in_order(lambda part: function(*part), row_blocks(counts))
 
 
 def rank(

@@ -25,9 +25,8 @@ from stmfg._version import __version__
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.io.sheet import read_samples
 from stmfg.io.slices import MIN_SHARED_GENES
-from stmfg.tl._study import Study, compare_conditions
 from stmfg.workflow import _cohort_tasks as tasks
-from stmfg.workflow._cohort_cluster import Here, check_cluster, connect
+from stmfg.workflow._cohort_cluster import check_cluster, connect
 from stmfg.workflow._earlier import refuse_earlier
 from stmfg.workflow._results import (
     collected_warnings,
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 
     from stmfg.io.sheet import Sample
     from stmfg.model.estimator import STMFG
+    from stmfg.tl._study import Study
+    from stmfg.workflow._cohort_cluster import Here
 
 logger = logging.getLogger("stmfg")
 
@@ -94,9 +95,11 @@ def _run(
         recording() as stages,
         collected_warnings() as messages,
         reserved(output, overwrite=options.overwrite, resume=options.resume),
+        connect(options.cluster, len(parts), progress=progress) as workers,
     ):
         with showing(show=progress and is_watched()):
-            model, answers = _work(job, parts, reference, progress=progress)
+            model, answers = _work(job, parts, reference, workers)
+        workers.dismiss()
         adata = _show(job, parts, model)
         table = _tabulate(answers, samples)
         settings = options.to_dict() | {"library_key": SLICE}
@@ -116,24 +119,25 @@ def _run(
 
 
 def _work(
-    job: tasks.Job, parts: list[tasks.Part], reference: Path | None, *, progress: bool
+    job: tasks.Job, parts: list[tasks.Part], reference: Path | None, workers: Here
 ) -> tuple[STMFG, list[dict[str, Any]]]:
     """Find the domains of all samples; return the model, and what the tables say of each sample."""
-    with connect(job.options.cluster, len(parts), progress=progress) as workers:
-        _start_or_continue(job.folder, parts, job.options, reference)
-        if not (job.folder / "content.json").is_file():
-            with stage("scan"):
-                sizes = workers.each("scan", tasks.scan, parts, job)
-                tasks.join_contents(dict(zip((part.name for part in parts), sizes, strict=True)), job)
-        if not job.is_new:
-            _fit(job, parts, workers)
-        if (job.fitted / "ballot.npz").is_file() or not job.is_new:
-            model, label = _embed(job, parts, workers), tasks.label
-        else:  # a model of one run: its domains as Gaussians
-            model, label = tasks.load_model(job), tasks.apply_model
-        with stage("label"):
-            workers.each("label", label, parts, job)
-        return model, [json.loads(job.file("labelled", part.name, ".json").read_text()) for part in parts]
+    _start_or_continue(job.folder, parts, job.options, reference)
+    if not (job.folder / "content.json").is_file():
+        with stage("scan"):
+            sizes = workers.each("scan", tasks.scan, parts, job)
+            tasks.join_contents(dict(zip((part.name for part in parts), sizes, strict=True)), job)
+    names = [part.name for part in parts]
+    largest_first = sorted(parts, key=lambda part: -job.content.sizes[part.name])  # else others wait for the last
+    if not job.is_new:
+        _fit(job, names, largest_first, workers)
+    if (job.fitted / "ballot.npz").is_file() or not job.is_new:
+        model, label = _embed(job, names, largest_first, workers), tasks.label
+    else:  # a model of one run: its domains as Gaussians
+        model, label = tasks.load_model(job), tasks.apply_model
+    with stage("label"):
+        workers.each("label", label, largest_first, job)
+    return model, [json.loads(job.file("labelled", name, ".json").read_text()) for name in names]
 
 
 def _part(sample: Sample, options: RunOptions) -> tasks.Part:
@@ -172,26 +176,25 @@ def _plan_to_apply(job: tasks.Job, reference: Path) -> tasks.Job:
     return tasks.Job(job.folder, fitted if (fitted / "ballot.npz").is_file() else reference, options, is_new=True)
 
 
-def _fit(job: tasks.Job, parts: list[tasks.Part], workers: Here) -> None:
+def _fit(job: tasks.Job, names: list[str], parts: list[tasks.Part], workers: Here) -> None:
     """Fit maps and network on patches of the cohort."""
-    names, content = [part.name for part in parts], job.content
+    content = job.content
     if job.options.use_rep is None and len(content.genes) < MIN_SHARED_GENES:
         raise InputError(f"the samples share {len(content.genes)} genes; at least {MIN_SHARED_GENES} are needed")
-    chosen = choose_patches([content.sizes[name] for name in names])
-    cut = [part for part, patches in zip(parts, chosen, strict=True) if patches]
+    chosen = dict(zip(names, choose_patches([content.sizes[name] for name in names]), strict=True))
     with stage("patches"):
-        workers.each("patches", tasks.cut_patches, cut, job, dict(zip(names, chosen, strict=True)))
+        workers.each("patches", tasks.cut_patches, [part for part in parts if chosen[part.name]], job, chosen)
     with stage("fit"):
-        workers.each("fit", tasks.fit, [[part.name for part in cut]], job)
+        workers.each("fit", tasks.fit, [[name for name in names if chosen[name]]], job)
 
 
-def _embed(job: tasks.Job, parts: list[tasks.Part], workers: Here) -> STMFG:
+def _embed(job: tasks.Job, names: list[str], parts: list[tasks.Part], workers: Here) -> STMFG:
     """Embed all samples, and let them vote on the domains unless they are those of a model; return it."""
     with stage("embed"):
         workers.each("embed", tasks.embed, parts, job)
     if not job.is_new:
         with stage("vote"):
-            workers.each("vote", tasks.vote, [[part.name for part in parts]], job)
+            workers.each("vote", tasks.vote, [names], job)
     model = tasks.load_fit(job).model
     model.domain_map = tasks.load_ballot(job)[0].domain_map
     return model
@@ -258,6 +261,8 @@ def _tabulate(answers: list[dict[str, Any]], samples: list[Sample]) -> pd.DataFr
 def _compare(answers: list[dict[str, Any]], table: pd.DataFrame, reference: str | None) -> Study:
     """Return what comparing the samples of the cohort comes to."""
     import anndata
+
+    from stmfg.tl._study import Study, compare_conditions
 
     composition = pd.DataFrame([row for answer in answers for row in answer["composition"]])
     # Shares of a sample are its own whatever its size: some thousand rows stand for its spots.

@@ -12,6 +12,7 @@ import os
 import re
 from contextlib import contextmanager, suppress
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
 
@@ -44,6 +45,9 @@ class Here:
         """Return what a function makes of every part, in their order; parts are named by their first field."""
         return [function(part, *args) for part in self._follow(name, parts, len(parts))]
 
+    def dismiss(self) -> None:
+        """Let the workers go, beside what this process does alone."""
+
     def _follow(self, name: str, things: Any, total: int) -> Any:
         shown = self.progress and is_watched()
         if self.progress and not shown:
@@ -54,28 +58,44 @@ class Here:
 class Workers(Here):
     """The workers of a Dask cluster."""
 
-    def __init__(self, client: Any, *, progress: bool = False) -> None:
+    def __init__(self, client: Any, owner: Any, *, progress: bool = False) -> None:
         super().__init__(progress=progress)
         self.client = client
+        self._leaving = Thread(target=self._leave, args=(owner,))
 
     def each(self, name: str, function: Callable[..., Answer], parts: Sequence[Any], *args: Any) -> list[Answer]:
-        """Return what a function makes of every part, in their order."""
+        """Return what a function makes of every part, in their order; the first are begun first."""
         from distributed import as_completed
 
-        # A scheduler may serve several runs at a time.
-        keys = [f"{name} {part[0] if isinstance(part, tuple) else ''}-{uuid4().hex}" for part in parts]
-        do = partial(_compute, function, len(parts) == 1)
-        futures = [
-            self.client.submit(do, part, *args, key=key, pure=False) for part, key in zip(parts, keys, strict=True)
-        ]
-        answers: dict[str, Answer] = {}
+        # A scheduler may serve several runs at a time. Keys that begin alike are alike to it, and come in their order.
+        step = f"{name}-{uuid4().hex}"
+        keys = [(step, f"{i:06d} {part[0] if isinstance(part, tuple) else ''}") for i, part in enumerate(parts)]
+        futures = self.client.map(partial(_compute, function, len(parts) == 1, args), parts, key=keys, pure=False)
+        if len(parts) == 1:  # this process waits, and a core may: time to load what it needs at the end
+            import stmfg.report  # noqa: F401
+        answers: dict[Any, Answer] = {}
         with _lost_workers():
             for future, answer in self._follow(name, as_completed(futures, with_results=True), len(parts)):
                 answers[future.key] = answer
         return [answers[key] for key in keys]
 
+    def _leave(self, owner: Any) -> None:
+        self.client.close()
+        if owner is not None:
+            owner.close()
 
-def _compute(function: Callable[..., Answer], alone: bool, *args: Any) -> Answer:
+    def dismiss(self) -> None:
+        """Begin to let the workers go."""
+        self._leaving.start()
+
+    def wait(self) -> None:
+        """Wait until they are gone."""
+        if self._leaving.ident is None:
+            self.dismiss()
+        self._leaving.join()
+
+
+def _compute(function: Callable[..., Answer], alone: bool, args: tuple[Any, ...], part: Any) -> Answer:
     """Compute a part on a worker, and the only one there is with the cores of the machine, on which others wait.
 
     Dask gives a worker one core, and has what is freed given back at once: a new page for every array took half of the
@@ -86,7 +106,7 @@ def _compute(function: Callable[..., Answer], alone: bool, *args: Any) -> Answer
             ctypes.CDLL(None).mallopt(option, size)
     given = os.environ.pop("OMP_NUM_THREADS", None) if alone else None
     try:
-        return function(*args)
+        return function(part, *args)
     finally:
         if given is not None:
             os.environ["OMP_NUM_THREADS"] = given
@@ -100,9 +120,9 @@ def _lost_workers() -> Iterator[None]:
     try:
         yield
     except KilledWorker as error:
-        task = str(error.task).rpartition("-")[0].strip()
+        name = f"{error.task[0].rpartition('-')[0]} {error.task[1].partition(' ')[2]}".strip()
         raise StmfgError(
-            f"the step {task!r} ended one worker after the other, most often because its memory was too small; give "
+            f"the step {name!r} ended one worker after the other, most often because its memory was too small; give "
             "workers more memory, or fewer of them, and run the same command again to continue"
         ) from error
 
@@ -135,14 +155,13 @@ def connect(cluster: str | None, n_parts: int, *, progress: bool = False) -> Ite
         reason = " ".join(str(error).split())[:200]
         fix = _SLURM if kind == "slurm" else f"give {CLUSTERS}"
         raise InputError(f"cluster {cluster!r} cannot be used ({reason}); {fix}") from error
+    workers = Workers(client, owner, progress=progress)
     try:
         if not client.scheduler_info()["workers"]:
             logger.info("no worker is there yet; waiting for the first")
-        yield Workers(client, progress=progress)
+        yield workers
     finally:
-        client.close()
-        if owner is not None:
-            owner.close()
+        workers.wait()
 
 
 def check_cluster(cluster: str) -> tuple[str, int | None]:
@@ -189,10 +208,14 @@ def _start(kind: str, number: int | None, n_parts: int) -> Any:
     from distributed import LocalCluster
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return LocalCluster(
+    before = set(os.environ)
+    cluster = LocalCluster(
         n_workers=number or min(cores, n_parts),
         threads_per_worker=1,
         dashboard_address=None,
         scheduler_kwargs={"dashboard_address": ":0"},  # else it asks for a port that another run may have
         silence_logs=logging.CRITICAL,
     )
+    for name in set(os.environ) - before:  # meant for the workers: the report is made with all cores
+        del os.environ[name]
+    return cluster

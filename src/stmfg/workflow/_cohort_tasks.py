@@ -165,6 +165,7 @@ def fit(names: list[str], job: Job) -> int:
 
     from stmfg.model.cohort import complete_fit
     from stmfg.model.estimator import STMFG
+    from stmfg.model.threads import one_thread
 
     path = job.fitted
     if path.exists():
@@ -182,7 +183,8 @@ def fit(names: list[str], job: Job) -> int:
     k = int(model.result.n_domains if auto and model.result is not None else options.n_domains)
     tissue = read_tissue(joined, use_rep=options.use_rep, library_key=SLICE, config=model.config)
     slice_size = sum(sizes.values()) / len(sizes)
-    fitted = complete_fit(model, tissue, whole, k, slice_size)
+    with one_thread():
+        fitted = complete_fit(model, tissue, whole, k, slice_size)
     with replacing(path) as folder:
         folder.mkdir()
         model.save(folder / "model")

@@ -18,7 +18,6 @@ from stmfg._keys import DOMAIN, UNS
 from stmfg.errors import InputError
 from stmfg.io.sheet import describe_spots
 from stmfg.workflow._earlier import CHECKPOINT, refuse_earlier
-from stmfg.workflow._input import add_image_features, check_input, read_input
 from stmfg.workflow._results import collected_warnings, describe, reserved, write
 from stmfg.workflow._room import check_room
 from stmfg.workflow.options import RunOptions
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _SHARES: Final = {
-    "read": 0.01, "image": 0.1, "libraries": 0.09, "check": 0.01, "features": 0.06, "graphs": 0.02, "train": 0.36,
+    "read": 0.01, "image": 0.1, "libraries": 0.09, "check": 0.01, "features": 0.06, "train": 0.36, "graphs": 0.02,
     "embedding": 0.01, "number of domains": 0.14, "domains": 0.09, "tree": 0.15, "halves": 0.15, "stability": 0.0,
     "markers": 0.03, "figures": 0.02, "report": 0.03, "result": 0.01,
 }  # fmt: skip
@@ -84,6 +83,8 @@ def run(
             from stmfg.workflow._cohort import run_cohort
 
             return run_cohort(source, output, options, progress=progress)
+    from stmfg.workflow._input import add_image_features, check_input, read_input  # loads torch
+
     output = Path(output).expanduser()
     checks.writable(output)
     may = {"overwrite": options.overwrite, "resume": options.resume}
@@ -136,7 +137,7 @@ def _shares(options: RunOptions) -> dict[str, float]:
         del shares["number of domains"]
     if not options.config.redraws:
         del shares["halves"]
-    names = ("features", "graphs", "train", "embedding", "number of domains", "domains")
+    names = ("features", "train", "graphs", "embedding", "number of domains", "domains")
     again = options.stability * sum(shares.get(name, 0.0) for name in names)
     return {name: again or share for name, share in shares.items() if again or name != "stability"}
 
