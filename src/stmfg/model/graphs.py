@@ -27,7 +27,7 @@ __all__ = ["feature_graph", "spatial_graph", "walk", "walk_operator"]
 BLOCK = 20_000
 """Points whose neighbours are looked up at a time."""
 ALL_PAIRS_AT_MOST = 10_000
-PAIRS = 2**23
+PAIRS = 2**19
 """Pairs of points measured at a time, of up to so many points: loading scikit-learn takes longer than that."""
 EXACT_AT_MOST = 200_000
 SLACK = 0.5
