@@ -148,6 +148,9 @@ def _content(
         [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
     )
     contacts = None if graph is None else beside(_tabulate_contacts, graph, domains, slices)
+    levels = beside(_levels.pack_levels, adata, domains, chosen)
+    tissue = beside(_map_data.pack_places, where, chosen, places, _map_data.measure_unit(adata, where))
+    embedding = None if plane is None else beside(_map_data.pack_places, plane, chosen)
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
     markers, depth, packed, n_expressed = None, None, None, None
@@ -162,10 +165,10 @@ def _content(
     drawn = {
         "n": len(chosen),
         "title": title,
-        "tissue": _map_data.pack_places(where, chosen, places, _map_data.measure_unit(adata, where)),
-        "embedding": None if plane is None else _map_data.pack_places(plane, chosen),
+        "tissue": tissue(),
+        "embedding": embedding and embedding(),
         "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
-        "levels": _levels.pack_levels(adata, domains, chosen),
+        "levels": levels(),
         "certainty": f"probability to stay in the domain in {redraws}" if halves else "share of votes for the domain",
         "confidence": None if certain is None else _map_data.pack_bytes(np.rint(255 * certain[chosen]).astype("u1")),
         "genes": packed and packed.index,
