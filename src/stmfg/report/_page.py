@@ -160,6 +160,8 @@ def _content(
         specific = {row["domain"] for row in markers if row["specific"]}
         streams = _genes.read_streams(counts, chosen)
         depth, n_expressed = streams.depth, int((streams.total > 0).sum())
+    about_data = beside(list_warnings, adata, domains, depth, graph, max(len(where.slices), 1))
+    if counts is not None:
         others = _choose_genes(wanted, streams, adata.var_names, on_map)
         packed = _genes.pack_all(streams, adata.var_names, on_map, others)
     drawn = {
@@ -187,7 +189,7 @@ def _content(
     }
     warnings = [str(w) for w in run.get("warnings", [])]
     sizes = tabulate_domains(adata).rename(columns={"median confidence": "confidence", "found again": "again"})
-    more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
+    more = about_data()
     if halves is not None:
         more += describe_unstable(sizes["again"], use_rep)
     stages = [dict(stage) | {"name": WORDS.get(stage["name"], stage["name"])} for stage in run.get("stages", [])]
