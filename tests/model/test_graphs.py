@@ -14,7 +14,7 @@ from scipy import sparse
 
 from stmfg import gr
 from stmfg.errors import MissingKeyError
-from stmfg.model import graphs
+from stmfg.model import graphs, threads
 
 SIDE = 12
 ROW, COLUMN = np.divmod(np.arange(SIDE * SIDE), SIDE)
@@ -281,7 +281,7 @@ def test_a_thread_that_cannot_start_is_an_error_and_no_crash(monkeypatch: pytest
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", starts_once)
-    monkeypatch.setattr(graphs, "count_cores", lambda: 2)
+    monkeypatch.setattr(threads, "count_cores", lambda: 2)
     with pytest.raises(RuntimeError, match="start new thread"):
         graphs.spatial_graph(np.random.default_rng(0).normal(size=(50_000, 2)), n_neighbors=6)
     assert not started[0].is_alive()  # at work no longer, on arrays that are freed

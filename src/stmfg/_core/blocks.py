@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Rows = NDArray[np.int64] | slice
+    Block = tuple[NDArray[np.int64], sparse.csr_matrix]
 
 Result = TypeVar("Result")
 
@@ -80,13 +81,21 @@ class Counts:
     def _chosen(self, block: sparse.csr_matrix) -> sparse.csr_matrix:
         return block if self._genes is None else block[:, self._genes]
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
+    def blocks(self) -> Iterator[Block]:
         """Yield all rows, as they come in the matrix, with their positions in the order."""
+        return (self.finish(*part) for part in self.parts())
+
+    def finish(self, positions: NDArray[np.int64], block: sparse.csr_matrix) -> Block:
+        """Return the block that a part becomes: what takes time, and can be done by several threads at once."""
+        return positions, self._chosen(block)
+
+    def parts(self) -> Iterator[Block]:
+        """Yield rows of the matrix to be finished, with their positions in the order."""
         position = np.full(self._matrix.shape[0], -1)
         position[self._order] = np.arange(len(self._order))
         for rows, block in row_blocks(self._matrix):
             used = np.flatnonzero(position[rows] >= 0)
-            yield position[rows][used], self._chosen(block if len(used) == block.shape[0] else block[used])
+            yield position[rows][used], block if len(used) == block.shape[0] else block[used]
 
 
 def row_blocks(

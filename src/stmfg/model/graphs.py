@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from stmfg._core.geometry import spacing
 from stmfg._keys import SPATIAL
 from stmfg.config import Config
 from stmfg.errors import InputError
-from stmfg.model.threads import count_cores, multiply
+from stmfg.model.threads import map_in_order, multiply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["feature_graph", "spatial_graph", "walk", "walk_operator"]
 
 
-BLOCK = 100_000
+BLOCK = 20_000
 """Points whose neighbours are looked up at a time."""
 ALL_PAIRS_AT_MOST = 10_000
-PAIRS = 2**23
+PAIRS = 2**19
 """Pairs of points measured at a time, of up to so many points: loading scikit-learn takes longer than that."""
 EXACT_AT_MOST = 200_000
 SLACK = 0.5
@@ -56,22 +56,28 @@ def _neighbors(
             points, slack, leaf = _turn(points, TREE_DIMENSIONS), 1.5 * slack, 32
         tree = cKDTree(points, leafsize=leaf)
         order = tree.indices  # leaf after leaf: the memory one look-up needs is still at hand from the last
-        look_up = partial(_query, tree, k=k + 1, slack=slack)
+        # `workers=-1` is as fast as threads of ours, but where one cannot start for want of memory, the others go on
+        # with arrays that are freed, and the process crashes.
+        look_up = partial(tree.query, k=k + 1, eps=slack)
     elif n <= ALL_PAIRS_AT_MOST:
         step = PAIRS // n
         look_up = partial(_search_all, points, k=k + 1)
     else:
         from sklearn.neighbors import NearestNeighbors
 
-        look_up = NearestNeighbors(n_neighbors=k + 1, n_jobs=count_cores()).fit(points).kneighbors
-    for start in range(0, n, step):
+        step = BLOCK // 4
+        look_up = NearestNeighbors(n_neighbors=k + 1).fit(points).kneighbors
+
+    def look_up_others(start: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
         rows = order[start : start + step]
         distances, indices = look_up(points[rows])
         if not np.isfinite(distances).all():  # then an index points past the end, and compiled code follows it
             raise InputError("distances between the spots are not finite; give positions and features of ordinary size")
         own = indices == rows[:, None]
         own[~own.any(axis=1), -1] = True  # among many points at one place, a point may not find itself
-        yield rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
+        return rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
+
+    yield from map_in_order(look_up_others, range(0, n, step))
 
 
 def _turn(points: NDArray[Any], n_axes: int) -> NDArray[np.float64]:
@@ -91,19 +97,6 @@ def _search_all(points: NDArray[Any], some: NDArray[Any], k: int) -> tuple[NDArr
     order = np.argsort(distances, axis=1, kind="stable")
     distances = np.sqrt(np.maximum(np.take_along_axis(distances, order, axis=1), 0))
     return distances, np.take_along_axis(indices, order, axis=1)
-
-
-def _query(tree: cKDTree, points: NDArray[Any], k: int, slack: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return distances and indices (b, k) of the nearest in a tree, found by as many threads as there are cores.
-
-    ``workers=-1`` of the tree itself is as fast, but where a thread cannot start for want of memory, the others go on
-    with arrays that are freed, and the process crashes.
-    """
-    cores = count_cores()
-    with ThreadPoolExecutor(cores) as pool:
-        parts = pool.map(lambda part: tree.query(part, k, eps=slack), np.array_split(points, cores))
-        distances, indices = zip(*parts, strict=True)
-    return np.concatenate(distances), np.concatenate(indices)
 
 
 def _nearest_graph(points: NDArray[Any], k: int, *, ties: bool = False, slack: float = 0.0) -> sparse.csr_matrix:
@@ -205,14 +198,16 @@ def halve(
     coordinates: NDArray[np.float64], part: NDArray[np.int64], largest: int | None = None
 ) -> list[NDArray[np.int64]]:
     """Halve a part of the tissue along its longer side, and halves again, down to ``largest`` (``PATCH``) spots."""
+
+    def halve_once(part: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        places = coordinates[part]
+        longer = int(np.ptp(places, axis=0).argmax())
+        return np.array_split(part[np.argsort(places[:, longer], kind="stable")], 2)
+
     parts = [part]
     while len(parts[0]) > (largest or PATCH):
-        halves = []
-        for part in parts:
-            places = coordinates[part]
-            longer = int(np.ptp(places, axis=0).argmax())
-            halves += np.array_split(part[np.argsort(places[:, longer], kind="stable")], 2)
-        parts = halves
+        halves = map_in_order(halve_once, parts) if len(part) > BLOCK else map(halve_once, parts)
+        parts = list(itertools.chain.from_iterable(halves))
     return parts
 
 

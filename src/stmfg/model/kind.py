@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from stmfg._core.geometry import list_places
 from stmfg.model import graphs
+from stmfg.model.threads import map_in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +72,8 @@ def measure_regularity(coordinates: NDArray[np.float64], libraries: NDArray[np.i
         places = list_places(coordinates[rows])
         if len(places) < 2:
             continue
-        distance = cKDTree(places).query(places, 2)[0][:, 1]
+        tree, parts = cKDTree(places), np.array_split(places, -(-len(places) // graphs.BLOCK))
+        distance = np.concatenate(list(map_in_order(lambda part: tree.query(part, 2)[0][:, 1], parts)))  # noqa: B023
         regular += int((np.abs(distance / np.median(distance) - 1) <= TOLERANCE).sum())
         total += len(places)
     return regular / max(total, 1)

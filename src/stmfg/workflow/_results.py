@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _MARKERS_OF_A_DOMAIN: Final = 10
-_DRAWN_AT_MOST: Final = 200_000
-"""Spots in ``domains.png``: there are four of its pixels for each."""
 GENES: Final = "report_genes"
 """Folder of the genes that do not fit into the report."""
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
@@ -122,36 +120,37 @@ def write(
 
     library_key = record["options"]["library_key"]
     with partial_folder(output) as partial:
-        with stage("markers"), meanwhile(_draw_map, adata, partial / "domains.png", library_key):
-            tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
-            if MARKERS in tables:
-                _keep_markers(adata, tables, record)
-            if library_key == SLICE:
-                study = study or compare_samples(adata, SLICE, reference=record["options"].get("reference"))
-            if study is not None:
-                record["comparison"] = list(study.sentences)
-                tables[COMPOSITION] = study.composition
-                if study.abundance is not None:
-                    tables[ABUNDANCE] = study.abundance
-                elif study.sentences:
-                    logger.warning("%s", study.sentences[0].rstrip("."))
-            tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
-            summarised = summary(adata)
-            record["summary"] = [*summarised.sentences]
-            if MARKERS not in tables:
-                record["summary"].append(f"There is no {MARKERS}: the input has no raw counts to rank genes by.")
-            record["domains"] = json.loads(summarised.table.to_json(orient="index"))
-        check_room(adata, output, record["options"].get("layer"), is_done=True)
-        with stage("figures"):
-            for name, table in tables.items():
-                if name == "domains.csv":
-                    table.to_csv(partial / name, index_label="spot", float_format="%.4f")
-                else:
-                    table.to_csv(partial / name, index=False, float_format="%.6g")
-            if study is not None and study.abundance is not None:
-                from stmfg.pl._study import draw_study
+        with meanwhile(_draw_map, adata, partial / "domains.png", library_key):
+            with stage("markers"):
+                tables = _tables(adata, record["options"].get("layer"), joined=library_key == SLICE)
+                if MARKERS in tables:
+                    _keep_markers(adata, tables, record)
+                if library_key == SLICE:
+                    study = study or compare_samples(adata, SLICE, reference=record["options"].get("reference"))
+                if study is not None:
+                    record["comparison"] = list(study.sentences)
+                    tables[COMPOSITION] = study.composition
+                    if study.abundance is not None:
+                        tables[ABUNDANCE] = study.abundance
+                    elif study.sentences:
+                        logger.warning("%s", study.sentences[0].rstrip("."))
+                tables = {name: table for name, table in (tables | (other or {})).items() if table is not None}
+                summarised = summary(adata)
+                record["summary"] = [*summarised.sentences]
+                if MARKERS not in tables:
+                    record["summary"].append(f"There is no {MARKERS}: the input has no raw counts to rank genes by.")
+                record["domains"] = json.loads(summarised.table.to_json(orient="index"))
+            check_room(adata, output, record["options"].get("layer"), is_done=True)
+            with stage("figures"):
+                for name, table in tables.items():
+                    if name == "domains.csv":
+                        table.to_csv(partial / name, index_label="spot", float_format="%.4f")
+                    else:
+                        table.to_csv(partial / name, index=False, float_format="%.6g")
+                if study is not None and study.abundance is not None:
+                    from stmfg.pl._study import draw_study
 
-                draw_study(study).savefig(partial / ABUNDANCE_FIGURE, dpi=150)
+                    draw_study(study).savefig(partial / ABUNDANCE_FIGURE, dpi=150)
         adata.strings_to_categoricals()  # as writing does, while the report reads
         with stage("report"), meanwhile(_write_result, adata, partial / "result.h5ad"):
             from stmfg import report
@@ -207,17 +206,17 @@ def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[
 def _draw_map(adata: AnnData, path: Path, library_key: str | None) -> None:
     from matplotlib.figure import Figure
 
-    from stmfg._core.spots import spots
-    from stmfg.pl._maps import draw_domains
+    from stmfg import pl
 
     figure = Figure(figsize=(8, 7), layout="constrained")
-    draw_domains(figure.add_subplot(), adata, spots(adata, library_key=library_key), at_most=_DRAWN_AT_MOST)
+    pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
     figure.savefig(path, dpi=150)
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
     try:
         adata.write_h5ad(path)
+        flush(path)  # while the report is made
     except (OSError, MemoryError):
         raise
     except Exception as error:
