@@ -2,6 +2,6 @@
 
 import sys
 
-from stmfg.cli import main
+from stmfg.cli import command
 
-sys.exit(main())
+sys.exit(command())

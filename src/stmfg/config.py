@@ -193,6 +193,15 @@ class Config:
         return cls().replace(**values)
 
     @property
+    def decodes_apart(self) -> bool:
+        """Whether counts train nothing but the decoder.
+
+        Where only attention is trained it learns from the held-out factors alone: counts sum over neighbours, so that
+        their likelihood would draw it to the spatial view whatever the others say.
+        """
+        return bool(self.held_out_weight) and self.convolution == "linear"
+
+    @property
     def n_linked(self) -> int:
         """Nearest neighbours in tissue that are linked: in narrow neighbourhoods fewer, unless a number is given."""
         is_narrow = self.neighborhoods == "narrow" and self.spatial_neighbors == Config.spatial_neighbors

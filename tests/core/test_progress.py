@@ -91,5 +91,5 @@ def test_the_stages_of_a_call_in_python(
     caplog.set_level(logging.INFO, "stmfg")
     stmfg.tl.domains(section, n_domains=3, progress=True, **quick)
     stages = [message.split(":")[0] for message in caplog.messages if ":" in message]
-    assert stages[:5] == ["check", "features", "graphs", "train", "embedding"]
+    assert stages[:5] == ["check", "features", "train", "graphs", "embedding"]
     assert "domains" in stages[5:]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Rows = NDArray[np.int64] | slice
+    Block = tuple[NDArray[np.int64], sparse.csr_matrix]
 
 Result = TypeVar("Result")
 
@@ -40,6 +41,8 @@ class OnDisk:
 
     def __init__(self, array: Any) -> None:
         self._array = array
+        self._stored = getattr(array, "stored", None)  # the group of the file, if it is all of that
+        self._starts = None if self._stored is None else self._stored["indptr"][:]
         self.shape: tuple[int, int] = array.shape
         self._kept: list[_Packed] = []
 
@@ -53,7 +56,13 @@ class OnDisk:
     def _read(self, rows: Rows) -> sparse.csr_matrix:
         if self._kept:
             return self._unpack(rows)
-        block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
+        if self._stored is not None and isinstance(rows, slice):
+            start, stop, _ = rows.indices(self.shape[0])
+            at = self._starts[start : stop + 1]
+            parts = [self._stored[name][at[0] : at[-1]] for name in ("data", "indices")]
+            block = sparse.csr_matrix((*parts, at - at[0]), shape=(stop - start, self.shape[1]))
+        else:
+            block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
         block = check_indices(block, "a block of counts")
         if not block.has_canonical_format:
             block.sum_duplicates()
@@ -69,7 +78,7 @@ class OnDisk:
             if at_most < 0:
                 kept = []
         if at_most >= 0:
-            self._kept, self._array = kept, None
+            self._kept, self._array, self._stored = kept, None, None
 
     def _unpack(self, rows: Rows) -> sparse.csr_matrix:
         step, parts = len(self._kept[0].indptr) - 1, list[sparse.csr_matrix]()
@@ -146,13 +155,21 @@ class Counts:
     def _chosen(self, block: sparse.csr_matrix) -> sparse.csr_matrix:
         return block if self._genes is None else block[:, self._genes]
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
+    def blocks(self) -> Iterator[Block]:
         """Yield all rows, as they come in the matrix, with their positions in the order."""
+        return (self.finish(*part) for part in self.parts())
+
+    def finish(self, positions: NDArray[np.int64], block: sparse.csr_matrix) -> Block:
+        """Return the block that a part becomes: what takes time, and can be done by several threads at once."""
+        return positions, self._chosen(block)
+
+    def parts(self) -> Iterator[Block]:
+        """Yield rows of the matrix to be finished, with their positions in the order."""
         position = np.full(self._matrix.shape[0], -1)
         position[self._order] = np.arange(len(self._order))
         for rows, block in row_blocks(self._matrix):
             used = np.flatnonzero(position[rows] >= 0)
-            yield position[rows][used], self._chosen(block if len(used) == block.shape[0] else block[used])
+            yield position[rows][used], block if len(used) == block.shape[0] else block[used]
 
 
 def row_blocks(

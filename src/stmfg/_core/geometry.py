@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -37,9 +37,16 @@ def once_per_place(function: Callable[[NDArray[Any]], Outcome]) -> Callable[[NDA
     return remembered
 
 
+def sort_by(keys: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Return what ``np.lexsort`` does, (n,): the last key comes first, and mostly tells all apart by itself."""
+    order = np.argsort(keys[-1], kind="stable")
+    ordered = keys[-1][order]
+    return order if (ordered[1:] != ordered[:-1]).all() else np.lexsort(keys)
+
+
 def list_places(coordinates: NDArray[Any]) -> NDArray[Any]:
-    """Return every position once, in order, (m, d): ``np.unique`` of rows takes five times as long."""
-    ordered = coordinates[np.lexsort(coordinates.T[::-1])]
+    """Return every position once, in order, (m, d): ``np.unique`` of rows takes several times as long."""
+    ordered = coordinates[sort_by([*coordinates.T[::-1]])]
     is_new = np.ones(len(ordered), dtype=bool)
     is_new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     return np.asarray(ordered[is_new])

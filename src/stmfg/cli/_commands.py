@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+from stmfg._core.timing import loading
 from stmfg._keys import DOMAIN
 from stmfg.cli._parser import Argument, Command, build_parser
 from stmfg.errors import InputError, StmfgError
@@ -12,7 +13,8 @@ from stmfg.workflow.options import parse_hyperparameter, read_file, read_record
 
 
 def _run(given: dict[str, Any]) -> None:
-    from stmfg.workflow import run
+    with loading():
+        from stmfg.workflow import run
 
     options = _with_file_and_record(given, "run")
     show, source, output = _show(options), options.pop("source", None), options.pop("output", None)
@@ -37,7 +39,8 @@ def _with_file_and_record(given: dict[str, Any], command: str) -> dict[str, Any]
 
 
 def _info(given: dict[str, Any]) -> None:
-    from stmfg.workflow import inspect_input
+    with loading():
+        from stmfg.workflow import inspect_input
 
     _show({"quiet": "verbose" not in given, **given})  # what is read is in what is printed
     inspection = inspect_input(given["input"], platform=given.get("platform"))
@@ -47,7 +50,8 @@ def _info(given: dict[str, Any]) -> None:
 
 
 def _apply(given: dict[str, Any]) -> None:
-    from stmfg.workflow import run_apply
+    with loading():
+        from stmfg.workflow import run_apply
 
     show, output = _show(given), given.pop("output")
     record = run_apply(given.pop("reference"), given.pop("input"), output, progress=show, **given)
@@ -56,7 +60,8 @@ def _apply(given: dict[str, Any]) -> None:
 
 
 def _batch(given: dict[str, Any]) -> None:
-    from stmfg.workflow import batch
+    with loading():
+        from stmfg.workflow import batch
 
     options = _with_file_and_record(given, "batch")
     show, sheet, output = _show(options), options.pop("sheet"), options.pop("output")
@@ -85,9 +90,10 @@ def _slurm_setting(text: str) -> tuple[str, str]:
 
 
 def _export(given: dict[str, Any]) -> None:
-    from stmfg import export
-    from stmfg.io._read import read
-    from stmfg.workflow._earlier import find_result
+    with loading():
+        from stmfg import export
+        from stmfg.io._read import read
+        from stmfg.workflow._earlier import find_result
 
     show, target, output = _show(given), given.pop("to"), given.pop("output")
     result = given.pop("result")
@@ -101,7 +107,8 @@ def _export(given: dict[str, Any]) -> None:
 
 
 def _report(given: dict[str, Any]) -> None:
-    from stmfg.workflow import write_report
+    with loading():
+        from stmfg.workflow import write_report
 
     show, genes = _show(given), given.pop("genes", "all")
     genes = genes if genes in ("all", "markers") else genes.split(",")
@@ -111,7 +118,8 @@ def _report(given: dict[str, Any]) -> None:
 
 
 def _compare(given: dict[str, Any]) -> None:
-    from stmfg.workflow import compare_results
+    with loading():
+        from stmfg.workflow import compare_results
 
     show, output = _show(given), given.get("output")
     comparison = compare_results(given["one"], given["other"], output)
@@ -130,9 +138,10 @@ def _compare(given: dict[str, Any]) -> None:
 
 
 def _demo(given: dict[str, Any]) -> None:
-    from stmfg.datasets import simulate
-    from stmfg.metrics import ari
-    from stmfg.workflow import run
+    with loading():
+        from stmfg.datasets import simulate
+        from stmfg.metrics import ari
+        from stmfg.workflow import run
 
     show, output, seed = _show(given), given["output"], given.get("random_state", 0)
     adata = simulate(3000, 500, random_state=seed)

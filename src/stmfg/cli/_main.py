@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _thread
+import atexit
 import errno
+import gc
 import logging
 import os
 import sys
@@ -24,6 +26,22 @@ UNREAD: Final = 141
 _MEMORY_FULL: Final = ("allocate memory", "out of memory", "can't start new thread", "failed to map segment")
 _DISK_FULL: Final = ("No space left on device", "errno = 28")  # in Python's words and HDF5's
 _AGAIN_SECONDS: Final = 0.05
+
+
+def command() -> int:
+    """Run the command line as a process of its own, which ends without taking its libraries apart: that takes long."""
+    status: list[int] = []
+
+    def leave() -> None:
+        if status:  # else an exit of another kind is under way
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status[0])
+
+    atexit.register(leave)  # first, and so called last
+    gc.freeze()
+    status.append(main())
+    return status[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

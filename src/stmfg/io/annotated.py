@@ -192,7 +192,9 @@ def _read_lazily(group: Any, on_disk: set[str]) -> AnnData:
 
     def element(read: Any, name: str, stored: Any, iospec: Any) -> Any:
         if name.strip("/") in on_disk and iospec.encoding_type == "csr_matrix":
-            return read_elem_lazy(stored, chunks=(READ, stored.attrs["shape"][1]))
+            matrix = read_elem_lazy(stored, chunks=(READ, stored.attrs["shape"][1]))
+            matrix.stored = stored  # to be read, and written to a result, without a detour
+            return matrix
         if name.strip("/") in on_disk - set(_COUNTS) and iospec.encoding_type == "array":
             return read_elem_lazy(stored, chunks=(READ, stored.shape[1]))
         return read(stored)

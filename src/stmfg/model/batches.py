@@ -30,6 +30,9 @@ __all__ = ["Batch", "HeldOut", "TrainingData", "gather_training_data", "operator
 
 TRAIN_AT_MOST = 20_000
 """Spots the network is trained on: patches of tissue that hold about so many. It is applied to all."""
+DECODED_ALONE = 0.25
+"""Share of the spots of a step whose counts are decoded where they train nothing but the decoder: as good, for less."""
+LEAST_DECODED = 32
 
 
 @dataclass
@@ -37,9 +40,9 @@ class Batch:
     """The spots whose loss one step measures; the encoder always sees the whole graph."""
 
     spots: Tensor  # indices, (b,)
-    target: Tensor  # held-out counts around each spot (b, genes), or without counts their factors (b, d)
-    size: Tensor  # size factors, (b, 1): the target's depth over the median spot's; ones without counts
-    library: Tensor  # slice of each spot, (b,)
+    target: Tensor  # held-out counts around the first c spots (c, genes), or without counts their factors (c, d)
+    size: Tensor  # size factors, (c, 1): the target's depth over the median spot's; ones without counts
+    library: Tensor  # slice of each of these spots, (c,)
     neighbors: Tensor  # index pairs linked in the spatial graph, (2, b)
     strangers: Tensor  # random index pairs, (2, b)
 
@@ -181,6 +184,8 @@ class TrainingData:
         self._edges = np.stack([np.repeat(np.arange(self.n), np.diff(spatial.indptr)), spatial.indices])
         self._links = [graph.indices for graph in graphs.values()]
         self._batch_size = min(config.batch_size or self.n, self.n)
+        few = max(int(self._batch_size * DECODED_ALONE), min(self._batch_size, LEAST_DECODED))
+        self._n_decoded = few if config.decodes_apart else self._batch_size
         self.counts = held_out.counts
         self._around, self._own_depth = (
             walk_operator(near),
@@ -218,15 +223,16 @@ class TrainingData:
     def batch(self, generator: torch.Generator) -> Batch:
         """Draw the spots and pairs of one step."""
         spots = torch.randperm(self.n, generator=generator)[: self._batch_size]
-        rows = spots.numpy()
+        decoded = spots[: self._n_decoded]
+        rows = decoded.numpy()
         if self.counts is not None:
             target = torch.from_numpy((self._around[rows] @ self.counts).toarray().astype(np.float32))
             size = torch.from_numpy((self._depth[rows] / self._middle).astype(np.float32)).unsqueeze(1)
         else:
-            target, size = self.target[spots.to(self.device)], torch.ones(len(rows), 1)
+            target, size = self.target[decoded.to(self.device)], torch.ones(len(rows), 1)
         n_edges = self._edges.shape[1]
-        chosen = torch.randint(max(n_edges, 1), (len(rows),), generator=generator).numpy()
-        neighbors = self._edges[:, chosen] if n_edges else np.zeros((2, len(rows)), dtype=np.int64)
-        strangers = torch.randint(self.n, (2, len(rows)), generator=generator)
+        chosen = torch.randint(max(n_edges, 1), (len(spots),), generator=generator).numpy()
+        neighbors = self._edges[:, chosen] if n_edges else np.zeros((2, len(spots)), dtype=np.int64)
+        strangers = torch.randint(self.n, (2, len(spots)), generator=generator)
         library, linked = torch.from_numpy(self._libraries[rows]), torch.from_numpy(neighbors.astype(np.int64))
         return Batch(*(x.to(self.device) for x in (spots, target, size, library, linked, strangers)))

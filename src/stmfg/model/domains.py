@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from stmfg._core import checks
+from stmfg._core.geometry import sort_by
 from stmfg._core.timing import stage
 from stmfg.errors import InputError
 from stmfg.model import number, transfer
@@ -213,7 +214,7 @@ def _order_by_value(result: Result) -> NDArray[np.int64]:
     """Order the observations with counts by their values alone: permuted input gives permuted domains."""
     rows = np.flatnonzero(~result.left_out)
     places, values = [*result.coordinates[rows].T], [*result.embedding[rows, :3].T[::-1]]
-    return rows[np.lexsort([*places, *values] if len(rows) <= SORTED_BY_PLACE else [*values, *places])]
+    return rows[sort_by([*places, *values] if len(rows) <= SORTED_BY_PLACE else [*values, *places])]
 
 
 def _label_all(

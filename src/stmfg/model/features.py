@@ -246,13 +246,13 @@ def apply_map(
         loadings = f.loadings.astype(np.float32)
         shift = (f.center / f.scale) @ f.loadings
 
-        def transform_block(item: tuple[NDArray[np.int64], sparse.csr_matrix]) -> None:
-            rows, block = item
-            for few, part in row_blocks(block, FEW):
-                values = take_genes(normalize(part, target_sum=f.target_sum, log1p=log1p), f.genes)
+        def transform_part(part: tuple[NDArray[np.int64], sparse.csr_matrix]) -> None:
+            rows, block = x.finish(*part)
+            for few, some in row_blocks(block, FEW):
+                values = take_genes(normalize(some, target_sum=f.target_sum, log1p=log1p), f.genes)
                 features[rows[few]] = standardize(values, f.center, f.scale) @ loadings - shift
 
-        deque(map_in_order(transform_block, x.blocks()), maxlen=0)
+        deque(map_in_order(transform_part, x.parts()), maxlen=0)
         return describe_spots(features[:, : f.width // 2], f.spread) if f.mixtures and describe else features
     if x is None:
         raise InputError("neither counts nor a representation were given")

@@ -6,7 +6,7 @@ molecules alone can be tested on the other (Neufeld et al. 2022).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from stmfg._core.blocks import subsample
 from stmfg.model import cluster, features
 from stmfg.model.averages import Base, choose_base, list_averages, prepare_inputs
-from stmfg.model.thinning import take_half
+from stmfg.model.thinning import number_names, take_half
 from stmfg.model.threads import beside
 from stmfg.model.vote import Member, cluster_members
 
@@ -106,8 +106,9 @@ def begin_redraws(
         kind = config.replace(features="components" if mixtures else "factors", n_components=fewer)
 
     def fit_bases() -> Iterator[Base]:
+        numbered = spots if spots.counts is None else replace(spots, names=number_names(spots.names))  # once for all
         for draw in range(config.redraws if spots.counts is None or n <= FEW else -(-config.redraws // 2)):
-            half = take_half(spots, random_state + draw // 2, other=bool(draw % 2))
+            half = take_half(numbered, random_state + draw // 2, other=bool(draw % 2))
             yield choose_base(features.fit(half, kind, random_state + draw), kind)
 
     def draw_rows(k: int) -> Codes:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from stmfg._core.checks import MIN_OBSERVATIONS
+from stmfg._core.geometry import sort_by
 from stmfg.errors import InputError
 from stmfg.model import graphs
 
@@ -41,7 +42,7 @@ def prepare(tissue: Tissue, config: Config) -> tuple[Tissue, NDArray[np.int64]]:
     if tissue.sums is not None:
         keys = [tissue.sums[0], tissue.sums[2], tissue.sums[1]]
     places = [*tissue.coordinates.T]
-    order = np.lexsort([*places, *keys] if len(places[0]) <= SORTED_BY_PLACE else [*keys, *places])
+    order = sort_by([*places, *keys] if len(places[0]) <= SORTED_BY_PLACE else [*keys, *places])
     order = order[~tissue.left_out[order]]
     if len(order) < MIN_OBSERVATIONS:
         raise InputError(f"only {len(order)} spots have counts; at least {MIN_OBSERVATIONS} are needed")

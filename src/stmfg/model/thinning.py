@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stmfg._core.blocks import Rows
+    from stmfg._core.blocks import Block, Rows
     from stmfg._core.tissue import Tissue
 
     Keys = NDArray[np.uint64]
@@ -71,7 +71,7 @@ class Half(Counts):
     counts
         The whole (n, genes), of all genes of the matrix.
     spots, genes
-        Names, (n,) and (genes,).
+        Names, (n,) and (genes,), or of spots what :func:`number_names` made of them.
     random_state
         Seed.
     other
@@ -81,7 +81,8 @@ class Half(Counts):
     def __init__(self, counts: Counts, spots: Any, genes: Any, random_state: int, *, other: bool = False) -> None:
         self._whole, self.shape, self._other = counts, counts.shape, other
         seed = _mix(np.array([random_state], dtype=np.uint64))
-        self._spots, self._columns = _keys(spots), _mix(_keys(genes) ^ seed)
+        self._spots = spots if isinstance(spots, np.ndarray) and spots.dtype == np.uint64 else number_names(spots)
+        self._columns = _mix(number_names(genes) ^ seed)
 
     @classmethod
     def of_matrix(cls, matrix: sparse.csr_matrix | OnDisk, *names_and_seed: Any, other: bool = False) -> Half:
@@ -92,10 +93,14 @@ class Half(Counts):
         """Return some rows of the half, given their positions in the order."""
         return self._deal(self._whole.rows(positions), self._spots[positions])
 
-    def blocks(self) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
-        """Yield all rows of the half, as they come in the matrix, with their positions in the order."""
-        for positions, block in self._whole.blocks():
-            yield positions, self._deal(block, self._spots[positions])
+    def parts(self) -> Iterator[Block]:
+        """Yield rows of the whole to be dealt."""
+        return self._whole.parts()
+
+    def finish(self, positions: NDArray[np.int64], block: sparse.csr_matrix) -> Block:
+        """Return what a part of the whole leaves in the half."""
+        positions, block = self._whole.finish(positions, block)
+        return positions, self._deal(block, self._spots[positions])
 
     def _deal(self, block: sparse.csr_matrix, spots: Keys) -> sparse.csr_matrix:
         with np.errstate(over="ignore"):
@@ -128,7 +133,7 @@ def _half_of(whole: NDArray[np.int64], keys: Keys) -> NDArray[np.int64]:
     return drawn
 
 
-def _keys(names: Any) -> Keys:
+def number_names(names: Any) -> Keys:
     """Return a number for every name; names that repeat are told apart by how often they came before."""
     names = pd.Series(np.asarray(names, dtype=object).astype(str))
     keys = pd.util.hash_array(names.to_numpy(dtype=object))

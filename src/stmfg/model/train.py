@@ -159,10 +159,8 @@ def compute_losses(
     if config.held_out_weight and layers:
         losses["held_out"] = held_out_error(layers, data.target, data.share)
     if config.reconstruction_weight:
-        # Where only attention is trained it learns from the held-out factors alone: counts sum over neighbours, so that
-        # their likelihood would draw it to the spatial view whatever the others say.
-        apart = config.held_out_weight and config.convolution == "linear"
-        z = (encoded.embedding.detach() if apart else encoded.embedding)[batch.spots]
+        embedding = encoded.embedding.detach() if config.decodes_apart else encoded.embedding
+        z = embedding[batch.spots[: len(batch.target)]]
         if data.counts is not None:
             losses["reconstruction"] = zinb_nll(batch.target, *net.decoder(z, batch.size, batch.library))
         else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from anndata import AnnData
+from matplotlib.artist import allow_rasterization
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import LinearSegmentedColormap, to_rgba_array
@@ -16,7 +16,6 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import AffineDeltaTransform
 from numpy.typing import NDArray
 
-from stmfg._core.blocks import subsample
 from stmfg._core.comparison import Comparison
 from stmfg._core.geometry import turn
 from stmfg._core.labels import colours, labels
@@ -31,7 +30,8 @@ CONFIDENCE_MAP: Final = LinearSegmentedColormap.from_list("stmfg_confidence", CO
 HALO: Final = [withStroke(linewidth=2.1, foreground="white")]
 """Keeps a name readable over spots, and on black paper."""
 _LEGEND_ROWS = 20
-_OVERLAP = 1.6
+_DRAWN_ONE_BY_ONE = 50_000
+_LARGEST_PAINTED = 8  # pixels
 _SQUARE = Path([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)], closed=True)
 
 
@@ -67,30 +67,14 @@ def domains(
     """
     if color not in adata.obs and color in adata.var_names:
         raise InputError(f"color is {color!r}, a gene; it names a column of labels: draw genes with squidpy or scanpy")
-    ax = ax or new_axes(8.0, 7.0)
-    where = spots(adata, image=image, library_key=library_key)
-    draw_domains(ax, adata, where, color=color, size=size, legend=legend)
-    return ax
-
-
-def draw_domains(
-    ax: Axes,
-    adata: AnnData,
-    where: Spots,
-    *,
-    at_most: int | None = None,
-    color: str = DOMAIN,
-    size: float = 1.0,
-    legend: bool = True,
-) -> None:
-    """Draw the spots coloured by a column of labels; of more than ``at_most`` so many, larger."""
     given, shades = labels(adata, color), colours(adata, color)
-    rows = subsample(adata.n_obs, at_most or adata.n_obs, 0)
-    drawn = draw_spots(ax, where if len(rows) == adata.n_obs else enlarge_sample(where, rows), size)
-    drawn.set_facecolor(to_rgba_array([*shades.values(), MISSING])[given.codes[rows]])
+    ax = ax or new_axes(8.0, 7.0)
+    drawn = draw_spots(ax, spots(adata, image=image, library_key=library_key), size)
+    drawn.set_facecolor(to_rgba_array([*shades.values(), MISSING])[given.codes])
     if legend:
         unlabelled = [("none", MISSING)] if (given.codes < 0).any() else []
         _draw_legend(ax, [*shades.items(), *unlabelled], color)
+    return ax
 
 
 def confidence(
@@ -199,7 +183,7 @@ def draw_spots(ax: Axes, where: Spots, size: float = 1.0) -> PathCollection:
         ax.imshow(where.image, extent=where.extent, interpolation="antialiased")
     unit = _SQUARE if where.square else Path.unit_circle()
     # The size is in the units of the coordinates, so that spots stay true when the figure is resized or zoomed.
-    drawn = PathCollection(
+    drawn = _SpotCollection(
         [Path(np.asarray(unit.vertices) * (where.diameter * size / 2), unit.codes)],
         offsets=where.xy,
         offset_transform=ax.transData,
@@ -218,10 +202,33 @@ def draw_spots(ax: Axes, where: Spots, size: float = 1.0) -> PathCollection:
     return drawn
 
 
-def enlarge_sample(where: Spots, rows: NDArray[np.int64]) -> Spots:
-    """Return some spots, chosen at random, so large that hardly any white shows between them."""
-    part = where.part(rows)
-    return replace(part, diameter=_OVERLAP * part.diameter)
+class _SpotCollection(PathCollection):
+    """Spots; very many, of a few pixels each, are painted pixel by pixel, which takes a twentieth of the time."""
+
+    @allow_rasterization  # type: ignore[untyped-decorator]
+    def draw(self, renderer: Any) -> None:
+        """Draw all spots; where they overlap, a pixel shows the one whose middle is closest."""
+        centers = self.get_offset_transform().transform(self.get_offsets())
+        radius = self.get_transform().transform_path(self.get_paths()[0]).get_extents().width / 2
+        if len(centers) <= _DRAWN_ONE_BY_ONE or radius > _LARGEST_PAINTED or not self.get_visible():
+            super().draw(renderer)
+            return
+        self.update_scalarmappable()
+        shades = np.rint(255 * np.broadcast_to(self.get_facecolor(), (len(centers), 4))).astype(np.uint8)
+        axes: Any = self.axes
+        left, bottom, width, height = (int(x) for x in axes.bbox.padded(1).bounds)
+        column, row = np.floor(centers - (left, bottom)).astype(np.int64).T
+        picture = np.zeros((height, width), dtype=np.uint32)
+        reach = max(radius + 0.5, 1.0)  # to the middle of every pixel that a spot touches: no white between neighbours
+        steps, is_square = range(-int(reach), int(reach) + 1), len(self.get_paths()[0]) == len(_SQUARE)
+        inside = [(x * x + y * y, x, y) for x in steps for y in steps if is_square or x * x + y * y <= reach**2]
+        for _, x, y in sorted(inside, reverse=True):
+            seen = (column + x >= 0) & (column + x < width) & (row + y >= 0) & (row + y < height)
+            picture[row[seen] + y, column[seen] + x] = shades.view(np.uint32)[seen, 0]
+        context = renderer.new_gc()
+        context.set_clip_rectangle(axes.bbox)
+        renderer.draw_image(context, left, bottom, picture.view(np.uint8).reshape(height, width, 4))
+        context.restore()
 
 
 def new_axes(width: float, height: float) -> Axes:

@@ -25,7 +25,7 @@ from stmfg._keys import CONFIDENCE, DOMAIN, EMBEDDING, HALF, HIGHLY_VARIABLE, MA
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.model.threads import beside
 from stmfg.pl._charts import counts_or_none
-from stmfg.pl._maps import CONFIDENCE_MAP, enlarge_sample, principal_plane
+from stmfg.pl._maps import CONFIDENCE_MAP, principal_plane
 from stmfg.report import _genes, _levels, _map_data, _stills
 from stmfg.report._sections import average_view_weights, draw_curves, tabulate_run
 from stmfg.report._sentences import UNCERTAIN, as_sentence, list_warnings
@@ -48,7 +48,6 @@ _PLANES = {
     ),
 }
 _CONFIDENCE_STEPS = 10  # of the still picture: few colours make a small file
-_STILL_SPOTS = 50_000  # of the still pictures: a dozen pixels for each, and matplotlib takes its time
 _COLOUR_STEPS = 256
 _MARKERS = 5
 _FEW_DOMAINS = 10  # up to here there is room for three markers of each in the dot plot, beyond for two
@@ -149,6 +148,9 @@ def _content(
         [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
     )
     contacts = None if graph is None else beside(_tabulate_contacts, graph, domains, slices)
+    levels = beside(_levels.pack_levels, adata, domains, chosen)
+    tissue = beside(_map_data.pack_places, where, chosen, places, _map_data.measure_unit(adata, where))
+    embedding = None if plane is None else beside(_map_data.pack_places, plane, chosen)
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
     markers, depth, packed, n_expressed = None, None, None, None
@@ -158,15 +160,17 @@ def _content(
         specific = {row["domain"] for row in markers if row["specific"]}
         streams = _genes.read_streams(counts, chosen)
         depth, n_expressed = streams.depth, int((streams.total > 0).sum())
+    about_data = beside(list_warnings, adata, domains, depth, graph, max(len(where.slices), 1))
+    if counts is not None:
         others = _choose_genes(wanted, streams, adata.var_names, on_map)
         packed = _genes.pack_all(streams, adata.var_names, on_map, others)
     drawn = {
         "n": len(chosen),
         "title": title,
-        "tissue": _map_data.pack_places(where, chosen, places, _map_data.measure_unit(adata, where)),
-        "embedding": None if plane is None else _map_data.pack_places(plane, chosen),
+        "tissue": tissue(),
+        "embedding": embedding and embedding(),
         "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
-        "levels": _levels.pack_levels(adata, domains, chosen),
+        "levels": levels(),
         "certainty": f"probability to stay in the domain in {redraws}" if halves else "share of votes for the domain",
         "confidence": None if certain is None else _map_data.pack_bytes(np.rint(255 * certain[chosen]).astype("u1")),
         "genes": packed and packed.index,
@@ -185,7 +189,7 @@ def _content(
     }
     warnings = [str(w) for w in run.get("warnings", [])]
     sizes = tabulate_domains(adata).rename(columns={"median confidence": "confidence", "found again": "again"})
-    more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
+    more = about_data()
     if halves is not None:
         more += describe_unstable(sizes["again"], use_rep)
     stages = [dict(stage) | {"name": WORDS.get(stage["name"], stage["name"])} for stage in run.get("stages", [])]
@@ -281,10 +285,6 @@ def _draw_stills(
     places: list[tuple[float, float, str]],
 ) -> dict[str, str | None]:
     """Return the pictures that need no script, as far as there is what they show, or None."""
-    rows = subsample(len(shades), _STILL_SPOTS, 0)
-    if len(rows) < len(shades):
-        where, plane = enlarge_sample(where, rows), plane and plane.part(rows)
-        shades, certain = shades[rows], None if certain is None else certain[rows]
     stills = {"domains": _stills.spots_picture(where, {"facecolor": shades}, names=places)}
     if where.image is not None:
         stills["tissue"] = _stills.tissue_picture(where)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,11 +69,17 @@ def moments(counts: Any, domains: pd.Categorical[Any]) -> Moments:
     k, genes = len(labels.categories), counts.shape[1]
     if not isinstance(counts, (Counts, OnDisk, sparse.csr_matrix)):
         counts = sparse.csr_matrix(counts)
-    blocks, depth = _blocks_and_depth(counts)
+    if isinstance(counts, Counts) and counts.shape[0] <= BLOCK:
+        counts = Counts(counts.rows(slice(None)))  # read twice, dealt once
+    depth = _sum_rows(counts)
     target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
     scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
     sums = np.zeros((4, k, genes))
-    for of_block in map_in_order(lambda item: _add_up(item[1], codes[item[0]], scale[item[0]], k), blocks):
+
+    def add_up(rows: Any, block: sparse.csr_matrix) -> Floats:
+        return _add_up(block, codes[rows], scale[rows], k)
+
+    for of_block in _map_blocks(add_up, counts):
         sums += of_block
     sizes = np.bincount(codes, minlength=k).astype(np.float64)
     return Moments([str(c) for c in labels.categories], sizes, *sums)
@@ -98,16 +105,24 @@ def _add_up(block: sparse.csr_matrix, codes: NDArray[Any], scale: Floats, k: int
     return sums
 
 
-def _blocks_and_depth(counts: Any) -> tuple[Iterator[tuple[Any, Any]], Floats]:
-    """Return the rows in blocks with their places, and the sum of every row, (n,)."""
+def _sum_rows(counts: Any) -> Floats:
+    """Return the sum of every row, (n,)."""
     if not isinstance(counts, Counts):
-        return row_blocks(counts), row_sums(counts)[1]
-    if counts.shape[0] <= BLOCK:
-        counts = Counts(counts.rows(slice(None)))  # read twice, dealt once
+        return np.asarray(row_sums(counts)[1])
     depth = np.empty(counts.shape[0])
-    for rows, part in counts.blocks():
-        depth[rows] = np.asarray(part.sum(axis=1, dtype=np.float64)).ravel()
-    return counts.blocks(), depth
+
+    def add_up(rows: Any, block: sparse.csr_matrix) -> None:
+        depth[rows] = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+
+    deque(_map_blocks(add_up, counts), maxlen=0)
+    return depth
+
+
+def _map_blocks(function: Callable[[Any, sparse.csr_matrix], Any], counts: Any) -> Iterator[Any]:
+    """Yield what a function makes of every block of rows, and of where they are, in order."""
+    if isinstance(counts, Counts):
+        return map_in_order(lambda part: function(*counts.finish(*part)), counts.parts())
+    return map_in_order(lambda part: function(*part), row_blocks(counts))
 
 
 def rank(

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stmfg")
 
 _MARKERS_OF_A_DOMAIN: Final = 10
-_DRAWN_AT_MOST: Final = 100_000
-"""Spots in ``domains.png``: there are eight of its pixels for each."""
 GENES: Final = "report_genes"
 """Folder of the genes that do not fit into the report."""
 _LIBRARIES: Final = ("anndata", "numpy", "pandas", "scikit-learn", "scipy", "torch")
@@ -208,17 +206,29 @@ def _keep_markers(adata: AnnData, tables: dict[str, pd.DataFrame], record: dict[
 def _draw_map(adata: AnnData, path: Path, library_key: str | None) -> None:
     from matplotlib.figure import Figure
 
-    from stmfg._core.spots import spots
-    from stmfg.pl._maps import draw_domains
+    from stmfg import pl
 
     figure = Figure(figsize=(8, 7), layout="constrained")
-    draw_domains(figure.add_subplot(), adata, spots(adata, library_key=library_key), at_most=_DRAWN_AT_MOST)
+    pl.domains(adata, ax=figure.add_subplot(), library_key=library_key)
     figure.savefig(path, dpi=150)
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
+    """Write the AnnData as it is; matrices that lie in another file of the kind are copied as they are stored there."""
+    import h5py
+    from anndata.experimental import write_dispatched
+
+    def element(write: Any, group: Any, name: str, value: Any, dataset_kwargs: Any, **_: Any) -> None:
+        stored = getattr(value, "stored", None)
+        if isinstance(stored, h5py.Group):
+            group.copy(stored, name)
+        else:
+            write(group, name, value, dataset_kwargs=dataset_kwargs)
+
     try:
-        adata.write_h5ad(path)
+        with h5py.File(path, "w") as file:
+            write_dispatched(file, "/", adata, element)
+        flush(path)  # while the report is made
     except (OSError, MemoryError):
         raise
     except Exception as error:
