@@ -42,7 +42,7 @@ class OnDisk:
     def __init__(self, array: Any) -> None:
         self._array = array
         self._stored = getattr(array, "stored", None)  # the group of the file, if it is all of that
-        self._starts = None if self._stored is None else self._stored["indptr"][:]
+        self._starts: Any = None if self._stored is None else self._stored["indptr"][:]
         self.shape: tuple[int, int] = array.shape
         self._kept: list[_Packed] = []
 
