@@ -300,7 +300,7 @@ class STMFGNet(nn.Module):
                 stacked: Iterable[Tensor] = (torch.stack(part, dim=1) for part in split)
             else:
                 views.append(torch.stack(per_view, dim=1))
-                stacked = views[-1:]
+                stacked = torch.split(views[-1], max(len(x), 1))
             if late and depth + 1 < len(self.convolutions):
                 inputs = per_view  # each view goes its own way until the end
                 continue
