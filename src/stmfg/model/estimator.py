@@ -343,8 +343,7 @@ class STMFG:
         def scatter(values: NDArray[np.float32]) -> NDArray[np.float32]:
             rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
             rows[order] = values[: len(order)]
-            if left_out.any():
-                rows[left_out] = near @ rows
+            rows[left_out] = near @ rows if left_out.any() else 0  # a product of no rows takes as long as one of many
             return rows
 
         return Result(
