@@ -7,12 +7,13 @@ usage: cohort.py [-o TABLE.tsv] [--samples N ...] [--cells N] [--genes N] [--wor
 
 Simulated samples of single cells, joint domains by ``stmfg run SHEET --joint --cluster local:N``; with ``--drawn N``
 those beyond the N-th are earlier ones that lost molecules, which is faster to make. One row a run: peak MB (1e6 bytes,
-``VmHWM``) of the largest worker; of the process that holds the scheduler until the last sample is labelled, and to its
-end, when it has made the report; wall and CPU seconds, and CPU seconds of the workers alone, or without workers
-(``--workers 0``) of what workers would share; ARI with the simulated domains; ``drawn`` is N. With ``--kill`` a worker
-is killed (SIGKILL) when a third of the work is done and another one at two thirds; ``same`` says whether the table of
-domains is that of the run of as many samples before. With ``--pin`` a run, its scheduler and report too, has as many
-``cores`` as workers, so that a second worker brings a second core; without, all there are.
+``VmHWM``) of the largest worker, with a ``quarter`` and ``half`` of the samples embedded and at the end; of the
+process that holds the scheduler until the last sample is labelled, and to its end, when it has made the report; wall
+and CPU seconds, and CPU seconds of the workers alone, or without workers (``--workers 0``) of what workers would
+share; seconds on the clock of the steps, ``scan`` to ``report``; ARI with the simulated domains; ``drawn`` is N. With
+``--kill`` a worker is killed (SIGKILL) when a third of the work is done and another one at two thirds; ``same`` says
+whether the table of domains is that of the run of as many samples before. With ``--pin`` a run, its scheduler and
+report too, has as many ``cores`` as workers, so that a second worker brings a second core; without, all there are.
 
 ``--agreement`` compares with one joint run of the same slices in one process (ARI over all spots) on the development
 sets: as it is, where all spots fit into what maps and clusterings are fitted on, and with room for a share of the spots
@@ -56,6 +57,7 @@ from stmfg.workflow._cohort import choose_patches
 HERE = Path(__file__).resolve().parent
 DOMAINS = 7
 BY_SAMPLE = ("patches", "embed", "label")
+STAGES = ("scan", "patches", "fit", "embed", "vote", "label", "markers", "report")
 SETS = {
     "dlpfc": (["dlpfc_151673", "dlpfc_151676"], None, 7),
     "her2st": (["her2st_H1", "her2st_sections/her2st_H2", "her2st_sections/her2st_H3"], None, 6),
@@ -114,6 +116,7 @@ def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool, 
     command += ["--n-domains", str(DOMAINS)]
     work, largest, scheduler, whole, kills = output / ".cohort", 0.0, 0.0, 0.0, [1 / 3, 2 / 3] if kill else []
     busy: dict[int, float] = {}
+    so_far = {"quarter_mb": 0.0, "half_mb": 0.0}
     started = time.perf_counter()
     process = subprocess.Popen(["taskset", "-c", ",".join(map(str, cores)), sys.executable, "-m", "stmfg", *command])
     while True:
@@ -131,6 +134,10 @@ def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool, 
                     present.append(child.pid)
                     busy[child.pid] = sum(child.cpu_times()[:2])
         largest = max([largest, *map(peak_mb, present)])
+        if n_done <= n_samples // 2:
+            so_far["half_mb"] = largest
+        if n_done <= n_samples // 4:
+            so_far["quarter_mb"] = largest
         if kills and present and n_done >= kills[0] * 2 * n_samples:
             os.kill(present[0], signal.SIGKILL)
             kills.pop(0)
@@ -144,10 +151,15 @@ def run(sheet: Path, n_samples: int, workers: int, output: Path, *, kill: bool, 
         "cpu": used.ru_utime + used.ru_stime,
     }
     numbers["workers_cpu"] = sum(busy.values())
+    stages = json.loads((output / "run.json").read_text())["stages"]
     if not workers:  # then stages are timed where the work is done
-        stages = json.loads((output / "run.json").read_text())["stages"]
         numbers["workers_cpu"] = sum(each["cpu_seconds"] for each in stages if each["name"] in BY_SAMPLE)
-    return numbers | {"worker_mb": largest, "scheduler_mb": scheduler, "main_mb": whole, "kills": 2 * kill - len(kills)}
+    numbers |= {each["name"]: each["seconds"] for each in stages if each["name"] in STAGES}
+    return (
+        numbers
+        | so_far
+        | {"worker_mb": largest, "scheduler_mb": scheduler, "main_mb": whole, "kills": 2 * kill - len(kills)}
+    )
 
 
 def domains(output: Path) -> pd.DataFrame:

@@ -243,3 +243,22 @@ def test_pyplot_is_not_loaded_for_given_axes() -> None:
     )
     path = ":".join([str(Path(__file__).parents[1]), *sys.path])
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, check=False).returncode == 0
+
+
+def test_very_many_spots_are_where_they_lie_in_the_colour_of_their_domain(axes: Axes) -> None:
+    side = 240  # 57,600 spots: they are painted pixel by pixel
+    xy = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2).astype(float)
+    quarter = (2 * (xy[:, 1] >= side / 2) + (xy[:, 0] >= side / 2)).astype(int).astype(str)
+    adata = ad.AnnData(obs=pd.DataFrame({"part": pd.Categorical(quarter)}, index=np.arange(len(xy)).astype(str)))
+    adata.obsm["spatial"] = xy
+    drawn = pl.domains(adata, color="part", ax=axes, legend=False)
+    figure = drawn.get_figure(root=True)
+    assert figure is not None
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=figure.dpi)
+    file.seek(0)
+    picture = plt.imread(file)[::-1]  # rows from the bottom, as matplotlib counts
+    column, row = drawn.transData.transform(xy).astype(int).T
+    shown = [to_hex(picture[y, x]) for x, y in zip(column[::97], row[::97], strict=True)]
+    colours = dict(zip("0123", dict.fromkeys(shades(axes)), strict=True))
+    assert np.mean([shade == colours[part] for shade, part in zip(shown, quarter[::97], strict=True)]) > 0.98

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -166,9 +167,13 @@ def write_groups(packed: PackedGenes, folder: Path) -> None:
     names = {f"{number:03d}.js": number for number in range(1, len(packed.groups))} if not packed.inside else {}
     if names:
         folder.mkdir(exist_ok=True)
-    for name, number in names.items():
+
+    def write_group(item: tuple[str, int]) -> None:
+        name, number = item
         text = f'stmfgGenes("{packed.index["token"]}",{number},"{packed.groups[number]}");\n'
         write_text(folder / name, text)
+
+    deque(map_in_order(write_group, names.items()), maxlen=0)  # a disk takes its time for each
     remove_genes(folder, keep=names)
 
 

@@ -148,6 +148,9 @@ def _content(
         [(x, y, _map_data.shorten(names[i])) for x, y, i in places],
     )
     contacts = None if graph is None else beside(_tabulate_contacts, graph, domains, slices)
+    levels = beside(_levels.pack_levels, adata, domains, chosen)
+    tissue = beside(_map_data.pack_places, where, chosen, places, _map_data.measure_unit(adata, where))
+    embedding = None if plane is None else beside(_map_data.pack_places, plane, chosen)
     counts = counts_or_none(adata, options.get("layer"))
     title = title or _name_input(adata, run)
     markers, depth, packed, n_expressed = None, None, None, None
@@ -157,15 +160,17 @@ def _content(
         specific = {row["domain"] for row in markers if row["specific"]}
         streams = _genes.read_streams(counts, chosen)
         depth, n_expressed = streams.depth, int((streams.total > 0).sum())
+    about_data = beside(list_warnings, adata, domains, depth, graph, max(len(where.slices), 1))
+    if counts is not None:
         others = _choose_genes(wanted, streams, adata.var_names, on_map)
         packed = _genes.pack_all(streams, adata.var_names, on_map, others)
     drawn = {
         "n": len(chosen),
         "title": title,
-        "tissue": _map_data.pack_places(where, chosen, places, _map_data.measure_unit(adata, where)),
-        "embedding": None if plane is None else _map_data.pack_places(plane, chosen),
+        "tissue": tissue(),
+        "embedding": embedding and embedding(),
         "codes": _map_data.pack_bytes(np.where(domains.codes < 0, len(names), domains.codes)[chosen].astype("<u2")),
-        "levels": _levels.pack_levels(adata, domains, chosen),
+        "levels": levels(),
         "certainty": f"probability to stay in the domain in {redraws}" if halves else "share of votes for the domain",
         "confidence": None if certain is None else _map_data.pack_bytes(np.rint(255 * certain[chosen]).astype("u1")),
         "genes": packed and packed.index,
@@ -184,7 +189,7 @@ def _content(
     }
     warnings = [str(w) for w in run.get("warnings", [])]
     sizes = tabulate_domains(adata).rename(columns={"median confidence": "confidence", "found again": "again"})
-    more = list_warnings(adata, domains, depth, graph, max(len(where.slices), 1))
+    more = about_data()
     if halves is not None:
         more += describe_unstable(sizes["again"], use_rep)
     stages = [dict(stage) | {"name": WORDS.get(stage["name"], stage["name"])} for stage in run.get("stages", [])]

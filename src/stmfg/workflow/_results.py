@@ -216,6 +216,7 @@ def _draw_map(adata: AnnData, path: Path, library_key: str | None) -> None:
 def _write_result(adata: AnnData, path: Path) -> None:
     try:
         adata.write_h5ad(path)
+        flush(path)  # while the report is made
     except (OSError, MemoryError):
         raise
     except Exception as error:
