@@ -13,7 +13,7 @@ from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
 from stmfg._core.progress import WORDS, is_watched, planned, showing
 from stmfg._core.stored_graph import RECORD, forget_training, graph_options
-from stmfg._core.timing import recording, stage
+from stmfg._core.timing import loading, recording, stage
 from stmfg._keys import DOMAIN, UNS
 from stmfg.errors import InputError
 from stmfg.io.sheet import describe_spots
@@ -83,7 +83,8 @@ def run(
             from stmfg.workflow._cohort import run_cohort
 
             return run_cohort(source, output, options, progress=progress)
-    from stmfg.workflow._input import add_image_features, check_input, read_input  # loads torch
+    with loading():
+        from stmfg.workflow._input import add_image_features, check_input, read_input  # loads torch
 
     output = Path(output).expanduser()
     checks.writable(output)
