@@ -4,8 +4,8 @@ usage: cores.py FILE [-o TABLE.tsv] [--n-domains K] [--pairs N] [--options TEXT]
        [--floor]
 
 Runs take turns, also those of several checkouts, whose folders ``src`` are given under a name, and with ``--floor``
-``floor.py`` on the first of the cores. ``wall`` and ``cpu`` are seconds of the whole process. On a machine with other work the wall time says little, so ``unloaded`` tells what an
-idle one would take, from what each thread computed in every half of a second (``/proc/PID/task/*/schedstat``, Linux):
+``floor.py`` on the first of the cores. ``wall`` and ``cpu`` are seconds of the whole process. On a machine with other
+work the wall time says little, so ``unloaded`` tells what an idle one would take, from what each thread computed in every half of a second (``/proc/PID/task/*/schedstat``, Linux):
 as long as the busiest thread, but no less than all of them on so many cores, and as long as nothing computed or waited
 for a core.
 ``same`` says whether ``domains.csv`` is that of the first run.
@@ -91,7 +91,13 @@ def main(argv: list[str] | None = None) -> None:
                 rows.append(row | {"same": domains == first, "code": name})
                 print(rows[-1], flush=True)
             if args.floor:
-                command = [sys.executable, str(HERE / "floor.py"), str(args.file), args.n_domains, f"{scratch}/floor.csv"]
+                command = [
+                    sys.executable,
+                    str(HERE / "floor.py"),
+                    str(args.file),
+                    args.n_domains,
+                    f"{scratch}/floor.csv",
+                ]
                 row = {"file": args.file.stem, "options": "", "cores": 1} | run(command, free[:1])
                 rows.append(row | {"same": "", "code": "floor"})
                 print(rows[-1], flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,10 +100,11 @@ def run(
             check_input(adata, options)
             check_room(adata, output, options.layer)
         with showing(show=progress and is_watched()), stage("libraries"):
-            from stmfg.model.threads import one_thread  # loads torch, so after what can be refused without
+            from stmfg.model.threads import beside, one_thread  # loads torch, so after what can be refused without
             from stmfg.model.train import pick_device
 
             device = str(pick_device(options.device))
+            beside(import_module, "matplotlib.figure")  # which is needed at the end
         if progress and not is_watched():
             places = list(_shares(options))
             for name, seconds in ((early["name"], early["seconds"]) for early in stages):
