@@ -13,7 +13,7 @@ from stmfg._core.blocks import Counts, row_sums
 
 @pytest.fixture(params=[7, 1000])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(_blocks, "BLOCK", request.param)
+    monkeypatch.setattr(_blocks, "READ", request.param)
     return int(request.param)
 
 

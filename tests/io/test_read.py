@@ -203,8 +203,8 @@ def test_counts_left_on_disk_give_the_same(
     stored: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = stmfg.tl.domains(stmfg.read(stored), n_domains=4, copy=True, **quick)
-    monkeypatch.setattr("stmfg._core.blocks.BLOCK", 70)
-    monkeypatch.setattr("stmfg.io.annotated.BLOCK", 70)
+    monkeypatch.setattr("stmfg._core.blocks.READ", 70)
+    monkeypatch.setattr("stmfg.io.annotated.READ", 70)
     lazy = stmfg.read(stored, lazy=True)
     assert type(lazy.X).__module__.startswith("dask")
     stmfg.tl.domains(lazy, n_domains=4, **quick)

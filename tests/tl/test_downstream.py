@@ -98,7 +98,7 @@ def test_pseudobulk_by_hand(line: AnnData, refused: Any) -> None:
 
 
 def test_pseudobulk_of_samples(line: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stmfg._core.blocks.BLOCK", 2)
+    monkeypatch.setattr("stmfg._core.blocks.READ", 2)
     bulk = tl.pseudobulk(line, key="domain", sample_key="slice")
     assert list(bulk.obs_names) == ["one_a", "one_b", "two_b", "two_c"]
     np.testing.assert_array_equal(bulk.X.toarray(), [[12, 1], [0, 3], [1, 9], [9, 9]])

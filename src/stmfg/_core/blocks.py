@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 BLOCK = 20_000
+"""Rows added up at a time: sums of another number would round otherwise."""
+READ = 5_000
 """Rows read at a time."""
 FEW = 1_000
 """Rows computed with at a time, where each stands for itself: what is made of them stays in the cache of a core."""
@@ -31,11 +34,17 @@ FIT_AT_MOST = 20_000
 
 
 class OnDisk:
-    """A sparse matrix on disk, (observations, genes), a dask array with CSR blocks of rows: indexing reads rows."""
+    """A sparse matrix on disk, (observations, genes), a dask array with CSR blocks of rows: indexing reads rows.
+
+    After :meth:`keep` it is in memory in less than half of the space that scipy needs.
+    """
 
     def __init__(self, array: Any) -> None:
         self._array = array
+        self._stored = getattr(array, "stored", None)  # the group of the file, if it is all of that
+        self._starts: Any = None if self._stored is None else self._stored["indptr"][:]
         self.shape: tuple[int, int] = array.shape
+        self._kept: list[_Packed] = []
 
     def __getitem__(self, rows: Rows) -> sparse.csr_matrix:
         """Read rows, (m, genes), float32."""
@@ -45,11 +54,76 @@ class OnDisk:
         return self._read(rows[order])[np.argsort(order)]
 
     def _read(self, rows: Rows) -> sparse.csr_matrix:
-        block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
+        if self._kept:
+            return self._unpack(rows)
+        if self._stored is not None and isinstance(rows, slice):
+            start, stop, _ = rows.indices(self.shape[0])
+            at = self._starts[start : stop + 1]
+            parts = [self._stored[name][at[0] : at[-1]] for name in ("data", "indices")]
+            block = sparse.csr_matrix((*parts, at - at[0]), shape=(stop - start, self.shape[1]))
+        else:
+            block = sparse.csr_matrix(self._array[rows].compute(scheduler="synchronous"))
         block = check_indices(block, "a block of counts")
         if not block.has_canonical_format:
             block.sum_duplicates()
         return block.astype(np.float32, copy=False)
+
+    def keep(self, at_most: float) -> Iterator[sparse.csr_matrix]:
+        """Yield all rows, a block at a time, and keep them in memory if they take no more bytes than that."""
+        kept: list[_Packed] = []
+        for _, block in row_blocks(self):
+            yield block
+            kept.append(_Packed.of(block))
+            at_most -= sum(part.nbytes for part in kept[-1])
+            if at_most < 0:
+                kept = []
+        if at_most >= 0:
+            self._kept, self._array, self._stored = kept, None, None
+
+    def _unpack(self, rows: Rows) -> sparse.csr_matrix:
+        step, parts = len(self._kept[0].indptr) - 1, list[sparse.csr_matrix]()
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(self.shape[0])
+            firsts = range(start - start % step, stop, step)
+            inside = ((at // step, slice(max(start - at, 0), stop - at)) for at in firsts)
+            parts = [self._kept[i].take(some, self.shape[1]) for i, some in inside]
+        else:
+            ends = np.searchsorted(rows, np.arange(len(self._kept) + 1) * step)
+            for i, packed in enumerate(self._kept):
+                if ends[i] < ends[i + 1]:
+                    parts.append(packed.take(rows[ends[i] : ends[i + 1]] - i * step, self.shape[1]))
+        if not parts:
+            return sparse.csr_matrix((0, self.shape[1]), dtype=np.float32)
+        return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
+
+
+class _Packed(NamedTuple):
+    """Rows of counts, (m, genes), in the smallest types that hold them."""
+
+    data: NDArray[Any]
+    indices: NDArray[Any]
+    indptr: NDArray[Any]
+
+    @classmethod
+    def of(cls, block: sparse.csr_matrix) -> _Packed:
+        largest = block.data.max(initial=0)
+        small = largest <= np.iinfo(np.uint16).max  # not where it is no number
+        values = np.rint(block.data).astype(np.min_scalar_type(int(largest))) if small else block.data
+        return cls(values, block.indices.astype(np.min_scalar_type(block.shape[1])), block.indptr)
+
+    def take(self, rows: Rows, n_genes: int) -> sparse.csr_matrix:
+        """Return some of the rows, (m, genes), float32."""
+        if isinstance(rows, slice):
+            at = self.indptr[rows.start : rows.stop + 1]
+            entries: Rows = slice(at[0], at[-1])
+            at = at - at[0]
+        else:
+            at = np.concatenate([[0], np.cumsum(np.diff(self.indptr)[rows])]).astype(self.indptr.dtype)
+            entries = np.arange(at[-1]) + np.repeat(self.indptr[rows] - at[:-1], np.diff(at))
+        block = sparse.csr_matrix((len(at) - 1, n_genes), dtype=np.float32)
+        block.data, block.indptr = self.data[entries].astype(np.float32), at
+        block.indices = self.indices[entries].astype(np.int32)
+        return block
 
 
 class Counts:
@@ -102,7 +176,7 @@ def row_blocks(
     matrix: sparse.csr_matrix | OnDisk, at_a_time: int | None = None
 ) -> Iterator[tuple[slice, sparse.csr_matrix]]:
     """Yield the rows of a matrix, a block at a time; of one in memory they are views, not to be written to."""
-    step = at_a_time or BLOCK
+    step = at_a_time or READ
     for start in range(0, matrix.shape[0], step):
         rows = slice(start, min(start + step, matrix.shape[0]))
         yield rows, matrix[rows] if isinstance(matrix, OnDisk) else view_rows(matrix, rows.start, rows.stop)
@@ -156,6 +230,15 @@ def row_sums(matrix: sparse.csr_matrix | OnDisk) -> NDArray[np.float64]:
             values.data **= 2
             of_part[2] = np.asarray(values.sum(axis=1)).ravel()
     return sums
+
+
+def memory() -> float:
+    """Return the memory this process may use, in bytes: the machine's, or less where the process is limited."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return float(machine if limit == resource.RLIM_INFINITY else min(machine, limit))
 
 
 def subsample(n: int, at_most: int, random_state: int) -> NDArray[np.int64]:

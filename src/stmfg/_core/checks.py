@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import sparse
 
 from stmfg._core import hints
-from stmfg._core.blocks import OnDisk, once_per_matrix, row_blocks
+from stmfg._core.blocks import OnDisk, memory, once_per_matrix
 from stmfg._keys import COUNTS, ONE_SLICE, SPATIAL
 from stmfg.errors import InputError, flag, in_words, require
 
@@ -43,6 +43,8 @@ _LARGEST_COUNT: Final = 2**31
 _LARGEST_VALUE: Final = 1e15
 _EXTENT: Final = (1e-100, 1e100)
 _VALUES_AT_A_TIME: Final = 10_000_000
+_KEPT: Final = 0.25
+"""Share of the memory that counts from disk may take, packed."""
 
 
 def observations(adata: Annotated) -> None:
@@ -218,7 +220,7 @@ def _instead_of_counts(adata: Annotated, layer: str | None) -> str:
 def _checked(matrix: Any, where: str) -> sparse.csr_matrix | OnDisk:
     if is_dask(matrix):
         on_disk = OnDisk(matrix)
-        _check_counts(lambda: (block.data for _, block in row_blocks(on_disk)), where)
+        _check_counts(lambda: (block.data for block in on_disk.keep(_KEPT * memory())), where)
         return on_disk
     if not sparse.issparse(matrix):
         matrix = np.asarray(matrix)

@@ -67,3 +67,21 @@ def spacing(coordinates: NDArray[np.float64]) -> float:
     tree = cKDTree(distinct, balanced_tree=False, compact_nodes=False)
     distances, _ = tree.query(distinct[::step], k=[min(5, len(distinct))])
     return float(np.median(distances))
+
+
+def turn(points: NDArray[Any], n_axes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return points (n, d), centred, along their widest principal axes, (n, at most n_axes), and all variances (d,)."""
+    center = points.mean(axis=0, dtype=np.float64)
+    starts = range(0, len(points), _SAMPLE)
+    square = np.zeros((len(center), len(center)))
+    for start in starts:
+        part = points[start : start + _SAMPLE] - center
+        square += part.T @ part
+    variances, axes = np.linalg.eigh(square / max(len(points), 1))
+    axes = axes[:, ::-1][:, :n_axes]
+    # The sign of an eigenvector is free: fixed, so that a figure does not flip from one machine to the next.
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    turned = np.empty((len(points), axes.shape[1]))
+    for start in starts:
+        turned[start : start + _SAMPLE] = (points[start : start + _SAMPLE] - center) @ axes
+    return turned, variances[::-1]

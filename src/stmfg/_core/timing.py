@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import resource
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmfg")
 
+_MUCH = 1_000
+"""MB of a process."""
 _records: ContextVar[list[dict[str, Any]] | None] = ContextVar("stages", default=None)
 
 
@@ -42,6 +45,7 @@ def stage(name: str) -> Iterator[None]:
     logger.debug("stage %s begins", name)
     with begin(name):
         yield
+    release_memory()
     seconds, peak = time.perf_counter() - wall, peak_mb()
     logger.debug("stage %s took %.2f s, memory so far at most %.0f MB", name, seconds, peak)
     if (records := _records.get()) is not None:
@@ -54,6 +58,13 @@ def stage(name: str) -> Iterator[None]:
                 "peak_mb": round(peak, 1),
             }
         )
+
+
+def release_memory() -> None:
+    """Give what was freed back to the system, once there is much of it: C libraries keep it in many pieces."""
+    if peak_mb() > _MUCH:
+        with suppress(AttributeError, OSError):  # other systems than Linux
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

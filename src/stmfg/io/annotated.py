@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import re
 import tempfile
 import zipfile
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from stmfg._core.blocks import BLOCK
+from stmfg._core.blocks import READ, memory
 from stmfg._keys import SPATIAL, SPATIALDATA
 from stmfg.errors import InputError, MissingDependencyError
 from stmfg.io import guard
@@ -33,6 +32,8 @@ UNDERSTOOD: Final = (
 )
 _COUNTS: Final = ("X", "layers/counts")
 _SHARE_OF_MEMORY: Final = 0.25
+_LARGE_COUNTS: Final = 2**30
+"""Bytes from which a run, that is asked for no AnnData, packs the counts tighter than scipy does."""
 _LARGE_LAYER: Final = 2**26  # bytes
 _CHECK: Final = "check that the copy is complete, or write it again with"
 _METADATA: Final = re.compile(r"/(zarr\.json|\.z\w+)$")
@@ -177,7 +178,9 @@ def _on_disk(group: Any, lazy: bool | None, layers: Collection[str] | None, size
     if lazy:
         return set(_COUNTS)
     size = sum(int(m["data"].size) * (m["data"].dtype.itemsize + m["indices"].dtype.itemsize) for m in sparse_rows)
-    large = size > _SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    large = size > _SHARE_OF_MEMORY * memory()
+    if layers is not None and installed:
+        large = large or size > _LARGE_COUNTS
     if large and not installed:
         logger.warning('the counts take %.1f GB of memory; with "stmfg[disk]" they would stay on disk', size / 1e9)
     return unused | set(_COUNTS) if large and installed else unused
@@ -189,9 +192,11 @@ def _read_lazily(group: Any, on_disk: set[str]) -> AnnData:
 
     def element(read: Any, name: str, stored: Any, iospec: Any) -> Any:
         if name.strip("/") in on_disk and iospec.encoding_type == "csr_matrix":
-            return read_elem_lazy(stored, chunks=(BLOCK, stored.attrs["shape"][1]))
+            matrix = read_elem_lazy(stored, chunks=(READ, stored.attrs["shape"][1]))
+            matrix.stored = stored  # to be read, and written to a result, without a detour
+            return matrix
         if name.strip("/") in on_disk - set(_COUNTS) and iospec.encoding_type == "array":
-            return read_elem_lazy(stored, chunks=(BLOCK, stored.shape[1]))
+            return read_elem_lazy(stored, chunks=(READ, stored.shape[1]))
         return read(stored)
 
     adata: AnnData = read_dispatched(group, element)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
-from stmfg._core.blocks import check_indices
+from stmfg._core.blocks import check_indices, memory
 from stmfg.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,15 +78,6 @@ def unzip(path: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
 def _fits_unpacked(size: int, path: Path) -> None:
     if size > memory():
         raise InputError(f"{path} is larger than the memory when it is unpacked; {_COPY}")
-
-
-def memory() -> float:
-    """Return the memory this process may use, in bytes: the machine's, or less where the process is limited."""
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return float(machine if limit == resource.RLIM_INFINITY else min(machine, limit))
 
 
 def hdf5(file: Any) -> dict[str, int]:

@@ -97,9 +97,8 @@ def average(
     slice_size
         Mean number of observations of a slice; of those given when not given.
     """
-    inputs = prepare_inputs(base, plain=libraries is None)
     for average_once in list_averages(base, coordinates, n_domains, libraries, device, slice_size=slice_size):
-        for x in inputs:
+        for x in prepare_inputs(base, plain=libraries is None):
             averaged = torch.from_numpy(x).to(device)
             for _ in range(STEPS):
                 averaged = average_once(averaged)
@@ -138,20 +137,21 @@ def _repeat(operator: Operator, times: int, x: Tensor) -> Tensor:
     return x
 
 
-def prepare_inputs(base: Base, *, plain: bool) -> list[NDArray[np.float32]]:
-    """Return what is averaged, each (n, d): one for cells; for spots a few components, of unit rows and also plain.
+def prepare_inputs(base: Base, *, plain: bool) -> Iterator[NDArray[np.float32]]:
+    """Yield what is averaged, each (n, d): one for cells; for spots a few components, of unit rows and also plain.
 
     Slices differ in depth, which unit rows leave out: of several slices these alone are averaged.
     """
     values = base.values
     if not base.mixtures:
-        return [values]
+        yield values
+        return
     n_components = values.shape[1] - base.n_joined
     components, joined = values[:, :n_components], values[:, n_components:]
     numbers = sorted({min(number, n_components) for number in N_COMPONENTS})
-    parts = [components[:, :number] for number in numbers]
-    rows = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9) for x in parts]
     unit = values[:, :1].std()
-    joined_rows = [joined * (x[:, :1].std() / max(unit, 1e-12)) for x in rows]
-    described = [np.hstack(pair) for pair in zip(rows, joined_rows, strict=True)]
-    return described + ([np.hstack([x, joined]) for x in parts] if plain else [])
+    for x in (components[:, :number] for number in numbers):
+        rows = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+        yield np.hstack([rows, joined * (rows[:, :1].std() / max(unit, 1e-12))])
+    for number in numbers if plain else []:
+        yield np.hstack([components[:, :number], joined])

@@ -49,13 +49,15 @@ def mixtures(
 
     Fitted on at most ``FIT_AT_MOST`` rows. Posteriors (n, k) are in single precision, of more rows in half.
     """
-    values = unit_scale(x, device)[0]
+    values = torch.as_tensor(x, device=device)
+    center, scale = _measure_scale(values)
     n = len(values)
     rows = torch.from_numpy(subsample(n, FIT_AT_MOST, seeds[0])).to(values.device)
-    fitted = fit_mixtures(values if len(rows) == n else values[rows], k, seeds, n_starts)
+    sample = values if len(rows) == n else values[rows]
+    fitted = fit_mixtures((sample - center).float().div_(scale), k, seeds, n_starts)
     posteriors = torch.empty(len(seeds), k, n, dtype=torch.float32 if len(rows) == n else torch.float16)
-    for block in blocks(values):
-        posteriors[:, :, block] = fitted.assign(values[block])[0].to(posteriors)
+    for block in blocks(values):  # nothing but that is scaled at a time
+        posteriors[:, :, block] = fitted.assign((values[block] - center).float().div_(scale))[0].to(posteriors)
     return [posterior.T for posterior in posteriors.numpy()]
 
 
@@ -67,11 +69,16 @@ def unit_scale(x: NDArray[Any] | Tensor, device: torch.device | str) -> tuple[Te
     The values, what was taken off, (d,), and what they were divided by then.
     """
     values = torch.as_tensor(x, device=device)
-    center = values.mean(dim=0, dtype=torch.float64).to(values.dtype)
-    values = (values - center).float()
-    square = sum(float((values[rows].double() ** 2).sum()) for rows in blocks(values))
-    scale = max((square / values.numel()) ** 0.5, 1e-12)
-    return values.div_(scale), center, scale
+    center, scale = _measure_scale(values)
+    return (values - center).float().div_(scale), center, scale
+
+
+def _measure_scale(values: Tensor) -> tuple[Tensor, float]:
+    """Return the mean of values (n, d), and the standard deviation of all that is left without it."""
+    total = torch.stack([values[rows].double().sum(dim=0) for rows in blocks(values)]).sum(dim=0)
+    center = (total / len(values)).to(values.dtype)
+    square = sum(float(((values[rows] - center).float().double() ** 2).sum()) for rows in blocks(values))
+    return center, max((square / values.numel()) ** 0.5, 1e-12)
 
 
 @torch.inference_mode()

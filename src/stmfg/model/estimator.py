@@ -179,7 +179,7 @@ class STMFG:
                 graphs = linked()
             with stage("embedding"):
                 result = self._encode(tissue, order, fitted.factors, graphs, choose_base(fitted, self.config))
-                del spots, fitted, graphs  # of a million cells they fill half a gigabyte
+                del spots, fitted, graphs, linked  # of a million cells they fill half a gigabyte
         report_views(result.view_weights, self.view_weight_names, self.maps, self.config)
         if self.n_domains is not None:
             more = self.random_state, self.plugins.clusterer, self.device
@@ -343,7 +343,7 @@ class STMFG:
         def scatter(values: NDArray[np.float32]) -> NDArray[np.float32]:
             rows = np.zeros((len(left_out), values.shape[1]), dtype=np.float32)
             rows[order] = values[: len(order)]
-            rows[left_out] = near @ rows
+            rows[left_out] = near @ rows if left_out.any() else 0  # a product of no rows takes as long as one of many
             return rows
 
         return Result(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from stmfg._core.geometry import spacing
+from stmfg._core.blocks import view_rows
+from stmfg._core.geometry import spacing, turn
 from stmfg._keys import SPATIAL
 from stmfg.config import Config
 from stmfg.errors import InputError
@@ -18,8 +21,6 @@ from stmfg.model.threads import map_in_order, multiply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 __all__ = ["feature_graph", "spatial_graph", "walk", "walk_operator"]
 
@@ -30,12 +31,17 @@ ALL_PAIRS_AT_MOST = 10_000
 PAIRS = 2**19
 """Pairs of points measured at a time, of up to so many points: loading scikit-learn takes longer than that."""
 EXACT_AT_MOST = 200_000
-SLACK = 0.5
-"""Beyond so many points, neighbours in expression may be farther by that share: 99 % are still the nearest."""
+DEALT = 60_000
+SLACK = 0.75
+"""Of more points than the first, neighbours in expression are looked for among so many, dealt alike from all of the
+tissue as in training, and may be farther than the nearest by that share: 97 % are still the nearest of those."""
 PATCH = 5_000
 """Observations of one patch of tissue, at most: wide enough that few lie at its edge."""
 TREE_DIMENSIONS = 20
 """Up to so many dimensions a tree finds the neighbours, beyond it a search through all pairs of not too many points."""
+
+LookUp = Callable[[NDArray[Any]], tuple[NDArray[np.float64], NDArray[np.int64]]]
+"""Finds the nearest points of some, (b, d): distances and indices (b, k)."""
 
 
 def _neighbors(
@@ -43,49 +49,50 @@ def _neighbors(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]]:
     """Yield points (b,) with the distances and indices (b, k) of their k nearest others, a block at a time.
 
-    With ``slack`` a neighbour may be farther than the true one by that share; in many dimensions by half as much again,
-    along the axes that hold nearly all of the variance, where a tree has few branches to look into.
+    With ``slack`` they are the nearest of a part of the points, and may be farther by that share, along the axes that
+    hold nearly all of the variance: a tree of many points in many dimensions has too many branches to look into.
     """
-    n = len(points)
-    k = min(k, n - 1)
-    order, step = np.arange(n), BLOCK
-    if points.shape[1] <= TREE_DIMENSIONS or slack:
-        leaf = 16
-        if points.shape[1] > TREE_DIMENSIONS:
-            # Of 250,000 spots 97 % of those found are the nearest, in half of the time of 30 dimensions as they are.
-            points, slack, leaf = _turn(points, TREE_DIMENSIONS), 1.5 * slack, 32
-        tree = cKDTree(points, leafsize=leaf)
-        order = tree.indices  # leaf after leaf: the memory one look-up needs is still at hand from the last
-        # `workers=-1` is as fast as threads of ours, but where one cannot start for want of memory, the others go on
-        # with arrays that are freed, and the process crashes.
-        look_up = partial(tree.query, k=k + 1, eps=slack)
-    elif n <= ALL_PAIRS_AT_MOST:
-        step = PAIRS // n
-        look_up = partial(_search_all, points, k=k + 1)
-    else:
-        from sklearn.neighbors import NearestNeighbors
+    k = min(k, len(points) - 1)
+    n_parts = -(-len(points) // DEALT) if slack else 1
+    if slack and points.shape[1] > TREE_DIMENSIONS:
+        points = turn(points, TREE_DIMENSIONS)[0]
 
-        step = BLOCK // 4
-        look_up = NearestNeighbors(n_neighbors=k + 1).fit(points).kneighbors
+    def list_blocks() -> Iterator[tuple[LookUp, NDArray[Any], int, NDArray[np.int64]]]:
+        for part in range(n_parts):
+            dealt = points[part::n_parts]
+            look_up, order, step = _prepare_search(dealt, k + 1, slack)
+            for start in range(0, len(dealt), step):
+                yield look_up, dealt, part, order[start : start + step]
 
-    def look_up_others(start: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-        rows = order[start : start + step]
-        distances, indices = look_up(points[rows])
+    def look_up_others(
+        block: tuple[LookUp, NDArray[Any], int, NDArray[np.int64]],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+        look_up, dealt, part, rows = block
+        distances, indices = look_up(dealt[rows])
         if not np.isfinite(distances).all():  # then an index points past the end, and compiled code follows it
             raise InputError("distances between the spots are not finite; give positions and features of ordinary size")
         own = indices == rows[:, None]
         own[~own.any(axis=1), -1] = True  # among many points at one place, a point may not find itself
-        return rows, distances[~own].reshape(-1, k), indices[~own].reshape(-1, k)
+        others = part + n_parts * indices[~own].reshape(-1, k)
+        return part + n_parts * rows, distances[~own].reshape(-1, k), others
 
-    yield from map_in_order(look_up_others, range(0, n, step))
+    yield from map_in_order(look_up_others, list_blocks())
 
 
-def _turn(points: NDArray[Any], n_axes: int) -> NDArray[np.float64]:
-    """Return points (n, d) along their widest principal axes, (n, n_axes)."""
-    center = points.mean(axis=0, dtype=np.float64)
-    parts = [points[start : start + BLOCK] - center for start in range(0, len(points), BLOCK)]
-    axes = np.linalg.eigh(sum(part.T @ part for part in parts))[1][:, ::-1][:, :n_axes]
-    return np.concatenate([part @ axes for part in parts])
+def _prepare_search(points: NDArray[Any], k: int, slack: float) -> tuple[LookUp, NDArray[np.int64], int]:
+    """Return what finds the k nearest points, in which order to ask for those of all, and for how many at a time."""
+    n = len(points)
+    if points.shape[1] <= TREE_DIMENSIONS:
+        tree = cKDTree(points)
+        # Leaf after leaf: the memory one look-up needs is still at hand from the last. `workers=-1` is as fast as
+        # threads of ours, but where one cannot start for want of memory, the others go on with arrays that are freed,
+        # and the process crashes.
+        return partial(tree.query, k=k, eps=slack), tree.indices, BLOCK
+    if n <= ALL_PAIRS_AT_MOST:
+        return partial(_search_all, points, k=k), np.arange(n), PAIRS // n
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=k).fit(points).kneighbors, np.arange(n), BLOCK // 4
 
 
 def _search_all(points: NDArray[Any], some: NDArray[Any], k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -225,8 +232,13 @@ def walk_operator(graph: sparse.csr_matrix) -> sparse.csr_matrix:
     Of a symmetric graph without diagonal, (n, n); rows sum to one.
     """
     with_self = graph + sparse.identity(graph.shape[0], dtype=np.float32, format="csr")
-    degree = np.asarray(with_self.sum(axis=1)).ravel()
-    return sparse.csr_matrix(sparse.diags_array(1 / degree) @ with_self, dtype=np.float32)
+    share = 1 / np.asarray(with_self.sum(axis=1)).ravel()
+    for start in range(0, len(share), BLOCK):  # in place: of a million spots it is half a gigabyte
+        rows = view_rows(with_self, start, min(start + BLOCK, len(share)))
+        scaled = sparse.diags_array(share[start : start + BLOCK]) @ rows
+        rows.data[:], rows.indices[:] = scaled.data, scaled.indices
+    parts = with_self.data, with_self.indices, with_self.indptr
+    return sparse.csr_matrix(parts, shape=graph.shape, dtype=np.float32)
 
 
 def walk(operator: sparse.csr_matrix, x: NDArray[Any], steps: int) -> NDArray[Any]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from scipy.sparse import csr_matrix
 
@@ -87,7 +87,7 @@ def _to_torch(matrix: csr_matrix, device: torch.device) -> Tensor:
         return torch.sparse_csr_tensor(
             torch.from_numpy(matrix.indptr),  # 32 bit below 2^31 edges: half the memory of torch's usual 64
             torch.from_numpy(matrix.indices),
-            torch.from_numpy(matrix.data.astype(np.float32)),
+            torch.from_numpy(matrix.data.astype(np.float32, copy=False)),
             size=matrix.shape,
             check_invariants=False,
         ).to(device)
@@ -118,8 +118,8 @@ class GraphConv(nn.Module):
         """Convolve features h (n, n_in) along one graph."""
         if self.start is None:
             return operator(h)
-        h = operator(h) @ (self.start + WEIGHT_RATE * self.change) + self.bias
-        return torch.relu(h) if self.relu else h
+        h = (operator(h) @ (self.start + WEIGHT_RATE * self.change)).add_(self.bias)
+        return h.relu_() if self.relu else h
 
 
 def mirrored_starts(n_in: int, depth: int) -> list[Tensor]:
@@ -221,7 +221,7 @@ class Encoded:
     """What the encoder makes of the spots."""
 
     embedding: Tensor  # (n, d)
-    layers: list[Tensor]  # fused features after each layer, each (n, d_l)
+    layers: list[Tensor]  # fused features after each layer, each (n, d_l); kept for training alone
     views: list[Tensor]  # features per view of each layer, each (n, v, d_l); kept for training alone
     weights: list[Tensor]  # attention over views of each fusion, each (n, v)
 
@@ -295,19 +295,23 @@ class STMFGNet(nn.Module):
         for depth, layer in enumerate(self.convolutions):
             convolutions = cast("nn.ModuleList", layer)
             per_view = [conv(op, h) for conv, op, h in zip(convolutions, operators, inputs, strict=True)]
-            stacked = torch.stack(per_view, dim=1)
-            if not torch.is_inference_mode_enabled():  # only the loss needs them: a million cells fill half a gigabyte
-                views.append(stacked)
+            if torch.is_inference_mode_enabled():  # side by side the views of a million cells fill half a gigabyte
+                split = zip(*(h.split(FUSED_AT_ONCE) for h in per_view), strict=True)
+                stacked: Iterable[Tensor] = (torch.stack(part, dim=1) for part in split)
+            else:
+                views.append(torch.stack(per_view, dim=1))
+                stacked = torch.split(views[-1], max(len(x), 1))
             if late and depth + 1 < len(self.convolutions):
                 inputs = per_view  # each view goes its own way until the end
                 continue
-            size = FUSED_AT_ONCE if torch.is_inference_mode_enabled() else max(len(stacked), 1)
-            parts = [self.fusions[0 if late else depth](part) for part in torch.split(stacked, size)]
+            parts = [self.fusions[0 if late else depth](part) for part in stacked]
+            per_view, inputs, stacked = [], [], []  # as large as all that follows
             fused, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+            del parts
             # What a pair x, -x says together: the features that a layer of plain diffusion would have.
             paired = fused.shape[1] == 2 * self.n_in
             layers.append(fused[:, : self.n_in] - fused[:, self.n_in :] if paired else fused)
             weights.append(weight)
             inputs = [fused] * len(operators)
         embedding = torch.cat(layers, dim=1) if self.config.embedding == "concat" else layers[-1]
-        return Encoded(embedding, layers, views, weights)
+        return Encoded(embedding, [] if torch.is_inference_mode_enabled() else layers, views, weights)

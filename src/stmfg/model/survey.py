@@ -123,7 +123,7 @@ def _average_around(
     """Yield averages over the neighbourhoods of some observations, each (m, d)."""
     slices = np.zeros(len(coordinates), dtype=np.int64) if libraries is None else libraries
     n_slices = len(np.unique(slices))
-    inputs = prepare_inputs(base, plain=libraries is None)
+    inputs = list(prepare_inputs(base, plain=libraries is None))
     for width in choose_widths(len(coordinates) / n_slices, TYPICAL, mixtures=base.mixtures, narrow=base.narrow):
         averages = [np.empty((len(rows), x.shape[1]), dtype=np.float32) for x in inputs]
         for code in np.unique(slices[rows]):

@@ -17,6 +17,7 @@ from matplotlib.transforms import AffineDeltaTransform
 from numpy.typing import NDArray
 
 from stmfg._core.comparison import Comparison
+from stmfg._core.geometry import turn
 from stmfg._core.labels import colours, labels
 from stmfg._core.palette import CONFIDENCE as CONFIDENCE_COLOURS
 from stmfg._core.palette import MISSING, palette
@@ -170,15 +171,10 @@ def embedding(
 
 def principal_plane(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the first two principal components (n, 2) of x (n, d), and their shares of the variance."""
-    centred = np.asarray(x, dtype=np.float64)
-    centred = centred - centred.mean(axis=0)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    axes = vectors[:, ::-1][:, :2]
-    # The sign of an eigenvector is free: fixed, so that a figure does not flip from one machine to the next.
-    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    share = values[::-1][:2] / max(values.sum(), np.finfo(float).tiny)
-    absent = 2 - axes.shape[1]
-    return np.pad(centred @ axes, ((0, 0), (0, absent))), np.pad(share, (0, absent))
+    plane, variances = turn(np.asarray(x), 2)
+    share = variances[:2] / max(variances.sum(), np.finfo(float).tiny)
+    absent = 2 - plane.shape[1]
+    return np.pad(plane, ((0, 0), (0, absent))), np.pad(share, (0, absent))
 
 
 def draw_spots(ax: Axes, where: Spots, size: float = 1.0) -> PathCollection:

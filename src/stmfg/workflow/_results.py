@@ -214,8 +214,20 @@ def _draw_map(adata: AnnData, path: Path, library_key: str | None) -> None:
 
 
 def _write_result(adata: AnnData, path: Path) -> None:
+    """Write the AnnData as it is; matrices that lie in another file of the kind are copied as they are stored there."""
+    import h5py
+    from anndata.experimental import write_dispatched
+
+    def element(write: Any, group: Any, name: str, value: Any, dataset_kwargs: Any, **_: Any) -> None:
+        stored = getattr(value, "stored", None)
+        if isinstance(stored, h5py.Group):
+            group.copy(stored, name)
+        else:
+            write(group, name, value, dataset_kwargs=dataset_kwargs)
+
     try:
-        adata.write_h5ad(path)
+        with h5py.File(path, "w") as file:
+            write_dispatched(file, "/", adata, element)
         flush(path)  # while the report is made
     except (OSError, MemoryError):
         raise
