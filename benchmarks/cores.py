@@ -5,9 +5,9 @@ usage: cores.py FILE [-o TABLE.tsv] [--n-domains K] [--pairs N] [--options TEXT]
 
 Runs take turns, also those of several checkouts, whose folders ``src`` are given under a name, and with ``--floor``
 ``floor.py`` on the first of the cores. ``wall`` and ``cpu`` are seconds of the whole process. On a machine with other
-work the wall time says little, so ``unloaded`` tells what an idle one would take, from what each thread computed in every half of a second (``/proc/PID/task/*/schedstat``, Linux):
-as long as the busiest thread, but no less than all of them on so many cores, and as long as nothing computed or waited
-for a core.
+work the wall time says little, so ``unloaded`` tells what an idle one would take, from what each thread computed in
+every half of a second (``/proc/PID/task/*/schedstat``, Linux): as long as the busiest thread, but no less than all of
+them on so many cores, and as long as nothing computed or waited for a core.
 ``same`` says whether ``domains.csv`` is that of the first run.
 Rows are appended; the medians are printed.
 """
