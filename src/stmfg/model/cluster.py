@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HALF_AT_MOST = 200_000
 """Posteriors of more rows are stored in steps: those of sixty clusterings of a million fill 400 MB."""
-STEPS = np.float32(255)
+STEPS = 255.0
 
 __all__ = ["consensus", "kmeans", "leiden", "map_clusters", "mixture", "mixtures", "refine"]
 
@@ -192,7 +192,7 @@ def consensus(posteriors: Sequence[Posterior], *, n_starts: int = 8) -> Posterio
 def _widen(posterior: Posterior) -> Posterior:
     """Return a posterior in single precision at least: half, and steps, are for storage."""
     wide = posterior.astype(np.promote_types(posterior.dtype, np.float32), copy=False)
-    return wide / STEPS if posterior.dtype == np.uint8 else wide
+    return wide / np.float32(STEPS) if posterior.dtype == np.uint8 else wide
 
 
 def _match_and_average(
