@@ -1,12 +1,13 @@
 """One core against two, from file to report: seconds, and whether the domains are the same.
 
 usage: cores.py FILE [-o TABLE.tsv] [--n-domains K] [--pairs N] [--options TEXT] [--cores N ...] [--code NAME=SRC ...]
+       [--floor]
 
-Runs take turns, also those of several checkouts, whose folders ``src`` are given under a name. ``wall`` and ``cpu``
-are seconds of the whole process. On a machine with other work the wall time says little, so ``unloaded`` tells what an
-idle one would take, from what each thread computed in every half of a second (``/proc/PID/task/*/schedstat``, Linux):
-as long as the busiest thread, but no less than all of them on so many cores, and as long as nothing computed or waited
-for a core.
+Runs take turns, also those of several checkouts, whose folders ``src`` are given under a name, and with ``--floor``
+``floor.py`` on the first of the cores. ``wall`` and ``cpu`` are seconds of the whole process. On a machine with other
+work the wall time says little, so ``unloaded`` tells what an idle one would take, from what each thread computed in
+every half of a second (``/proc/PID/task/*/schedstat``, Linux): as long as the busiest thread, but no less than all of
+them on so many cores, and as long as nothing computed or waited for a core.
 ``same`` says whether ``domains.csv`` is that of the first run.
 Rows are appended; the medians are printed.
 """
@@ -72,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--options", default="", help="more options of stmfg run, such as '--set redraws=0'")
     parser.add_argument("--cores", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--floor", action="store_true", help="run the floor of the accuracy tables, too")
     parser.add_argument("--code", nargs="*", default=["="], help="NAME=SRC of checkouts (default: what is installed)")
     args = parser.parse_args(argv)
     free, rows, first = sorted(os.sched_getaffinity(0)), [], b""
@@ -88,10 +90,24 @@ def main(argv: list[str] | None = None) -> None:
                 first = first or domains
                 rows.append(row | {"same": domains == first, "code": name})
                 print(rows[-1], flush=True)
+            if args.floor:
+                command = [
+                    sys.executable,
+                    str(HERE / "floor.py"),
+                    str(args.file),
+                    args.n_domains,
+                    f"{scratch}/floor.csv",
+                ]
+                row = {"file": args.file.stem, "options": "", "cores": 1} | run(command, free[:1])
+                rows.append(row | {"same": "", "code": "floor"})
+                print(rows[-1], flush=True)
     new = pd.DataFrame(rows)
     before = [pd.read_csv(args.output, sep="\t", keep_default_na=False)] if args.output.exists() else []
     pd.concat([*before, new]).to_csv(args.output, sep="\t", index=False, float_format="%.2f")
-    print(new.groupby(["code", "cores"])[["wall", "cpu", "unloaded"]].median().round(2).to_string())
+    seconds = new.groupby(["code", "cores"])[["wall", "cpu", "unloaded"]].median()
+    print(seconds.round(2).to_string())
+    if args.floor:
+        print("over the floor:", (seconds["cpu"] / seconds["cpu"]["floor", 1]).round(2).to_dict())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from stmfg._core.timing import release_memory
 from stmfg.model import graphs
 from stmfg.model.features import select_inputs
 from stmfg.model.network import Operator
@@ -100,6 +101,8 @@ def average(
     for average_once in list_averages(base, coordinates, n_domains, libraries, device, slice_size=slice_size):
         for x in prepare_inputs(base, plain=libraries is None):
             averaged = torch.from_numpy(x).to(device)
+            del x
+            release_memory()
             for _ in range(STEPS):
                 averaged = average_once(averaged)
                 yield averaged
@@ -149,9 +152,16 @@ def prepare_inputs(base: Base, *, plain: bool) -> Iterator[NDArray[np.float32]]:
     n_components = values.shape[1] - base.n_joined
     components, joined = values[:, :n_components], values[:, n_components:]
     numbers = sorted({min(number, n_components) for number in N_COMPONENTS})
-    unit = values[:, :1].std()
-    for x in (components[:, :number] for number in numbers):
-        rows = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-        yield np.hstack([rows, joined * (rows[:, :1].std() / max(unit, 1e-12))])
-    for number in numbers if plain else []:
-        yield np.hstack([components[:, :number], joined])
+    unit = max(values[:, :1].std(), 1e-12)
+
+    def beside_joined(x: NDArray[np.float32], weight: float = 1.0) -> NDArray[np.float32]:
+        return np.hstack([x, joined * weight]) if joined.size else np.ascontiguousarray(x)
+
+    def take_rows_of_unit_length(number: int) -> NDArray[np.float32]:
+        x = components[:, :number]
+        x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+        return beside_joined(x, x[:, :1].std() / unit)
+
+    yield from map(take_rows_of_unit_length, numbers)
+    if plain:
+        yield from (beside_joined(components[:, :number]) for number in numbers)

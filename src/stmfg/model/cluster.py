@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
     Posterior = NDArray[np.float64]
 
+HALF_AT_MOST = 200_000
+"""Posteriors of more rows are stored in steps: those of sixty clusterings of a million fill 400 MB."""
+STEPS = 255.0
+
 __all__ = ["consensus", "kmeans", "leiden", "map_clusters", "mixture", "mixtures", "refine"]
 
 
@@ -47,7 +51,8 @@ def mixtures(
 ) -> list[Posterior]:
     """Cluster the same values (n, d) by a :func:`mixture` for every seed, all at once: much cheaper than one by one.
 
-    Fitted on at most ``FIT_AT_MOST`` rows. Posteriors (n, k) are in single precision, of more rows in half.
+    Fitted on at most ``FIT_AT_MOST`` rows. Posteriors (n, k) are in single precision, of more rows in half, and of very
+    many in steps of 1/255.
     """
     values = torch.as_tensor(x, device=device)
     center, scale = _measure_scale(values)
@@ -55,9 +60,11 @@ def mixtures(
     rows = torch.from_numpy(subsample(n, FIT_AT_MOST, seeds[0])).to(values.device)
     sample = values if len(rows) == n else values[rows]
     fitted = fit_mixtures((sample - center).float().div_(scale), k, seeds, n_starts)
-    posteriors = torch.empty(len(seeds), k, n, dtype=torch.float32 if len(rows) == n else torch.float16)
+    kind = torch.float32 if len(rows) == n else torch.float16 if n <= HALF_AT_MOST else torch.uint8
+    posteriors = torch.empty(len(seeds), k, n, dtype=kind)
     for block in blocks(values):  # nothing but that is scaled at a time
-        posteriors[:, :, block] = fitted.assign((values[block] - center).float().div_(scale))[0].to(posteriors)
+        of_block = fitted.assign((values[block] - center).float().div_(scale))[0]
+        posteriors[:, :, block] = (of_block.mul_(STEPS).round_() if kind == torch.uint8 else of_block).to(posteriors)
     return [posterior.T for posterior in posteriors.numpy()]
 
 
@@ -183,8 +190,9 @@ def consensus(posteriors: Sequence[Posterior], *, n_starts: int = 8) -> Posterio
 
 
 def _widen(posterior: Posterior) -> Posterior:
-    """Return a posterior in single precision at least: half is for storage."""
-    return posterior.astype(np.promote_types(posterior.dtype, np.float32), copy=False)
+    """Return a posterior in single precision at least: half, and steps, are for storage."""
+    wide = posterior.astype(np.promote_types(posterior.dtype, np.float32), copy=False)
+    return wide / np.float32(STEPS) if posterior.dtype == np.uint8 else wide
 
 
 def _match_and_average(
@@ -219,7 +227,7 @@ def _average(posteriors: Sequence[Posterior], matches: Sequence[NDArray[np.int64
 
     columns = range(total.shape[1])
     deque(map_in_order(add_column, columns) if len(total) > FIT_AT_MOST else map(add_column, columns), maxlen=0)
-    total /= len(posteriors)
+    total /= len(posteriors) * (STEPS if posteriors[0].dtype == np.uint8 else 1)
     return total
 
 

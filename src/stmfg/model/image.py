@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +27,8 @@ def patch_features(image: NDArray[np.uint8], xy: NDArray[np.float64], width: flo
     deviation in the square, and the mean gradient at two scales, are taken. Positions (n, 2) and width of the square in
     pixels, column before row; positions outside take the nearest part of the image. Columns as in ``NAMES``, (n, 12).
     """
+    from scipy import ndimage  # only images need it
+
     side = max(3, round(width))
     rows, columns = np.round(xy[:, ::-1].T).astype(np.int64)
     rows, columns = rows.clip(0, image.shape[0] - 1), columns.clip(0, image.shape[1] - 1)

@@ -128,7 +128,7 @@ def train(
                 raise TrainingError(f"the {term} term of the loss is {value} at epoch {epoch + 1}; {_help(checkpoint)}")
         losses["total"].backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if not all(bool(p.isfinite().all()) for p in optimizer.parameters):
+        if not torch.cat([p.detach().flatten() for p in optimizer.parameters]).isfinite().all():
             raise TrainingError(f"the weights are not finite after epoch {epoch + 1}; {_help(checkpoint)}")
         for term, value in values.items():
             history[term].append(value)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import PIL.WebPImagePlugin  # noqa: F401  else Pillow loads every format it knows: 0.1 s
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from stmfg._core.blocks import counts_read_once
 from stmfg._core.files import fingerprint
 from stmfg._core.progress import WORDS, is_watched, planned, showing
 from stmfg._core.stored_graph import RECORD, forget_training, graph_options
-from stmfg._core.timing import recording, stage
+from stmfg._core.timing import loading, recording, stage
 from stmfg._keys import DOMAIN, UNS
 from stmfg.errors import InputError
 from stmfg.io.sheet import describe_spots
@@ -83,7 +84,8 @@ def run(
             from stmfg.workflow._cohort import run_cohort
 
             return run_cohort(source, output, options, progress=progress)
-    from stmfg.workflow._input import add_image_features, check_input, read_input  # loads torch
+    with loading():
+        from stmfg.workflow._input import add_image_features, check_input, read_input  # loads torch
 
     output = Path(output).expanduser()
     checks.writable(output)
@@ -98,10 +100,11 @@ def run(
             check_input(adata, options)
             check_room(adata, output, options.layer)
         with showing(show=progress and is_watched()), stage("libraries"):
-            from stmfg.model.threads import one_thread  # loads torch, so after what can be refused without
+            from stmfg.model.threads import beside, one_thread  # loads torch, so after what can be refused without
             from stmfg.model.train import pick_device
 
             device = str(pick_device(options.device))
+            beside(import_module, "matplotlib.figure")  # which is needed at the end
         if progress and not is_watched():
             places = list(_shares(options))
             for name, seconds in ((early["name"], early["seconds"]) for early in stages):
