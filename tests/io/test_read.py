@@ -199,9 +199,11 @@ def stored(request: pytest.FixtureRequest, section: AnnData, tmp_path: Path) -> 
     return path
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.25])
 def test_counts_left_on_disk_give_the_same(
-    stored: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    stored: Path, quick: dict[str, Any], kept: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("stmfg._core.checks._KEPT", kept)
     whole = stmfg.tl.domains(stmfg.read(stored), n_domains=4, copy=True, **quick)
     monkeypatch.setattr("stmfg._core.blocks.READ", 70)
     monkeypatch.setattr("stmfg.io.annotated.READ", 70)
@@ -213,6 +215,21 @@ def test_counts_left_on_disk_give_the_same(
     lazy.write_h5ad(stored.parent / "again.h5ad")
     again = stmfg.read(stored.parent / "again.h5ad")
     assert (again.X != whole.X).nnz == 0
+
+
+def test_a_run_copies_large_counts_as_they_are_stored(
+    stored: Path, quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = quick | {"n_domains": 4, "redraws": 0, "finest_level": 0}
+    whole = stored.parent / "whole"
+    stmfg.workflow.run(stored, whole, **options)
+    monkeypatch.setattr("stmfg.io.annotated._LARGE_COUNTS", 0)
+    packed = stored.parent / "packed"
+    stmfg.workflow.run(stored, packed, **options)
+    assert (packed / "domains.csv").read_bytes() == (whole / "domains.csv").read_bytes()
+    one, other = stmfg.read(packed / "result.h5ad"), stmfg.read(whole / "result.h5ad")
+    assert (one.X != other.X).nnz == 0
+    assert one.X.dtype == other.X.dtype
 
 
 def test_large_counts_are_left_on_disk_by_themselves(
