@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stmfg")
 
-_MUCH = 1_000
-"""MB of a process."""
+_MUCH = 1 / 16
+"""Of the memory there is."""
 _records: ContextVar[list[dict[str, Any]] | None] = ContextVar("stages", default=None)
 
 
@@ -61,8 +61,10 @@ def stage(name: str) -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Give what was freed back to the system, once there is much of it: C libraries keep it in many pieces."""
-    if peak_mb() > _MUCH:
+    """Give what was freed back to the system where there is much of it: C libraries keep it, and need it again."""
+    from stmfg._core.blocks import memory
+
+    if 1e6 * peak_mb() > _MUCH * memory():
         with suppress(AttributeError, OSError):  # other systems than Linux
             ctypes.CDLL(None).malloc_trim(0)
 
