@@ -216,7 +216,7 @@ class STMFG:
             fusion=self.plugins.fusion,
         ).to(self.device)
         if isinstance(self.net.decoder, CountDecoder):
-            self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device))
+            self.net.decoder.start_at(torch.from_numpy(data.mean_target()).to(self.device), self.config.decodes_apart)
         file = None
         if checkpoint is not None:
             settings = [self.config.to_dict(), self.random_state, __version__]

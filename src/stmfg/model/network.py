@@ -179,6 +179,10 @@ class ViewFusion(nn.Module):
         return (weights.unsqueeze(-1) * views).sum(1), weights
 
 
+FEW_LEFT_OUT = -4.0
+"""Logit of the share of counts that zero inflation leaves out at first."""
+
+
 class CountDecoder(nn.Module):
     """Embedding -> parameters of a zero-inflated negative binomial (Eraslan et al. 2019, DCA).
 
@@ -197,8 +201,13 @@ class CountDecoder(nn.Module):
         self.dropout = nn.Linear(width, n_genes)
         self.library = nn.Embedding(n_libraries, n_genes) if n_libraries > 1 else None
 
-    def start_at(self, mean: Tensor) -> None:
-        """Let the mean of every gene start where the data have it, (n_libraries, genes): too far for the steps."""
+    def start_at(self, mean: Tensor, alone: bool) -> None:
+        """Let the mean of every gene start where the data have it, (n_libraries, genes): too far for the steps.
+
+        A decoder that learns ``alone`` takes small steps: too small for the half of all counts that would be left out.
+        """
+        if alone:
+            self.dropout.bias.data.fill_(FEW_LEFT_OUT)
         log = mean.clamp(1e-4).log()
         self.mean.bias.data.copy_(log.mean(dim=0))
         if self.library is not None:

@@ -34,6 +34,9 @@ History = dict[str, list[float]]
 
 CHECKPOINT_SECONDS = 20.0
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
+SLOW = 0.05
+"""Share of the rate at which a decoder learns that learns alone: with steps as large as those of attention, which has
+few weights, it learns the noise of the spots it is shown."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -61,25 +64,31 @@ class Adam:
     ``torch.optim.Adam``, the class, loads torch's compiler: 3.5 s of a run that trains for one or two.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], learning_rate: float) -> None:
-        self.parameters = list(parameters)
-        self.learning_rate, self.steps = learning_rate, 0
+    def __init__(self, parameters: Iterable[Tensor], learning_rate: float, slow: Iterable[Tensor] = ()) -> None:
+        self.parameters, self.steps = list(parameters), 0
+        self._of_rate: dict[float, list[int]] = {learning_rate: [], SLOW * learning_rate: []}
+        slow_ones = set(map(id, slow))
+        for i, parameter in enumerate(self.parameters):
+            self._of_rate[SLOW * learning_rate if id(parameter) in slow_ones else learning_rate].append(i)
         self.mean = [torch.zeros_like(p) for p in self.parameters]
         self.square = [torch.zeros_like(p) for p in self.parameters]
 
     @torch.no_grad()
     def step(self) -> None:
         """Move the parameters against their gradients, and forget these."""
-        moved = [
-            (parameter, parameter.grad, mean, square)
-            for parameter, mean, square in zip(self.parameters, self.mean, self.square, strict=True)
-            if parameter.grad is not None
-        ]
-        parameters, gradients, means, squares = (list(column) for column in zip(*moved, strict=True))
-        steps = [torch.tensor(float(self.steps)) for _ in moved]
         betas = {"beta1": BETAS[0], "beta2": BETAS[1], "eps": EPSILON}
-        how = {"amsgrad": False, "lr": self.learning_rate, "weight_decay": 0.0, "maximize": False}
-        adam(parameters, gradients, means, squares, [], steps, **betas, **how)  # type: ignore[arg-type]
+        for rate, places in self._of_rate.items():
+            moved = [
+                (parameter, parameter.grad, self.mean[i], self.square[i])
+                for i in places
+                if (parameter := self.parameters[i]).grad is not None
+            ]
+            if not moved:
+                continue
+            parameters, gradients, means, squares = (list(column) for column in zip(*moved, strict=True))
+            steps = [torch.tensor(float(self.steps)) for _ in moved]
+            how = {"amsgrad": False, "lr": rate, "weight_decay": 0.0, "maximize": False}
+            adam(parameters, gradients, means, squares, [], steps, **betas, **how)  # type: ignore[arg-type]
         self.steps += 1
         for parameter in self.parameters:
             parameter.grad = None
@@ -114,7 +123,8 @@ def train(
         If a term of the loss or a weight is not finite (names the epoch, the term and the last good checkpoint).
     """
     generator = torch.Generator().manual_seed(random_state)
-    optimizer = Adam(net.parameters(), config.learning_rate)
+    slow = net.decoder.parameters() if config.decodes_apart else ()
+    optimizer = Adam(net.parameters(), config.learning_rate, slow)
     history: History = {term: [] for term in (*TERMS, *plugins.loss_names)}
     start = checkpoint.restore(net, optimizer, generator, history) if checkpoint else 0
     saved_at = time.monotonic()
