@@ -99,9 +99,10 @@ class Config:
     epochs: int = 50
     """Steps; 0 leaves the network untrained, with equal weights of all views."""
     learning_rate: float = 4e-2
-    """Step size of Adam."""
+    """Step size of Adam; a decoder that learns alone takes a twentieth of it."""
     batch_size: int = 256
-    """Spots decoded in one step; 0 takes them all. Every step encodes all spots."""
+    """Spots contrasted in one step, and decoded, a quarter of them by a decoder that learns alone; 0 takes them all.
+    Every step encodes all spots."""
 
     # Domains.
     clusterer: Literal["mixture", "kmeans", "leiden"] = "mixture"
