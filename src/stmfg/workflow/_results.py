@@ -60,7 +60,10 @@ def reserved(output: Path, *, overwrite: bool, resume: bool = False) -> Iterator
         with locked(output / ".lock"):
             refuse_earlier(output, overwrite=overwrite, resume=resume)  # another run may have ended meanwhile
             remove_partial_folders(output)
-            yield
+            try:
+                yield
+            finally:
+                remove_partial_folders(output)  # Ctrl-C may come while one is being removed
     finally:
         if is_new and not any(output.iterdir()):
             output.rmdir()
